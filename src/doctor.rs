@@ -77,7 +77,7 @@ impl fmt::Display for Finding {
         let Self { name, found, mend, .. } = self;
         write!(formatter, "{name}: {found}")?;
         match mend {
-            Some(mend) => write!(formatter, ". To mend it: {mend}"),
+            Some(mend) => write!(formatter, ". To fix it: {mend}"),
             None => Ok(()),
         }
     }
@@ -543,14 +543,14 @@ fn clock(host: &Host) -> Finding {
     if *synchronised == Some(false) {
         return Finding::warning(
             name,
-            format!("nobody keeps it synchronised (by {by}): lifetimes across hosts and across restarts may be wrong"),
+            format!("it is not kept synchronised (by {by}): lifetimes across hosts and across restarts may be wrong"),
             "run chrony, systemd-timesyncd or another NTP client; for a container or virtual machine, on its host",
         );
     }
     if source.as_deref().is_some_and(|source| !QUICK_CLOCK_SOURCES.contains(&source)) {
         return Finding::warning(
             name,
-            format!("time is counted by {by}, which takes a call of the kernel for each look"),
+            format!("time is counted by {by}, which takes a system call for each reading"),
             "boot with `clocksource=tsc` if `available_clocksource` names tsc, or use a virtual machine that offers its own",
         );
     }

@@ -183,7 +183,7 @@ impl JournalDriver {
             inputs.push_back(Input::Journal(condition));
             let complaint = match state {
                 JournalState::Failed(what) | JournalState::NoSpace(what) | JournalState::Obstructed(what) => Some(what),
-                JournalState::Full => Some("the journal is as large as it may be: store.segments_max".to_owned()),
+                JournalState::Full => Some("the journal has reached its maximum size: store.segments_max".to_owned()),
                 JournalState::Ready | JournalState::Busy => None,
             };
             *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;

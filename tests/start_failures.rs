@@ -58,10 +58,7 @@ fn works_or_explains(case: &str, output: &Output) -> bool {
     match output.status.code() {
         Some(0) => true,
         Some(1) => {
-            assert!(
-                said.contains("this host cannot run the router") && said.contains("To mend it: "),
-                "{case}: {said}"
-            );
+            assert!(said.contains("this host cannot run the router") && said.contains("To fix it: "), "{case}: {said}");
             false
         }
         _ => panic!("{case}: {:?}: {said}", output.status),

@@ -56,7 +56,9 @@ pub fn run(write: bool) -> Result<(), String> {
     match (grown.is_empty(), comparable) {
         (true, _) => Ok(()),
         (false, false) => {
-            println!("The expected figures are of {expected}: with other tools they say nothing, and the run passes.");
+            println!(
+                "The expected figures are from {expected}: with other tools they mean nothing, and the run passes."
+            );
             Ok(())
         }
         (false, true) => Err(format!(

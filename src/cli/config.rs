@@ -105,10 +105,10 @@ mod tests {
         assert_eq!(
             answer_to("config show --set ring.capacty=64 --set ring", &[]),
             Err("--set: unknown key ring.capacty; did you mean ring.capacity?\n\
-                 --set: \"ring\" is no setting: allowed is KEY=VALUE"
+                 --set: \"ring\" is not a setting: expected KEY=VALUE"
                 .to_owned())
         );
         let mistakes = answer_to("config show --preset prod", &[]).expect_err("there is no such preset");
-        assert!(mistakes.contains("allowed is development, testing or production"), "{mistakes}");
+        assert!(mistakes.contains("expected development, testing or production"), "{mistakes}");
     }
 }

@@ -18,7 +18,7 @@ Without a store (store.directory, or --data) its disk is not examined. What is e
 starts, and the words are the same.
 
 Exit status: 0 if the router can start, also with warnings; 1 if a problem keeps it from starting; 2 if the arguments or the \
-settings can't be used.")]
+settings cannot be used.")]
 pub struct DoctorArguments {
     #[command(flatten)]
     settings: Settings,
@@ -54,7 +54,7 @@ fn as_text(findings: &[Finding]) -> String {
         let Finding { name, status, found, mend } = finding;
         writeln!(text, "{:<8} {name}: {}", status.name(), printable(found)).expect("writing to a string does not fail");
         if let Some(mend) = mend {
-            writeln!(text, "         to mend it: {}", printable(mend)).expect("writing to a string does not fail");
+            writeln!(text, "         to fix it: {}", printable(mend)).expect("writing to a string does not fail");
         }
     }
     text.push_str(if can_start(findings) { "The router can start.\n" } else { "The router cannot start.\n" });
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(as_text(&findings(Status::Ok)), "ok       kernel: a \"kernel\"\nThe router can start.\n");
         assert_eq!(
             as_text(&findings(Status::Problem)),
-            "problem  kernel: a \"kernel\"\n         to mend it: turn it off and on\nThe router cannot start.\n"
+            "problem  kernel: a \"kernel\"\n         to fix it: turn it off and on\nThe router cannot start.\n"
         );
         let value: serde_json::Value = serde_json::from_str(&as_json(&findings(Status::Warning))).expect("it is JSON");
         assert_eq!(value["can_start"], true);

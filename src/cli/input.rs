@@ -72,7 +72,7 @@ fn read_within_limit(input: &mut impl Read, limit: u64) -> Result<Vec<u8>, Strin
 }
 
 fn too_long(limit: u64) -> String {
-    format!("too long: allowed are up to {limit} bytes; split it between two messages")
+    format!("too long: the limit is {limit} bytes; split it between two messages")
 }
 
 /// Returns the current time.
@@ -89,6 +89,6 @@ mod tests {
     fn what_is_longer_than_the_limit_is_refused() {
         assert_eq!(read_within_limit(&mut &b"12345"[..], 5), Ok(b"12345".to_vec()));
         let error = read_within_limit(&mut io::repeat(b'('), 5).expect_err("it never ends");
-        assert!(error.contains("up to 5 bytes"), "{error}");
+        assert!(error.contains("the limit is 5 bytes"), "{error}");
     }
 }

@@ -68,7 +68,7 @@ impl Interrupt {
                 end_at_once(signal, &left.unwrap_or_else(|| "no router is running".to_owned()))
             },
         );
-        let signals = signals.map_err(|error| format!("can't listen for signals: {error}"))?;
+        let signals = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;
         Ok(Self { state, cancel, _signals: signals })
     }
 
@@ -151,7 +151,7 @@ impl State {
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if TIMEOUT_SECONDS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("allowed are {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
+        _ => Err(format!("expected {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
     }
 }
 

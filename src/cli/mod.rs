@@ -21,9 +21,9 @@ use std::process::ExitCode;
 pub const EXIT_STATUS: &str = "\
 Exit status, the same for every verb:
   0  it was done, and nothing was found wrong
-  1  it was not done, or something was found wrong: a malformed message, a damaged store, a host that can't run the router, \
-a message that was not processed, standard output that can't be written
-  2  the arguments, the settings or a file that they name can't be used; nothing was done
+  1  it was not done, or something was found wrong: a malformed message, a damaged store, a host that cannot run the router, \
+a message that was not processed, standard output that cannot be written
+  2  the arguments, the settings or a file that they name cannot be used; nothing was done
   130, 143  a second SIGINT or SIGTERM ended it at once; the first has it come to its end in good order";
 
 /// The exit status if arguments, settings or a file that they name cannot be used.

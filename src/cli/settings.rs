@@ -60,7 +60,7 @@ pub fn load(
 
 fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
     let Some((key, value)) = setting.split_once('=') else {
-        return Err(format!("{SET_OPTION}: \"{}\" is no setting: allowed is KEY=VALUE", setting.escape_debug()));
+        return Err(format!("{SET_OPTION}: \"{}\" is not a setting: expected KEY=VALUE", setting.escape_debug()));
     };
     config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
 }

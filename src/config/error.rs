@@ -26,7 +26,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is larger than any configuration, so it is probably another file.
-    #[error("{}: the file is too large for a configuration: allowed is {bytes_max} bytes", path.display())]
+    #[error("{}: the file is too large for a configuration: the limit is {bytes_max} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum ConfigError {
         feature: &'static str,
     },
     /// A value where a section is expected, or a table, list, boolean or date where a value is expected.
-    #[error("{origin}: {key} is {found}: allowed is {allowed}")]
+    #[error("{origin}: {key} is {found}: expected {allowed}")]
     WrongKind {
         /// Where the value is written.
         origin: Origin,
@@ -113,7 +113,7 @@ pub enum ConfigError {
         source: caxton_shards::protocol::RulebookError,
     },
     /// The rule files contain too many rules.
-    #[error("rules.files: {count} rules in all: allowed are up to {most}")]
+    #[error("rules.files: {count} rules in all: the limit is {most}")]
     TooManyRules {
         /// The number of rules.
         count: usize,

@@ -184,10 +184,10 @@ mod tests {
             errors,
             [
                 "caxton.toml:1:1: unknown key prest; did you mean preset?",
-                "caxton.toml:2:9: retry is a number: allowed is a section [retry] with attempts, delay_ms, factor, \
+                "caxton.toml:2:9: retry is a number: expected a section [retry] with attempts, delay_ms, factor, \
                  jitter",
                 "caxton.toml:5:1: unknown key mailbox.mesages; did you mean mailbox.messages?",
-                "caxton.toml:6:11: mailbox.bytes is a list: allowed is a number or text",
+                "caxton.toml:6:11: mailbox.bytes is a list: expected a number or text",
             ]
         );
     }

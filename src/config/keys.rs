@@ -143,7 +143,7 @@ pub(super) fn absent_feature(section: &str) -> Option<&'static str> {
     ABSENT_SECTIONS.iter().find(|(absent, _)| *absent == section).map(|(_, feature)| *feature)
 }
 
-/// The place of a key in [`KEYS`].
+/// Returns the index of a key in [`KEYS`].
 pub(super) fn find(path: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.path == path)
 }

@@ -329,7 +329,7 @@ mod tests {
         let error = config.set("mailbox.bytes", "1", "--set").expect_err("one byte is too little");
         assert_eq!(
             error.to_string(),
-            "--set: mailbox.bytes: mailbox bytes 1 is out of range: allowed is 1024 to 4294967296 bytes"
+            "--set: mailbox.bytes: mailbox bytes 1 is out of range: expected 1024 to 4294967296 bytes"
         );
         let error = config.set("mailbox.byte", "1", "--set").expect_err("there is no such key");
         assert_eq!(error.to_string(), "--set: unknown key mailbox.byte; did you mean mailbox.bytes?");

@@ -63,7 +63,7 @@ mod tests {
         }
         assert_eq!(
             "prod".parse::<Preset>().expect_err("names are not shortened").to_string(),
-            "preset \"prod\" is not allowed: allowed is development, testing or production"
+            "preset \"prod\" is not allowed: expected development, testing or production"
         );
     }
 }

@@ -235,24 +235,24 @@ steps = [
             (
                 "\"refuse\", to",
                 "\"refsue\", to",
-                "house.toml:9:49: protocol house-haggle: \"refsue\" is no performative",
+                "house.toml:9:49: protocol house-haggle: \"refsue\" is not a performative",
             ),
             (
                 "to = \"sold\" }",
                 "to = \"limbo\" }",
                 "house.toml:10:5: protocol house-haggle: the state \"limbo\" is a dead",
             ),
-            ("from = \"offered\"", "from = \"ofered\"", "protocol house-haggle: the state \"ofered\" can't be reached"),
             (
-                "by = \"initiator\", act = \"any\"",
-                "by = \"buyer\", act = \"any\"",
-                "allowed is initiator or participant",
+                "from = \"offered\"",
+                "from = \"ofered\"",
+                "protocol house-haggle: the state \"ofered\" cannot be reached",
             ),
+            ("by = \"initiator\", act = \"any\"", "by = \"buyer\", act = \"any\"", "expected initiator or participant"),
             ("start = \"idle\"", "", "house.toml:2:2: start is missing"),
             ("acts =", "act =", "house.toml:5:1: unknown key act; did you mean acts?"),
-            ("ends = [", "ends = [3, ", "house.toml:4:9: ends is a number: allowed is text"),
+            ("ends = [", "ends = [3, ", "house.toml:4:9: ends is a number: expected text"),
             ("[house-haggle]", "[\"two words\"]", "house.toml:2:2: protocol two words: the protocol's name"),
-            ("steps = [", "steps = [[], ", "house.toml:6:10: steps is a list: allowed is a table such as"),
+            ("steps = [", "steps = [[], ", "house.toml:6:10: steps is a list: expected a table such as"),
             ("ends = [", "ends = [\"gone\", ", "house.toml:4:9: protocol house-haggle: no step names the end \"gone\""),
             ("start = ", "start ", "house.toml:3:"),
         ] {
@@ -260,7 +260,7 @@ steps = [
             assert!(definitions.is_empty(), "{to}");
             assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:?}");
         }
-        assert!(read_text("house = 3").1[0].contains("protocol is a number: allowed is a table"));
+        assert!(read_text("house = 3").1[0].contains("protocol is a number: expected a table"));
     }
 
     #[test]

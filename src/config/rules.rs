@@ -207,7 +207,7 @@ choice = "least-loaded"
         };
         assert_eq!(load(&paths[..1]).expect("that is the limit").len(), RULES_MAX);
         let refusal = load(&paths).expect_err("one too many").to_string();
-        assert_eq!(refusal, "rules.files: 1025 rules in all: allowed are up to 1024");
+        assert_eq!(refusal, "rules.files: 1025 rules in all: the limit is 1024");
     }
 
     #[test]
@@ -238,21 +238,21 @@ choice = "least-loaded"
     fn each_mistake_is_reported_with_its_place_and_what_is_allowed() {
         for (from, to, expected) in [
             ("\"request\"", "\"reqest\"", "rules.toml:3:16: performative: performative \"reqest\" is not allowed"),
-            ("\"trading\"", "\"\"", "rules.toml:4:12: ontology: ontology \"\" is not allowed: allowed is 1 to "),
+            ("\"trading\"", "\"\"", "rules.toml:4:12: ontology: ontology \"\" is not allowed: expected 1 to "),
             ("\"orders\"", "\"\"", "rules.toml:5:14: capability: "),
             ("content_prefix", "content_prefx", "unknown key content_prefx; did you mean content_prefix?"),
-            ("\"(order\"", "3", "rules.toml:6:18: content_prefix is a number: allowed is text"),
-            ("1_024", "\"1 KiB\"", "content_bytes_min is text: allowed is a number of bytes"),
-            ("1_024", "-1", "content_bytes_min is a number: allowed is a number of bytes"),
-            ("to_agent", "choice = \"any\"\nto_agent", "choice \"any\" is not allowed: allowed is a choice only with"),
-            ("to_agent", "to_capability = \"x\"\nto_agent", "allowed is either to_agent or to_capability"),
+            ("\"(order\"", "3", "rules.toml:6:18: content_prefix is a number: expected text"),
+            ("1_024", "\"1 KiB\"", "content_bytes_min is text: expected a number of bytes"),
+            ("1_024", "-1", "content_bytes_min is a number: expected a number of bytes"),
+            ("to_agent", "choice = \"any\"\nto_agent", "choice \"any\" is not allowed: expected a choice only with"),
+            ("to_agent", "to_capability = \"x\"\nto_agent", "expected either to_agent or to_capability"),
             ("to_agent = \"broker@example.org\"", "", "rules.toml:2:2: to_agent or to_capability is missing"),
             ("\"broker@example.org\"", "\"\"", "rules.toml:8:12: to_agent: "),
-            ("\"broker@example.org\"", "[]", "rules.toml:8:12: to_agent is a list: allowed is text"),
+            ("\"broker@example.org\"", "[]", "rules.toml:8:12: to_agent is a list: expected text"),
             (
                 "\"least-loaded\"",
                 "\"best\"",
-                "choice \"best\" is not allowed: allowed is any, all, round-robin or least-",
+                "choice \"best\" is not allowed: expected any, all, round-robin or least-",
             ),
         ] {
             let text = RULES.replacen(from, to, 1);
@@ -260,7 +260,7 @@ choice = "least-loaded"
             assert_eq!(rules.len(), 1, "the other rule is sound: {text}");
             assert!(errors.len() == 1 && errors[0].contains(expected), "{expected}: {errors:?}");
         }
-        assert!(read_text("orders = 3").1[0].contains("rule is a number: allowed is a table"));
+        assert!(read_text("orders = 3").1[0].contains("rule is a number: expected a table"));
         assert!(read_text("[orders").1[0].starts_with("rules.toml:1:"));
     }
 }

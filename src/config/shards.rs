@@ -60,8 +60,8 @@ mod tests {
             assert_eq!(choice.resolve(9, true).as_usize(), on_nine_cores);
         }
         for (text, message) in [
-            ("0", "shard count 0 is out of range: allowed is auto, or 1 to 1024 shards"),
-            ("all", "shard count \"all\" is not a number: allowed is auto, or 1 to 1024 shards"),
+            ("0", "shard count 0 is out of range: expected auto, or 1 to 1024 shards"),
+            ("all", "shard count \"all\" is not a number: expected auto, or 1 to 1024 shards"),
         ] {
             assert_eq!(text.parse::<ShardChoice>().expect_err(text).to_string(), message);
         }

@@ -248,7 +248,7 @@ mod tests {
         }
         assert_eq!(
             MailboxBytes::read("much").expect_err("no number").to_string(),
-            "mailbox bytes \"much\" is not a number: allowed is 1024 to 4294967296 bytes, or text such as \"16 MiB\""
+            "mailbox bytes \"much\" is not a number: expected 1024 to 4294967296 bytes, or text such as \"16 MiB\""
         );
     }
 

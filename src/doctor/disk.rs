@@ -133,7 +133,7 @@ fn directory(disk: &StoreDisk, store: &StoreDemand) -> Finding {
     let (path, nearest) = (store.directory.display(), disk.nearest.display());
     let elsewhere = "give another directory with --data or store.directory";
     if !disk.is_directory {
-        return Finding::problem(name, format!("{nearest} is no directory"), elsewhere);
+        return Finding::problem(name, format!("{nearest} is not a directory"), elsewhere);
     }
     if disk.read_only {
         let mend = format!("{elsewhere}, on a file system that can be written; for a container a volume");
@@ -150,7 +150,7 @@ fn directory(disk: &StoreDisk, store: &StoreDemand) -> Finding {
     if disk.nearest == store.directory || store.directory.exists() {
         return Finding::ok(name, format!("{path} can be read and written"));
     }
-    Finding::ok(name, format!("{path} is made at the start, in {nearest}"))
+    Finding::ok(name, format!("{path} is created at the start, in {nearest}"))
 }
 
 fn file_system(disk: &StoreDisk) -> Finding {
@@ -252,7 +252,7 @@ fn space(disk: &StoreDisk, store: &StoreDemand, shards: ShardCount) -> Finding {
     }
     if free < most {
         let found = format!(
-            "{} are free; {shards} journals may grow to {} before durable messages are refused: the disk is full before",
+            "{} are free; {shards} journals may grow to {} before durable messages are refused: the disk will be full before that",
             size(free),
             size(most)
         );
@@ -318,7 +318,7 @@ mod tests {
     fn each_fault_is_found_and_comes_with_a_cure() {
         type Fault = fn(&mut StoreDisk);
         let faults: [(Fault, &str, Status, &str); 12] = [
-            (|disk| disk.is_directory = false, "store directory", Status::Problem, "is no directory"),
+            (|disk| disk.is_directory = false, "store directory", Status::Problem, "is not a directory"),
             (|disk| disk.read_only = true, "store directory", Status::Problem, "mounted read-only"),
             (
                 |disk| disk.forbidden = Some(PathBuf::from("/data/lock")),

@@ -244,7 +244,7 @@ fn each_fault_is_found_and_comes_with_a_cure() {
         (|host| host.has_proc = false, "system files", Status::Warning, "/proc is not there", "mount -t proc"),
         (|host| host.clock.wall = Duration::from_secs(61), "clock", Status::Warning, "61 seconds after 1970", "chrony"),
         (|host| host.clock.stepped = Duration::from_secs(2), "clock", Status::Warning, "set by 2s", "makestep"),
-        (|host| host.clock.synchronised = Some(false), "clock", Status::Warning, "nobody keeps it", "chrony"),
+        (|host| host.clock.synchronised = Some(false), "clock", Status::Warning, "not kept synchronised", "chrony"),
         (
             |host| host.clock.source = Some("hpet".to_owned()),
             "clock",
@@ -340,7 +340,7 @@ fn a_finding_is_a_sentence() {
     let finding = judged(&host).into_iter().find(|finding| finding.status == Status::Problem).expect("there is one");
     let said = finding.to_string();
     assert!(
-        said.starts_with("memory lock: this process may lock 65536 bytes; a shard needs 524288. To mend it: "),
+        said.starts_with("memory lock: this process may lock 65536 bytes; a shard needs 524288. To fix it: "),
         "{said}"
     );
 }

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_readme_is_short_and_names_every_chapter() {
         let readme = read(&root().join("README.md"));
-        assert!(readme.len() <= README_BYTES_MAX, "{} bytes: allowed are {README_BYTES_MAX}", readme.len());
+        assert!(readme.len() <= README_BYTES_MAX, "{} bytes: the limit is {README_BYTES_MAX}", readme.len());
         for chapter in chapters() {
             let name = chapter.file_name().expect("it has a name").to_str().expect("it is ASCII").to_owned();
             assert!(name == "links.md" || readme.contains(&format!("(src/manual/{name})")), "{name}");

@@ -7,9 +7,9 @@ use caxton_shards::message::Message;
 
 use crate::call::NoAnswer;
 
-/// A call that waits was made on a shard's own thread.
+/// A blocking call was made on a shard's own thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
+#[error("a blocking call on a shard's own thread would wait for itself")]
 pub struct WouldDeadlockError;
 
 /// Why a call has no result.

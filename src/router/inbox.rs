@@ -169,8 +169,8 @@ pub enum ReceiveError {
     /// The router has stopped.
     #[error("the router has stopped")]
     Stopped,
-    /// A call that waits was made on a shard's own thread.
-    #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
+    /// A blocking call was made on a shard's own thread.
+    #[error("a blocking call on a shard's own thread would wait for itself")]
     WouldDeadlock,
 }
 

@@ -87,14 +87,14 @@ pub enum StartError {
         reason: String,
     },
     /// There are more routing rules than a router takes.
-    #[error("{count} routing rules: allowed are up to {RULES_MAX}")]
+    #[error("{count} routing rules: the limit is {RULES_MAX}")]
     TooManyRules {
         /// How many there are.
         count: usize,
     },
     /// There are more routing plugins than a router takes.
     #[cfg(feature = "wasm")]
-    #[error("{count} routing plugins: allowed are up to {PLUGINS_MAX}")]
+    #[error("{count} routing plugins: the limit is {PLUGINS_MAX}")]
     TooManyPlugins {
         /// How many there are.
         count: usize,
@@ -121,7 +121,7 @@ pub enum StartError {
 /// The problems of a host in one sentence for each.
 fn host_in_words(problems: &[Finding]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    format!("this host cannot run the router. {}. `caxton doctor` examines the whole host", problems.join(". "))
+    format!("this host cannot run the router. {}. Run `caxton doctor` to examine the whole host", problems.join(". "))
 }
 
 /// Everything that can be said before a router starts.

@@ -80,7 +80,7 @@ impl Stats {
         self.shards.iter().map(|shard| shard.replies_missing).sum()
     }
 
-    /// How conversations followed their protocols.
+    /// Protocol figures.
     pub fn conformance(&self) -> Conformance {
         self.shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance))
     }
@@ -90,12 +90,12 @@ impl Stats {
         self.shards.iter().map(|shard| shard.conversations).sum()
     }
 
-    /// Dead letters that are kept.
+    /// Number of dead letters kept.
     pub fn dead_letters(&self) -> usize {
         self.shards.iter().map(|shard| shard.dead_letters).sum()
     }
 
-    /// Dead letters that were sent again.
+    /// Dead letters replayed, so far.
     pub fn dead_letters_replayed(&self) -> u64 {
         self.shards.iter().map(|shard| shard.dead_letters_replayed).sum()
     }

@@ -207,7 +207,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if is_shard_thread() {
-            // The last handle was owned by an agent: its own thread can't wait for itself to end.
+            // The last handle was owned by an agent: its own thread cannot wait for itself to end.
             self.shared.advance_to(RouterPhase::Draining);
             self.shared.advance_to(RouterPhase::Stopping);
             self.shared.advance_to(RouterPhase::Leaving);

@@ -49,7 +49,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Recovered, StoreError> {
         if !is_unfinished(to)? {
             return Err(failed(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "it is not empty, and a copy replaces nothing",
+                "it is not empty, and a backup does not overwrite anything",
             )));
         }
         if is_in_use(to) {
@@ -169,7 +169,7 @@ fn write(from: &Path, to: &Path, manifest: &Manifest, recovery: Recovery) -> Res
             .map_err(|error| StoreError::NotWritten(error.to_string()))?;
         #[cfg(not(feature = "wasm"))]
         return Err(StoreError::NotWritten(format!(
-            "{}: what guests remember is copied by the Cargo feature `wasm`, which this program was built without",
+            "{}: the guests' state is copied by the Cargo feature `wasm`, which this program was built without",
             states.display()
         )));
     }

@@ -43,7 +43,7 @@ impl fmt::Display for ClockJump {
         let by = humantime::format_duration(Duration::from_secs(by.as_secs()));
         write!(
             formatter,
-            "the clock was set {direction} by {by} since the last run: lifetimes and moments of delivery of durable messages, \
+            "the clock was set {direction} by {by} since the last run: lifetimes and delivery times of durable messages, \
              which are kept as wall time, end so much {effect}; check the host's clock"
         )
     }

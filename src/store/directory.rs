@@ -553,7 +553,7 @@ mod tests {
         drop(copy);
         let refusal = DataDirectory::open(directory.path(), 1, 1).expect_err("it is not whole").to_string();
         assert!(
-            refusal.contains("a copy that was not finished") && refusal.contains("Copy to this directory again"),
+            refusal.contains("an unfinished backup") && refusal.contains("Copy to this directory again"),
             "{refusal}"
         );
     }

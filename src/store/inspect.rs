@@ -91,7 +91,7 @@ pub(super) fn whole(directory: &Path) -> Result<(Manifest, u64), StoreError> {
 pub(super) fn none(directory: &Path) -> StoreError {
     StoreError::Manifest {
         path: directory.join(MANIFEST),
-        what: "there is none: this is no data directory, or no router has started on it yet".to_owned(),
+        what: "there is none: this is not a data directory, or no router has started on it yet".to_owned(),
     }
 }
 

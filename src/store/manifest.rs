@@ -117,8 +117,8 @@ impl Manifest {
     /// Describes which generations may exist.
     pub(super) fn generations(&self) -> String {
         let mut text = match self.generation {
-            Some(generation) => format!("generation {generation}, which holds"),
-            None => "no generation that holds".to_owned(),
+            Some(generation) => format!("generation {generation}, which is current"),
+            None => "no current generation".to_owned(),
         };
         if let Some(previous) = self.previous {
             let _ = write!(text, ", and {previous} before it");
@@ -203,11 +203,11 @@ impl Manifest {
         } else if named.iter().any(|number| named.iter().filter(|other| *other == number).count() > 1) {
             "it names a generation twice"
         } else if self.generation.is_none() && self.previous.is_some() {
-            "it names a previous generation, and none that holds"
+            "it names a previous generation, and no current one"
         } else if self.previous >= self.generation && self.previous.is_some() {
-            "the previous generation is not older than the one that holds"
+            "the previous generation is not older than the current one"
         } else if self.generation.is_some() && (self.shards == 0 || self.shards > BUCKETS) {
-            "no router has so many shards"
+            "no router has this many shards"
         } else {
             return Ok(());
         };
@@ -227,7 +227,7 @@ impl<'a> Keys<'a> {
     }
 
     fn integer(&self, key: &str) -> Result<i64, String> {
-        self.get(key)?.as_integer().ok_or_else(|| format!("{key} is no number"))
+        self.get(key)?.as_integer().ok_or_else(|| format!("{key} is not a number"))
     }
 
     fn number(&self, key: &str) -> Result<u64, String> {
@@ -239,7 +239,7 @@ impl<'a> Keys<'a> {
     }
 
     fn numbers(&self, key: &str) -> Result<Vec<u64>, String> {
-        let wrong = || format!("{key} is no list of numbers");
+        let wrong = || format!("{key} is not a list of numbers");
         let values = self.get(key)?.as_array().ok_or_else(wrong)?;
         let number = |value: &Value| value.as_integer().and_then(|number| u64::try_from(number).ok()).ok_or_else(wrong);
         values.iter().map(number).collect()

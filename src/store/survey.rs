@@ -129,7 +129,7 @@ impl Survey {
         self.mismatches.push(MismatchError {
             path: directory.join(MANIFEST),
             found,
-            expected: "the manifest that says which generation holds, or an empty directory".to_owned(),
+            expected: "the manifest that names the current generation, or an empty directory".to_owned(),
             advice: format!("{RESTORE}; to begin with nothing, name another directory"),
         });
     }
@@ -142,9 +142,9 @@ impl Survey {
         if manifest.copying {
             mismatch(
                 directory.to_owned(),
-                "a copy that was not finished".to_owned(),
+                "an unfinished backup".to_owned(),
                 "a whole one".to_owned(),
-                "Copy to this directory again, or remove it; what it was copied from is as it was",
+                "Copy to this directory again, or remove it; the source is unchanged",
             );
         }
         for number in self.generations.iter().filter(|number| !manifest.names(**number)) {

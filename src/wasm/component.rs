@@ -73,8 +73,7 @@ pub(super) fn prepare(linker: &Linker<Host>, component: &Component, grants: Gran
         if wasi::is_wasi(name) {
             problems.extend(wasi::missing(name, grants));
         } else if !IMPORTS.contains(&name) {
-            problems
-                .push(Problem(format!("it imports {name}, which does not exist: allowed are {}", IMPORTS.join(", "))));
+            problems.push(Problem(format!("it imports {name}, which does not exist: expected {}", IMPORTS.join(", "))));
         }
     }
     if !problems.is_empty() {
@@ -259,7 +258,7 @@ async fn make(guest: Guest, host: Host) -> Result<Box<Cell>, String> {
     host.has_its_memory()?;
     let mut store = guest.sandbox.store(host);
     let Code::Component { prepared: Prepared(pre), .. } = &*guest.code else {
-        return Err("this is no component".to_owned());
+        return Err("this is not a component".to_owned());
     };
     let instance = call(&mut store, async |store| pre.instantiate_async(&mut *store).await).await?;
     let answer = call(&mut store, async |store| instance.call_start(&mut *store).await).await?;

@@ -62,13 +62,13 @@ pub enum State {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeployError {
     /// The new version did not start, or was replaced by another.
-    #[error("the new version is not used, and the old one goes on: {0}")]
+    #[error("the new version is not used, and the old one continues: {0}")]
     RolledBack(String),
     /// There is no new version to be promoted or rolled back.
     #[error("there is only one version")]
     NothingNew,
     /// The agent or its router is gone, or accepts no more commands now.
-    #[error("the agent can't be told: {0}")]
+    #[error("the agent cannot be told: {0}")]
     Unreachable(String),
     /// The agent did not perform the command before the deadline of the router's handle.
     #[error(transparent)]
@@ -286,7 +286,7 @@ impl Deployed {
                     let _ = answer.try_send(Ok(()));
                 }
                 Command::RollBack if self.trial.is_some() => {
-                    self.roll_back("somebody asked for it");
+                    self.roll_back("it was requested");
                     let _ = answer.try_send(Ok(()));
                 }
                 Command::Promote | Command::RollBack => {

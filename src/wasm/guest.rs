@@ -64,7 +64,7 @@ impl fmt::Display for Problem {
 #[non_exhaustive]
 pub enum GuestError {
     /// The file cannot be read.
-    #[error("{}: can't be read: {reason}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum GuestError {
         reason: String,
     },
     /// The bytes are not WebAssembly.
-    #[error("{name}: this is no WebAssembly: it begins with neither \\0asm nor a version that is known")]
+    #[error("{name}: this is not WebAssembly: it begins with neither \\0asm nor a version that is known")]
     NotWasm {
         /// The module.
         name: String,
@@ -104,7 +104,7 @@ pub enum GuestError {
         allowed: Grants,
     },
     /// It is valid, but has the wrong interface.
-    #[error("{name}: this is no {wanted}: {}", list(problems))]
+    #[error("{name}: this is not a valid {wanted}: {}", list(problems))]
     Unfit {
         /// The module.
         name: String,

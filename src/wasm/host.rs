@@ -88,7 +88,7 @@ impl Permissions {
             Receiver::Agent(agent) => {
                 let listed = self.send_to.as_ref().is_some_and(|allowed| allowed.contains(agent));
                 let refusal =
-                    || format!("this guest may not write to {agent}: its manifest does not list it in send_to");
+                    || format!("this guest may not send to {agent}: its manifest does not list it in send_to");
                 if listed || *agent == me { Ok(()) } else { Err(refusal()) }
             }
             Receiver::Capability(term, _) => {
@@ -101,14 +101,14 @@ impl Permissions {
                 if listed { Ok(()) } else { Err(refusal()) }
             }
             // Guests have no other receivers.
-            _ => Err("this guest may only write to the agents and capabilities that its manifest lists".to_owned()),
+            _ => Err("this guest may only send to the agents and capabilities that its manifest lists".to_owned()),
         }
     }
 
     pub(super) fn allow_offer(&self, capability: &CapabilityName) -> Result<(), String> {
         match &self.offer {
             Some(allowed) if !allowed.contains(capability) => {
-                Err(format!("this guest may not offer {capability}: its manifest does not list it in offer"))
+                Err(format!("this guest may not provide {capability}: its manifest does not list it in offer"))
             }
             _ => Ok(()),
         }
@@ -138,7 +138,7 @@ impl Memory {
     }
 
     fn is_whole(&self) -> Result<(), String> {
-        self.lost.as_ref().map_or(Ok(()), |reason| Err(format!("what it had remembered can't be read: {reason}")))
+        self.lost.as_ref().map_or(Ok(()), |reason| Err(format!("its stored state cannot be read: {reason}")))
     }
 }
 
@@ -208,17 +208,17 @@ impl Desk {
 /// A limit that a guest exceeded. It traps.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Excess {
-    #[error("it ran for more than {0} ms, which is all that it may for one message")]
+    #[error("it ran for more than {0} ms, which is the limit for one message")]
     Time(u32),
-    #[error("it called the router more than {0} times over one message")]
+    #[error("it made more than {0} host calls for one message")]
     HostCalls(u32),
-    #[error("its answer lies outside its memory")]
+    #[error("its result is outside its memory")]
     Pointer,
-    #[error("its answer has {bytes} bytes: allowed are {limit} bytes")]
+    #[error("its result has {bytes} bytes: the limit is {limit} bytes")]
     Answer { bytes: usize, limit: usize },
-    #[error("it asked for {bytes} random bytes at once: allowed are {limit}")]
+    #[error("it asked for {bytes} random bytes at once: the limit is {limit}")]
     RandomBytes { bytes: u64, limit: u64 },
-    #[error("it waits for {pollables} things at once: allowed are {limit}")]
+    #[error("it waits for {pollables} things at once: the limit is {limit}")]
     Pollables { pollables: usize, limit: usize },
 }
 
@@ -290,7 +290,7 @@ impl Host {
         self
     }
 
-    /// Refuses to start a guest whose memory of an earlier run can't be read.
+    /// Refuses to start a guest whose memory of an earlier run cannot be read.
     #[cfg(feature = "store")]
     pub fn has_its_memory(&self) -> Result<(), String> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).is_whole()
@@ -376,7 +376,7 @@ impl Host {
     /// Stores a value, or returns why it cannot.
     pub fn remember(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), String> {
         if key.len() > STATE_KEY_BYTES_MAX {
-            return Err(format!("the key has {} bytes: allowed are {STATE_KEY_BYTES_MAX}", key.len()));
+            return Err(format!("the key has {} bytes: the limit is {STATE_KEY_BYTES_MAX}", key.len()));
         }
         let limit = self.limits.state_bytes.into_inner();
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -391,7 +391,7 @@ impl Host {
         }
         drop(memory);
         if bytes > limit && value.is_some() {
-            return Err(format!("with it {bytes} bytes would be remembered for this guest: allowed are {limit}"));
+            return Err(format!("with it this guest's stored state would have {bytes} bytes: the limit is {limit}"));
         }
         self.unsaved.insert(key, value);
         Ok(())

@@ -17,7 +17,7 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 #[non_exhaustive]
 pub enum ManifestError {
     /// It cannot be read.
-    #[error("{}: can't be read: {reason}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -129,7 +129,7 @@ impl Manifest {
             |error: std::io::Error| ManifestError::File { path: path.to_owned(), reason: error.to_string() };
         let size = std::fs::metadata(path).map_err(unreadable)?.len();
         if size > MANIFEST_BYTES_MAX {
-            let reason = format!("it has {size} bytes: allowed are {MANIFEST_BYTES_MAX}");
+            let reason = format!("it has {size} bytes: the limit is {MANIFEST_BYTES_MAX}");
             return Err(ManifestError::Form { path: path.to_owned(), reason });
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;

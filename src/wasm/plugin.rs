@@ -178,10 +178,8 @@ fn prepare(sandbox: &Sandbox, component: &Component) -> Result<PluginPre<Judge>,
         problems.push(Problem(format!("the world caxton:routing/plugin@1.0.0 exports {wanted}, which is missing")));
     }
     for (name, _) in kind.imports(engine).filter(|(name, _)| !IMPORTS.contains(name)) {
-        problems.push(Problem(format!(
-            "it imports {name}, which a plugin does not have: allowed are {}",
-            IMPORTS.join(", ")
-        )));
+        problems
+            .push(Problem(format!("it imports {name}, which a plugin does not have: expected {}", IMPORTS.join(", "))));
     }
     if !problems.is_empty() {
         return Err(problems);

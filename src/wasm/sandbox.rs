@@ -31,7 +31,7 @@ const INSTANCE_BYTES_MAX: usize = 1 << 20;
 #[non_exhaustive]
 pub enum SandboxError {
     /// The engine does not start, usually because the address space or the number of mappings is limited.
-    #[error("WebAssembly can't be run with room for {guests} guests: {reason}. {mend}")]
+    #[error("WebAssembly cannot be run with room for {guests} guests: {reason}. {mend}")]
     Engine {
         /// The number of guests for which room was requested.
         guests: u32,

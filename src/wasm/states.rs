@@ -40,7 +40,7 @@ pub enum StatesError {
         source: rusqlite::Error,
     },
     /// There is a database of another program.
-    #[error("{path}: this is no database of guests: name another file")]
+    #[error("{path}: this is not a database of guests: name another file")]
     Foreign {
         /// The database.
         path: String,
@@ -115,14 +115,14 @@ impl GuestStates {
         match sent {
             Some(Ok(())) => Ok(()),
             Some(Err(flume::TrySendError::Full(_))) => {
-                Err("too much waits to be remembered: try again later".to_owned())
+                Err("too many changes wait to be stored: try again later".to_owned())
             }
             _ => Err(GONE.to_owned()),
         }
     }
 }
 
-const GONE: &str = "what guests have remembered is closed";
+const GONE: &str = "the guests' state is closed";
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -234,7 +234,7 @@ impl OpenFile {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(()),
             _ => Err(format!(
-                "{} was removed or replaced while it was in use: nothing more is remembered until the router is started anew",
+                "{} was removed or replaced while in use: nothing more is stored until the router is restarted",
                 self.path.display()
             )),
         }

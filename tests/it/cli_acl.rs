@@ -95,7 +95,7 @@ fn what_is_wrong_is_shown_with_its_line_and_a_caret() {
         (
             "check - --form xml",
             b"<fipa-message act='inform'>\n\t<sendr/></fipa-message>\n",
-            "-:2:2: error: unknown element \"<sendr>\"; did you mean sender?; allowed are sender, receiver, reply-to, content, \
+            "-:2:2: error: unknown element \"<sendr>\"; did you mean sender?; expected sender, receiver, reply-to, content, \
              language, encoding, ontology, protocol, conversation-id, reply-with, in-reply-to, reply-by, user-defined, and \
              names that begin with X-\n 2 |  <sendr/></fipa-message>\n   |  ^\n",
         ),
@@ -154,8 +154,8 @@ fn what_can_not_be_used_ends_with_2() {
     for (arguments, said) in [
         ("check no-such-file.acl", "no-such-file.acl: cannot read the file"),
         ("check .", "this is a directory"),
-        ("check -", "can't tell the form of the messages; say it with --form: bits, text, xml, json"),
-        ("convert --to xml -", "say it with --from"),
+        ("check -", "cannot tell the form of the messages; set it with --form: bits, text, xml, json"),
+        ("convert --to xml -", "set it with --from"),
         ("convert -", "--to"),
         ("check - --form yaml", "possible values: bits, text, xml, json"),
     ] {
@@ -200,6 +200,6 @@ fn strictness_is_a_setting_of_both_ends() {
     assert_eq!(strict.code, Some(1));
     let written = "(inform :content #3\"C:\\)\n(inform :sender (agent-identifier :name porter@p))\n";
     assert_eq!(strict.text(), written, "what has a strict form is written in it");
-    assert!(strict.errors.contains("is no word of FIPA SC00070"), "{}", strict.errors);
+    assert!(strict.errors.contains("is not a word of FIPA SC00070"), "{}", strict.errors);
     assert!(strict.errors.contains("does not begin with X-"), "{}", strict.errors);
 }

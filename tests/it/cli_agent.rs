@@ -33,7 +33,7 @@ fn check_says_what_a_module_is_and_what_it_lacks() {
     let output = caxton(directory.path(), &["agent", "check", "empty.wat"]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("empty.wat: this is no agent") && text.contains("caxton_handle_v1"), "{text}");
+    assert!(text.contains("empty.wat: this is not an agent") && text.contains("caxton_handle_v1"), "{text}");
     assert_eq!(caxton(directory.path(), &["agent", "check", "missing.wasm"]).status.code(), Some(2));
     std::fs::write(directory.path().join("empty.toml"), "[limits]\nmemory = 1\n").unwrap();
     let output = caxton(directory.path(), &["agent", "check", "empty.wat"]);
@@ -170,13 +170,13 @@ fn guests_and_plugins_that_cannot_be_used_are_refused_before_anything_is_routed(
     let bob = format!("bob={}", echo.display());
     let file = here().join("tests/data/guests.acl");
     for (arguments, complaint) in [
-        (vec!["--agent", "bob=missing.wasm"], "missing.wasm: can't be read"),
-        (vec!["--agent", "bob"], "allowed is NAME=FILE"),
+        (vec!["--agent", "bob=missing.wasm"], "missing.wasm: cannot be read"),
+        (vec!["--agent", "bob"], "expected NAME=FILE"),
         (vec!["--agent", &bob, "--agent", &bob], "--agent is given twice for bob"),
         (vec!["--agent", &bob, "--reply", "bob=refuse"], "--agent and --reply are both given for bob"),
-        (vec!["--plugin", &bob], "this is no routing plugin"),
+        (vec!["--plugin", &bob], "this is not a valid routing plugin"),
         (vec!["--plugins-fail-open"], "--plugin"),
-        (vec!["--plugin", &bob, "--plugin-call-ms", "0"], "allowed is 1 to 3600000 milliseconds"),
+        (vec!["--plugin", &bob, "--plugin-call-ms", "0"], "expected 1 to 3600000 milliseconds"),
     ] {
         let all: Vec<&str> = ["route", file.to_str().unwrap()].into_iter().chain(arguments.iter().copied()).collect();
         let output = caxton(here(), &all);

@@ -59,7 +59,7 @@ fn an_unknown_key_is_told_with_the_right_one() {
     let (code, text, errors) = printed(&caxton(&["config", "check", &path], &[]));
     assert_eq!((code, text.as_str()), (Some(2), ""));
     assert!(errors.contains(":2:1: unknown key mailbox.mesages; did you mean mailbox.messages?\n"), "{errors}");
-    assert!(errors.contains("ring capacity 0 is out of range: allowed is auto, or 1 to 1000000 messages"), "{errors}");
+    assert!(errors.contains("ring capacity 0 is out of range: expected auto, or 1 to 1000000 messages"), "{errors}");
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn mistakes_on_the_command_line_and_in_the_environment_are_told() {
     let cases = [
         ("config check /no/such/file", None, "/no/such/file: cannot read the configuration file"),
         ("config check", Some(many), "environment variable CAXTON_MAILBOX_MESSAGES"),
-        ("config show --set mailbox.messages", None, "allowed is KEY=VALUE"),
-        ("config show --preset prod", None, "allowed is development, testing or production"),
+        ("config show --set mailbox.messages", None, "expected KEY=VALUE"),
+        ("config show --preset prod", None, "expected development, testing or production"),
         ("config", None, "Usage"),
     ];
     for (arguments, environment, complaint) in cases {
@@ -104,7 +104,7 @@ fn files_that_the_settings_name_are_checked_with_them() {
     assert_eq!((code, output.as_str()), (Some(2), ""));
     for mistake in [
         "caxton.toml:1:2: to_agent or to_capability is missing",
-        "caxton.toml:2:16: performative: performative \"reqest\" is not allowed: allowed is an act of FIPA SC00037",
+        "caxton.toml:2:16: performative: performative \"reqest\" is not allowed: expected an act of FIPA SC00037",
         "caxton.toml:3:1: unknown key to_agnt; did you mean to_agent?",
     ] {
         assert!(errors.contains(mistake), "no {mistake:?} in {errors}");
@@ -250,10 +250,10 @@ fn the_doctor_examines_the_disk_of_a_store_and_leaves_nothing_there() {
     let (_file, settings) = file(&format!("[store]\ndirectory = \"{place}/not/yet\"\nsegment_bytes = \"1 GiB\"\n"));
     let (code, by_settings, errors) = printed(&caxton(&["doctor", "--config", &settings], &[]));
     assert!(matches!(code, Some(0 | 1)), "{errors}");
-    assert!(by_settings.contains("/not/yet is made at the start, in"), "{by_settings}");
+    assert!(by_settings.contains("/not/yet is created at the start, in"), "{by_settings}");
     let blocked = directory.path().join("file");
     std::fs::write(&blocked, "").expect("it is written");
     let (code, text, _) = printed(&caxton(&["doctor", "--data", blocked.to_str().expect("UTF-8")], &[]));
     assert_eq!(code, Some(1));
-    assert!(text.contains("problem  store directory: ") && text.contains("is no directory"), "{text}");
+    assert!(text.contains("problem  store directory: ") && text.contains("is not a directory"), "{text}");
 }

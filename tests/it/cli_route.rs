@@ -314,15 +314,15 @@ fn what_can_not_be_used_is_refused_with_a_reason() {
         ("no_such_file.acl", "no_such_file.acl: cannot read the file: No such file"),
         (".", ".: this is a directory"),
         ("", "<FILE|->"),
-        ("exchange.acl --shards 0", "shard count 0 is out of range: allowed is 1 to 1024 shards"),
-        ("exchange.acl --shards 5000", "shard count 5000 is out of range: allowed is 1 to 1024 shards"),
-        ("exchange.acl --preset prod", "allowed is development, testing or production"),
-        ("exchange.acl --reply bob", "allowed is NAME=PERFORMATIVE"),
+        ("exchange.acl --shards 0", "shard count 0 is out of range: expected 1 to 1024 shards"),
+        ("exchange.acl --shards 5000", "shard count 5000 is out of range: expected 1 to 1024 shards"),
+        ("exchange.acl --preset prod", "expected development, testing or production"),
+        ("exchange.acl --reply bob", "expected NAME=PERFORMATIVE"),
         ("exchange.acl --reply bob=refsue", "did you mean refuse?"),
         ("exchange.acl --reply =refuse", "agent name"),
         ("exchange.acl --reply bob=refuse --reply bob=agree", "--reply is given twice for bob"),
-        ("exchange.acl --offer bob", "allowed is NAME=CAPABILITY"),
-        ("exchange.acl --timeout 0", "allowed are 0.1 to 86400 seconds"),
+        ("exchange.acl --offer bob", "expected NAME=CAPABILITY"),
+        ("exchange.acl --timeout 0", "expected 0.1 to 86400 seconds"),
         ("exchange.acl --echo", "--echo"),
     ];
     for (arguments, complaint) in cases {
@@ -397,7 +397,7 @@ fn what_is_read_beyond_the_letter_of_the_standard_is_a_setting() {
     assert_eq!(route_bytes("", text).code, Some(0));
     let said = route_bytes("--set message.reading=strict", text);
     assert_eq!(said.code, Some(1), "{}", said.all());
-    assert!(said.errors.contains("\"Night Porter\" is no word of FIPA SC00070"), "{}", said.all());
+    assert!(said.errors.contains("\"Night Porter\" is not a word of FIPA SC00070"), "{}", said.all());
 }
 
 #[test]

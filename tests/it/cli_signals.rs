@@ -170,7 +170,7 @@ fn what_is_left_at_the_deadline_is_told_by_reason_and_place() {
         "inform a -> b: dead-lettered: stopped, the router stopped before the message was handled",
         "1 accepted = 0 processed + 1 dead-lettered + 0 expired + 0 left behind: balances",
         "1 dead-lettered as stopped",
-        "1 waiting for its moment of delivery",
+        "1 waiting for its delivery time",
         "SIGTERM: the rest of the file was not sent",
     ] {
         assert!(printed.contains(told), "{told}: {printed} {complaints}");

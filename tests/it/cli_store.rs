@@ -75,11 +75,11 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     for _ in 0..7 {
         let (ok, replayed, errors) = caxton(&["dlq", "replay"], directory.path());
         assert!(
-            ok && replayed.starts_with("0 were sent again, 2 were not") && replayed.contains("is not there"),
+            ok && replayed.starts_with("0 were replayed, 2 were not") && replayed.contains("is not registered"),
             "{replayed}{errors}"
         );
         let (ok, _, errors) = caxton(&["dlq", "replay", &id], directory.path());
-        assert!(!ok && errors.contains("its receiver is not there"), "{errors}");
+        assert!(!ok && errors.contains("its receiver is not registered"), "{errors}");
     }
     let (_, listed_again, _) = caxton(&["dlq", "ls"], directory.path());
     assert_eq!(listed_again, listed);
@@ -114,7 +114,7 @@ fn a_router_starts_from_a_copy_that_was_made_while_another_one_ran() {
     let (ok, copied, errors) = caxton(&["store", "backup", to], directory.path());
     assert!(ok && copied.contains(" 1 dead letters, 2 agents and 0 open conversations"), "{copied}{errors}");
     let (ok, _, errors) = caxton(&["store", "backup", to], directory.path());
-    assert!(!ok && errors.contains("a copy replaces nothing"), "{errors}");
+    assert!(!ok && errors.contains("a backup does not overwrite anything"), "{errors}");
     let (ok, checked, errors) = caxton(&["store", "check"], directory.path());
     assert!(ok && checked.contains("in use by a router") && checked.contains("integrity is ok"), "{checked}{errors}");
     let (ok, checked, errors) = caxton(&["store", "check"], &copy);
@@ -146,7 +146,7 @@ fn a_conversation_is_drawn_with_what_broke_its_protocol() {
     let name = listed.split_whitespace().next().expect("an id").to_owned();
     let (ok, drawn, errors) = caxton(&["conv", "show", &name], directory.path());
     assert!(ok && drawn.contains("request") && drawn.contains("->") && drawn.contains("<-"), "{drawn}{errors}");
-    assert!(drawn.lines().any(|line| line.contains("cfp") && line.ends_with("breaks the protocol")), "{drawn}");
+    assert!(drawn.lines().any(|line| line.contains("cfp") && line.ends_with("violates the protocol")), "{drawn}");
     let (_, mermaid, _) = caxton(&["conv", "show", "sale-1", "--mermaid"], directory.path());
     assert!(mermaid.starts_with("sequenceDiagram\n    participant a0 as buyer"), "{mermaid}");
     router.shutdown(Duration::from_secs(10)).expect("it stops");
@@ -157,7 +157,7 @@ fn what_is_no_data_directory_or_is_damaged_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     for verb in [["store", "check"], ["dlq", "ls"], ["conv", "ls"], ["store", "compact"]] {
         let (ok, _, errors) = caxton(&verb, directory.path());
-        assert!(!ok && errors.contains("this is no data directory"), "{errors}");
+        assert!(!ok && errors.contains("this is not a data directory"), "{errors}");
     }
     let router = start(directory.path());
     for _ in 0..5 {
@@ -390,7 +390,7 @@ fn kill(template: &Path, tool: (&[&str], Takes), after: Duration, gently: bool) 
             Err(_) => true,
         };
         if unfinished && (!run().status().expect("it runs").success() || numbers(&copy)? != whole) {
-            return Err("it can't be copied to the same place again".to_owned());
+            return Err("it cannot be copied to the same place again".to_owned());
         }
     }
     let shards = ShardCount::try_new(1).expect("one shard");

@@ -139,12 +139,12 @@ fn every_mistake_is_reported_where_it_was_made() {
             "environment variable CAXTON_COLOUR is unknown; `caxton config show` lists the keys; \
              CAXTON_MAILBOX_MESSAGES sets mailbox.messages",
             "environment variable CAXTON_MESSAGE_TIMEOUT is unknown; did you mean CAXTON_MESSAGE_TIMEOUT_MS?",
-            "caxton.toml:1:10: preset: preset \"prod\" is not allowed: allowed is development, testing or production",
-            "caxton.toml:4:9: mailbox.bytes: mailbox bytes 1 is out of range: allowed is 1024 to 4294967296 bytes",
+            "caxton.toml:1:10: preset: preset \"prod\" is not allowed: expected development, testing or production",
+            "caxton.toml:4:9: mailbox.bytes: mailbox bytes 1 is out of range: expected 1024 to 4294967296 bytes",
             "environment variable CAXTON_RETRY_DELAY_MS: retry.delay_ms: backoff delay \"\" is not a number: \
-             allowed is 1 to 3600000 milliseconds, or text such as \"500 ms\"",
+             expected 1 to 3600000 milliseconds, or text such as \"500 ms\"",
             "environment variable CAXTON_RETRY_FACTOR: retry.factor: backoff factor \"fast\" is not a number: \
-             allowed is 1 to 10",
+             expected 1 to 10",
         ]
     );
 }
@@ -192,7 +192,7 @@ fn files_that_are_no_configuration_are_refused() {
     let (directory, path) = file(&"#".repeat(usize::try_from(FILE_BYTES_MAX).expect("the limit is small") + 1));
     assert_eq!(
         lines(Config::load(None, Some(&path), []), &path),
-        ["caxton.toml: the file is too large for a configuration: allowed is 1048576 bytes"]
+        ["caxton.toml: the file is too large for a configuration: the limit is 1048576 bytes"]
     );
     std::fs::write(&path, b"# \xff\n").expect("the file can be written");
     assert!(lines(Config::load(None, Some(&path), []), &path)[0].contains("UTF-8"));

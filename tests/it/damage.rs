@@ -341,7 +341,7 @@ fn settle(journal: &mut Journal<DirectDisk>) {
     while journal.is_busy() || journal.makes_segment() || journal.writes_catalogue() {
         journal.poll(0);
         journal.wait(Duration::from_millis(1));
-        assert!(began.elapsed() < PATIENCE, "the disk does not answer: {:?}", journal.state());
+        assert!(began.elapsed() < PATIENCE, "the disk does not respond: {:?}", journal.state());
     }
 }
 

@@ -38,8 +38,8 @@ fn a_router_runs_with_the_values_of_its_preset() {
 #[test]
 fn no_shards_and_too_many_shards_are_no_numbers_of_shards() {
     let message = |count: u16| ShardCount::try_new(count).expect_err("it is not allowed").to_string();
-    assert_eq!(message(0), "shard count 0 is out of range: allowed is 1 to 1024 shards");
-    assert_eq!(message(1_025), "shard count 1025 is out of range: allowed is 1 to 1024 shards");
+    assert_eq!(message(0), "shard count 0 is out of range: expected 1 to 1024 shards");
+    assert_eq!(message(1_025), "shard count 1025 is out of range: expected 1 to 1024 shards");
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn an_agent_that_can_not_be_made_is_refused_with_the_reason() {
         let error = router
             .blocking()
             .register(name("stillborn"), || -> Player { panic!("this is part of the test") })
-            .expect_err("it can't be made");
+            .expect_err("it cannot be made");
         let panicked =
             RegistrationError::Panicked { name: "stillborn".to_owned(), what: "this is part of the test".to_owned() };
         assert_eq!(error, CallError::Refused(panicked));

@@ -354,7 +354,7 @@ fn output_is_bounded_however_much_a_guest_prints() {
     let written = lines(&sandbox);
     assert_eq!(written.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [4_096], "the rest is cut off");
     let said = fate(&router, "guest", "!");
-    assert!(said.contains("4097 bytes at once: allowed are 4096"), "{said}");
+    assert!(said.contains("4097 bytes at once: expected 4096"), "{said}");
     let said = fate(&router, "guest", "go");
     assert!(said.contains("more than 1000 times"), "{said}");
     let written = lines(&sandbox).len();
@@ -378,7 +378,7 @@ fn handles_pollables_and_random_bytes_are_bounded() {
                (i32.store offset=4096 (local.get $n) (call $after (i64.const 0)))
                (br_if $l (local.get $n)))
              (call $poll (i32.const 4096) (i32.const 257) (i32.const 512))",
-            "waits for 257 things at once: allowed are 256",
+            "waits for 257 things at once: expected 256",
         ),
         (
             "transfer",
@@ -390,7 +390,7 @@ fn handles_pollables_and_random_bytes_are_bounded() {
             "random",
             vec!["bytes"],
             "(call $bytes (i64.const 0x10000000000) (i32.const 512))",
-            "for 1099511627776 random bytes at once: allowed are 65536",
+            "for 1099511627776 random bytes at once: expected 65536",
         ),
         (
             "much-random",

@@ -38,7 +38,7 @@ pub struct InboxNumber(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConversationIndex(pub u32);
 
-/// An agent's place and its generation: tells it from an agent that had the same place before or has it later.
+/// An agent's place and generation, which distinguishes it from earlier and later agents in the same place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct AgentKey {
     pub index: AgentIndex,

@@ -8,7 +8,7 @@ pub(crate) fn mixed(one: u64, other: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// A generator of numbers: one addition and three multiplications each, and good enough for choices.
+/// A pseudo-random generator: one addition and three multiplications per number, good enough for choices.
 #[derive(Debug)]
 pub(crate) struct SplitMix64(u64);
 

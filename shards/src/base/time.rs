@@ -21,11 +21,11 @@ impl Now {
     }
 }
 
-/// The time at the beginning of a shard's turn. Everything in one turn happens at this moment.
+/// The time at the beginning of a shard's turn. Everything in a turn happens at this time.
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: Now,
-    /// The same as [`Now::monotonic_ms`], so that nothing on a message's way divides.
+    /// Equals [`Now::monotonic_ms`], so that no division is needed per message.
     now_ms: u64,
 }
 
@@ -34,7 +34,7 @@ impl Clock {
         Self { now, now_ms: now.monotonic_ms() }
     }
 
-    /// Begins a turn. Returns how long after the one before, in nanoseconds.
+    /// Begins a turn. Returns the nanoseconds since the previous one began.
     #[inline]
     pub fn advance(&mut self, now: Now) -> u64 {
         let passed_ns = now.monotonic_ns.saturating_sub(self.now.monotonic_ns);
@@ -58,23 +58,23 @@ impl Clock {
         self.now.wall
     }
 
-    /// Returns the time until a moment of wall time, in milliseconds. Zero if it has passed.
+    /// Returns the time until a wall-clock time, in milliseconds. Zero if it has passed.
     #[inline(always)]
     pub fn until(&self, moment: WallTime) -> u64 {
         moment.0.saturating_sub(self.now.wall.0)
     }
 
-    /// Returns the time since a moment of wall time, in milliseconds. Zero if it has not come.
+    /// Returns the time since a wall-clock time, in milliseconds. Zero if it is in the future.
     pub fn since(&self, moment: WallTime) -> u64 {
         self.now.wall.0.saturating_sub(moment.0)
     }
 
-    /// Returns the wall time that it was at a past moment of monotonic time in milliseconds, if the wall clock did not jump.
+    /// Returns the wall-clock time at a past monotonic time in milliseconds, unless the wall clock was set.
     pub fn wall_was(&self, moment_ms: u64) -> WallTime {
         WallTime(self.now.wall.0.saturating_sub(self.now_ms.saturating_sub(moment_ms)))
     }
 
-    /// Returns the wall time that it will be at a moment of monotonic time in milliseconds, if the wall clock does not jump.
+    /// Returns the wall-clock time at a future monotonic time in milliseconds, unless the wall clock is set.
     pub fn wall_at(&self, moment_ms: u64) -> WallTime {
         WallTime(self.now.wall.0.saturating_add(moment_ms.saturating_sub(self.now_ms)))
     }

@@ -1,29 +1,29 @@
-//! What a shard has seen of protocols, in figures.
+//! Protocol figures of a shard.
 
-/// What a shard has seen of protocols.
+/// Protocol figures of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Conformance {
     /// Messages that followed the protocol of their conversation.
     pub steps: u64,
-    /// How many of them came after the `reply-by` of the message before them.
+    /// How many of them arrived after the `reply-by` of the previous message.
     pub late: u64,
-    /// Messages that broke it and were delivered all the same.
+    /// Violations that were delivered all the same.
     pub observed: u64,
-    /// Messages that broke it and were refused.
+    /// Violations that were refused.
     pub refused: u64,
-    /// Messages that named a protocol that is checked, and could not be held to it: without a conversation-id, or to
-    /// an agent that the conversation's initiator wants answers to go to.
+    /// Messages that named a checked protocol but could not be checked: without a conversation id, or to an agent that
+    /// the conversation's initiator wants replies to go to.
     pub unchecked: u64,
 }
 
 impl Conformance {
-    /// All violations.
+    /// Returns the number of violations.
     pub fn violations(&self) -> u64 {
         self.observed + self.refused
     }
 
-    /// The figures of two shards together.
+    /// Returns the sum of two shards.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         self.steps += other.steps;

@@ -241,7 +241,7 @@ impl Conversations {
         }
     }
 
-    /// Returns what was seen of protocols.
+    /// Returns the protocol figures.
     pub fn conformance(&self) -> Conformance {
         Conformance {
             steps: self.protocols.steps,
@@ -266,8 +266,7 @@ impl Conversations {
         Some(violation)
     }
 
-    /// Records that a message was given up. If it was part of a conversation that lives here, what was said last may be said
-    /// again.
+    /// Records that a message was given up. If its conversation is kept here, the last step may be repeated.
     #[cold]
     pub fn forgive_repetition(&mut self, message: &Message) {
         if let (Some(id), Some(initiator)) = (message.conversation(), message.initiator()) {
@@ -275,8 +274,8 @@ impl Conversations {
         }
     }
 
-    /// Records that the router tells an agent that its message was not delivered, which may be the first that the
-    /// conversation's shard hears of it.
+    /// Records a notice to an agent that its message was not delivered, which may be the first information that the
+    /// conversation's shard has of it.
     #[cold]
     pub fn on_failure_notice(&mut self, notice: &Message, to: AgentId) {
         if let (Some(id), ConversationRole::Initiator, Performative::Failure) =

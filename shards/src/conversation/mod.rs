@@ -123,12 +123,12 @@ pub(crate) struct Conversations {
     closed: u64,
     /// Messages that name a checked protocol but could not be checked.
     unchecked: u64,
-    /// Messages that broke their protocol and were delivered all the same, and those that were refused.
+    /// Violations that were delivered all the same, and those that were refused.
     observed: u64,
     refused: u64,
     /// What is known of conversations begun by an earlier run.
     recovered: Recovered,
-    /// Who began the conversations that text-borne messages of agents of this shard belong to.
+    /// The initiators of conversations that text-borne messages of this shard's agents belong to.
     initiators: InitiatorCache,
 }
 
@@ -242,7 +242,7 @@ impl Conversations {
         self.slab.len()
     }
 
-    /// Returns the number of conversations that were begun.
+    /// Returns the number of conversations begun.
     pub fn opened(&self) -> u64 {
         self.opened
     }

@@ -1,4 +1,4 @@
-//! Whose conversation a text-borne message belongs to, and whether a conversation has room for all its receivers.
+//! Resolves the conversation of text-borne messages, and checks for room for all receivers.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::message::{AgentId, ConversationId, ConversationRole, Message};
 use crate::outcome::DeadLetterReason;
 
 impl Conversations {
-    /// Finds out how the sender of a text-borne message stands to its conversation: whose it is out of those with this id
-    /// that the sender began, or was drawn into by the receiver. A message that names a protocol that can't begin with it,
-    /// in neither of them, is left for the receiver's shard to judge, which knows what the receiver began.
+    /// Resolves the role of a text-borne message's sender: which of the conversations with this id it belongs to, one
+    /// begun by the sender or one that the receiver drew it into. A message that names a protocol that cannot begin
+    /// with it, and belongs to neither, is left to the receiver's shard, which knows what the receiver began.
     #[cold]
     pub fn resolve_role(
         &mut self,
@@ -46,8 +46,9 @@ impl Conversations {
         Ok(())
     }
 
-    /// Sender and receiver each began a conversation with this id, or the receiver speaks in a third agent's: whether the
-    /// message belongs to the sender's own. What it answers says so, then the protocol, then what that allows.
+    /// Whether the message belongs to the sender's own conversation, if sender and receiver each began one with this
+    /// id, or the receiver speaks in a third agent's. Decided by what it replies to, then by the protocol, then by what
+    /// that allows.
     fn is_of_own(
         &self,
         id: ConversationId,
@@ -71,8 +72,8 @@ impl Conversations {
         }
     }
 
-    /// Whether a conversation has room for all receivers of a message, as far as that is known here: of a conversation that
-    /// lives elsewhere, its initiator and the sender take part at least.
+    /// Checks whether a conversation has room for all receivers of a message, as far as that is known here: a
+    /// conversation kept elsewhere has at least its initiator and the sender.
     #[cold]
     pub fn has_room_for_all(
         &self,
@@ -82,7 +83,7 @@ impl Conversations {
     ) -> Result<(), (usize, usize)> {
         let Some(sender) = message.sender() else { return Ok(()) };
         match message.role() {
-            // Each receiver began a conversation of its own.
+            // Each receiver began its own conversation.
             ConversationRole::Participant => Ok(()),
             ConversationRole::Initiator => self.room_for(sender, id, agents.iter().copied()),
             ConversationRole::Member => match message.initiator() {
@@ -99,18 +100,17 @@ impl Conversations {
         }
     }
 
-    /// Records who began a conversation that a text-borne message belongs to. Returns when to look after the entry, if it is
-    /// new.
+    /// Records the initiator of a text-borne message's conversation. Returns when to check the entry, if it is new.
     pub fn cache_initiator(&mut self, key: InitiatorKey, note: CachedInitiator, now_ms: u64) -> Option<u64> {
         self.initiators.write(key, note, now_ms).then(|| now_ms + self.limits.timeout_ms)
     }
 
-    /// Drops an entry that was not used for a conversation's timeout, or returns when to look again.
+    /// Drops an entry not used for a conversation's timeout, or returns when to check again.
     pub fn time_out_initiator(&mut self, key: &InitiatorKey, now_ms: u64) -> Option<u64> {
         self.initiators.time_out(key, now_ms, self.limits.timeout_ms)
     }
 
-    /// Drops an entry that nothing would look after.
+    /// Drops an entry for which no timer could be armed.
     pub fn forget_initiator(&mut self, key: &InitiatorKey) {
         self.initiators.time_out(key, u64::MAX, 0);
     }

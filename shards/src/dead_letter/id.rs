@@ -17,7 +17,7 @@ pub struct DeadLetterId {
 
 /// The text is not a dead letter's id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("this is no dead letter's number: one is d, the shard, a dash and a count, such as d0-17")]
+#[error("this is not a dead letter's id: expected d, the shard, a dash and a count, such as d0-17")]
 pub struct DeadLetterIdError;
 
 impl fmt::Display for DeadLetterId {

@@ -8,7 +8,7 @@ pub const ERROR_VALUE_CHARACTERS_MAX: usize = 64;
 
 /// A value was refused. States what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {value} {kind}: allowed is {allowed}")]
+#[error("{field} {value} {kind}: expected {allowed}")]
 pub struct DomainError {
     /// The name of the field, such as `mailbox capacity`.
     pub field: &'static str,

@@ -585,7 +585,7 @@ mod tests {
                             let field = $name::FIELD;
                             assert_eq!(
                                 error.to_string(),
-                                format!("{field} {text} is out of range: allowed is {}", $allowed)
+                                format!("{field} {text} is out of range: expected {}", $allowed)
                             );
                             if let Ok(number) = text.parse() {
                                 assert_eq!($name::try_new(number), Err(error), "{name}: same error for a number");
@@ -644,10 +644,10 @@ mod tests {
     #[test]
     fn an_error_names_field_value_and_limits() {
         let error = MailboxCapacity::try_new(0).expect_err("zero is refused");
-        assert_eq!(error.to_string(), "mailbox capacity 0 is out of range: allowed is 1 to 100000 messages");
+        assert_eq!(error.to_string(), "mailbox capacity 0 is out of range: expected 1 to 100000 messages");
 
         let error = "a few".parse::<MailboxCapacity>().expect_err("words are refused");
-        assert_eq!(error.to_string(), "mailbox capacity \"a few\" is not a number: allowed is 1 to 100000 messages");
+        assert_eq!(error.to_string(), "mailbox capacity \"a few\" is not a number: expected 1 to 100000 messages");
     }
 
     #[test]
@@ -686,7 +686,7 @@ mod tests {
         assert!(Priority::ALL.is_sorted());
         assert_eq!(
             "high est".parse::<Priority>().expect_err("not a lane").to_string(),
-            "priority \"high est\" is not allowed: allowed is low, normal, high or urgent"
+            "priority \"high est\" is not allowed: expected low, normal, high or urgent"
         );
     }
 }

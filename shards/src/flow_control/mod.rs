@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use crate::message::AgentId;
 
-/// How many of each sender's messages wait.
+/// The number of waiting messages per sender.
 #[derive(Debug, Default)]
 struct Senders(HashMap<AgentId, u32, FixedState>);
 

@@ -2,17 +2,17 @@
 
 use crate::domain::DomainError;
 
-/// What happens to a message that finds its receiver's mailbox full.
+/// How a full mailbox treats a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum OverflowPolicy {
-    /// It is refused: it becomes a dead letter of the reason `mailbox-full`, and its sender gets a `failure`.
+    /// Refuses it: it becomes a dead letter with the reason `mailbox-full`, and its sender gets a `failure`.
     #[default]
     Reject,
-    /// It waits, and so do those who go on sending to this receiver, each for as long as its message lives.
+    /// Makes it and later messages to this receiver wait, each for at most its lifetime.
     BackPressure,
-    /// The oldest waiting message of the lowest lane makes room, unless that lane is above the new message's: it becomes
-    /// a dead letter of the reason `displaced`, and its sender gets a `failure`. If none may be displaced, the new one is
-    /// refused.
+    /// Drops the oldest waiting message of the lowest lane, unless that lane is above the new message's: the dropped
+    /// one becomes a dead letter with the reason `displaced`, and its sender gets a `failure`. If none can be
+    /// displaced, the new one is refused.
     DropOldest,
 }
 
@@ -58,7 +58,7 @@ mod tests {
         }
         assert_eq!(
             "drop".parse::<OverflowPolicy>().unwrap_err().to_string(),
-            "overflow policy \"drop\" is not allowed: allowed is reject, back-pressure or drop-oldest"
+            "overflow policy \"drop\" is not allowed: expected reject, back-pressure or drop-oldest"
         );
     }
 }

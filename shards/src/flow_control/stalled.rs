@@ -9,12 +9,12 @@ use crate::message::AgentId;
 /// Maximum number of messages that wait for one receiver. Beyond it they are refused.
 pub const STALLED_MAX: usize = 65_536;
 
-/// What has come to a closed receiver.
+/// Messages that arrived at a closed receiver.
 #[derive(Debug, Default)]
 pub(crate) struct Stalled {
     places: VecDeque<u32>,
     senders: Senders,
-    /// It stands among the receivers to be looked at because there is room again.
+    /// Whether it is queued to be checked because there is room again.
     due: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Who waits for receivers whose mailboxes are full, on the senders' shard.
 //!
-//! Invariants: the queue is per receiver, so what waits for one holds up nothing that goes to another; an agent does not
-//! wait for itself; a message that its receiver asked for waits only behind others of its own sender.
+//! Invariants: the queue is per receiver, so what waits for one holds up nothing that goes to another; an agent does
+//! not wait for itself; a message that its receiver asked for waits only behind others of its own sender.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use super::{Senders, extract};
 use crate::base::index::{AgentKey, Token};
 use crate::message::{AgentId, Message};
 
-/// Maximum number of receivers that one shard knows to be closed. Beyond it, receivers of the shard refuse what they have
-/// no room for, and messages for others leave without waiting.
+/// Maximum number of receivers that one shard knows to be closed. Beyond it, receivers of the shard refuse what they
+/// have no room for, and messages for others leave without waiting.
 pub const CLOSED_RECEIVERS_MAX: usize = 65_536;
 
 /// What waits for a receiver that is closed, or was just now.
@@ -34,7 +34,7 @@ pub(crate) enum Waiter {
     Asked { message: Box<Message>, token: Token, deadline_ms: u64 },
 }
 
-/// The receivers that a shard knows to be closed, its own included, and what waits for them.
+/// The receivers known to a shard as closed, including its own, and what waits for them.
 #[derive(Default)]
 pub(crate) struct WaitQueues {
     by_receiver: HashMap<AgentId, WaitQueue, FixedState>,
@@ -211,7 +211,8 @@ impl WaitQueues {
         true
     }
 
-    /// Takes the first message that waits for a receiver. Its sender still counts it as waiting until it [leaves](Self::leave).
+    /// Takes the first message that waits for a receiver. Its sender still counts it as waiting until it
+    /// [leaves](Self::leave).
     pub fn pop(&mut self, receiver: AgentId) -> Option<Waiter> {
         let waiter = self.by_receiver.get_mut(&receiver)?.waiting.pop_front()?;
         self.count_out(&waiter);
@@ -225,7 +226,8 @@ impl WaitQueues {
         }
     }
 
-    /// Takes those messages that wait for a receiver and `leave`, in order. Their senders [leave](Self::leave) one by one.
+    /// Takes those messages that wait for a receiver and `leave`, in order. Their senders [leave](Self::leave) one by
+    /// one.
     pub fn extract(&mut self, receiver: AgentId, leave: impl FnMut(&Waiter) -> bool) -> VecDeque<Waiter> {
         let Some(queue) = self.by_receiver.get_mut(&receiver) else { return VecDeque::new() };
         let left = extract(&mut queue.waiting, leave);
@@ -240,8 +242,8 @@ impl WaitQueues {
         self.asked -= usize::from(matches!(waiter, Waiter::Asked { .. }));
     }
 
-    /// Drops messages from outside whose callers wait no longer, and returns how many. It looks at all queues once, however
-    /// many callers have gone.
+    /// Drops messages from outside whose callers wait no longer, and returns how many. It looks at all queues once,
+    /// however many callers have gone.
     #[cold]
     pub fn cancel(&mut self, tokens: &[Token]) -> usize {
         let tokens: HashSet<Token, FixedState> = tokens.iter().copied().collect();

@@ -20,10 +20,11 @@ use crate::outcome::Ending;
 use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
 
-/// The most commit waiters of one shard: durable sends, and handled durable messages, that wait for commits elsewhere.
+/// Maximum number of commit waiters of one shard: durable sends, and handled durable messages, that wait for commits
+/// elsewhere.
 pub const COMMIT_WAITERS_MAX: usize = 524_288;
 
-/// Whether the journal takes records now.
+/// Whether the journal accepts records now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum JournalCondition {
@@ -32,42 +33,43 @@ pub enum JournalCondition {
     Unavailable,
     /// It does.
     Ready,
-    /// It does, and has as much to write as it should: whoever can wait does.
+    /// It accepts records but has enough to write: whoever can wait does.
     Busy,
-    /// It is as large as it may be, or the file system is full. What was handed to it waits; it goes on by itself.
+    /// It has reached its size limit, or the file system is full. Records handed to it wait; it continues by itself.
     Full,
-    /// It failed, and takes nothing more until the router is started again.
+    /// It failed and accepts nothing until the router is restarted.
     Failed,
 }
 
-/// What a shard tells another about the commit waiters of that one.
+/// An acknowledgement for a commit waiter of another shard.
 pub(crate) type Acknowledgement = (JournalRef, Ending);
 
 /// An attempt to handle a durable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attempt {
-    /// The record that the message stands in.
+    /// The message's record.
     pub record: Lsn,
-    /// Which attempt it is, from one.
+    /// The number of the attempt, from one.
     pub number: u8,
 }
 
-/// Says which attempt a shard's handler is in, in a place that outlives the process: so a message that ends the process each
-/// time is known, and the others that wait are not suspected. It is set twice for each durable message, and must not block.
+/// Publishes which attempt a shard's handler is in, in a place that outlives the process, so that a message that kills
+/// the process every time is identified and the other waiting ones are not suspected. Called twice per durable message;
+/// must not block.
 pub trait AttemptMark: std::fmt::Debug {
-    /// A handler begins, or goes on with, this attempt; or no handler has a durable message.
+    /// Sets the attempt that a handler begins or resumes, or none if no handler has a durable message.
     fn set(&mut self, attempt: Option<Attempt>);
 }
 
 const _: () =
     assert!(COMMIT_WAITERS_MAX - 1 <= JournalRef::PLACE_MASK as usize, "a commit waiter's place fits into a mark");
 
-/// Somebody who waits until messages are durable.
+/// A waiter for messages to become durable.
 #[derive(Debug)]
 struct CommitWaiter {
-    /// Deliveries and steps that were not acknowledged yet.
+    /// Deliveries and steps that are not acknowledged yet.
     left: u64,
-    /// The first one that went wrong.
+    /// The first failure.
     ending: Ending,
     then: OnCommit,
 }
@@ -76,24 +78,24 @@ struct CommitWaiter {
 pub(crate) enum OnCommit {
     /// A caller is answered.
     Answer(Token, MessageId),
-    /// A handled message is settled.
+    /// Settle a handled message.
     Settle(Lsn),
-    /// A dead letter whose message was sent again is gone, or stays, for this request.
+    /// End the replay of a dead letter for this request: the letter is removed or kept.
     EndReplay {
         letter: DeadLetterId,
         request: u64,
-        /// Its message went to several agents: what does not come to one of them is a dead letter of its own.
+        /// Its message went to several agents: each failed delivery becomes its own dead letter.
         in_parts: bool,
     },
 }
 
-/// What waits for the commit of a record.
+/// Actions that wait for the commit of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingCommit {
     pub sequence: Lsn,
-    /// The message that is dispatched then.
+    /// The message to dispatch then.
     pub message: Option<Undispatched>,
-    /// The dead letter that it is the record of, by its number.
+    /// The number of the dead letter that the record contains.
     pub letter: Option<u64>,
     pub waiter: JournalRef,
     pub ending: Ending,
@@ -104,7 +106,7 @@ pub(crate) struct PendingCommit {
 pub(crate) struct Undispatched {
     /// Its place in the slab.
     pub place: u32,
-    /// The agent that it was taken in for.
+    /// The receiving agent.
     pub agent: AgentKey,
 }
 
@@ -115,7 +117,7 @@ struct Handling {
     agent: AgentId,
     sender: Option<AgentId>,
     sequence: Lsn,
-    /// How many durable messages its handler sent so far.
+    /// Number of durable messages its handler has sent so far.
     sent: u32,
     waiter: Option<JournalRef>,
 }
@@ -128,30 +130,29 @@ pub(crate) struct ShardJournal {
     waiting: VecDeque<PendingCommit>,
     committed: Lsn,
     waiters: Slab<CommitWaiter>,
-    /// For other shards, by shard.
+    /// Acknowledgements for other shards, by shard.
     acknowledgements: Vec<Vec<Acknowledgement>>,
     seen: DedupWindow,
     gateways: Gateways,
-    /// Outlives the process, where there is one.
+    /// Outlives the process, if there is one.
     attempt: Option<Box<dyn AttemptMark>>,
     handling: Option<Handling>,
     /// The records of dead letters, by the letters' numbers.
     letters: BTreeMap<u64, Lsn>,
     compaction: Option<Compaction>,
-    /// Of messages that wait for long, which the projection shows: the record in which each stood first, by the record in which
-    /// it stands now.
+    /// For long-waiting messages, which the projection shows: the first record, by the current one.
     first: HashMap<Lsn, Lsn, FixedState>,
     /// Duplicates that were not dispatched again.
     duplicates: u64,
-    /// Since when the journal has been full, in milliseconds of monotonic time.
+    /// When the journal became full, in milliseconds of monotonic time.
     full_since_ms: Option<u64>,
-    /// Whether a timer looks after what waits for it.
+    /// Whether a timer sweeps what waits for the journal.
     commits_swept: bool,
-    /// Whether it was told that it takes nothing.
+    /// Whether the full state was reported.
     full_told: bool,
 }
 
-/// Which records are to be rewritten, and how far that has come.
+/// The records to rewrite, and the progress so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compaction {
     pub upto: Lsn,
@@ -187,7 +188,7 @@ impl ShardJournal {
         }
     }
 
-    /// What a message for a receiver is known by in the deduplication window.
+    /// Returns the key of a message for a receiver in the deduplication window.
     #[inline]
     fn arrival(&mut self, message: &Message, receiver: AgentId) -> Option<DedupKey> {
         let id = message.id()?;
@@ -195,13 +196,13 @@ impl ShardJournal {
         Some(DedupKey { id, receiver, sender: self.gateways.sender(sender) })
     }
 
-    /// Takes note of a message that came in an earlier run: should it come again, it is not dispatched again.
+    /// Records a message that was handled in an earlier run, so that it is not dispatched if it comes again.
     pub fn restore_handled(&mut self, handled: &HandledMessage) {
         self.seen.restore(handled);
     }
 
-    /// An inbox is given a message. One that has waited since an earlier run may have been given to it then, so this counts as an
-    /// attempt, so that a message that crashes its owner every time becomes a dead letter.
+    /// Counts the delivery of a message to an inbox. One that waited since an earlier run may have been delivered then,
+    /// so this counts as an attempt; a message that crashes its owner every time thus becomes a dead letter.
     #[cold]
     pub fn count_hand_out(&mut self, record: Lsn, attempts: u8) {
         if self.writes() && self.first.contains_key(&record) {
@@ -223,7 +224,7 @@ impl ShardJournal {
         true
     }
 
-    /// Since when the journal has been full, in milliseconds of monotonic time.
+    /// When the journal became full, in milliseconds of monotonic time.
     #[inline]
     pub fn full_since_ms(&self) -> Option<u64> {
         self.full_since_ms
@@ -251,27 +252,27 @@ impl ShardJournal {
         &mut self.records
     }
 
-    /// Whether records are written down.
+    /// Whether records are written.
     pub fn writes(&self) -> bool {
         !matches!(self.condition, JournalCondition::Unavailable | JournalCondition::Failed)
     }
 
-    /// Places in the slab whose messages wait for their commit.
+    /// Returns the places in the slab whose messages wait for their commit.
     pub fn uncommitted(&self) -> impl Iterator<Item = u32> {
         self.waiting.iter().filter_map(|waiting| waiting.message.map(|message| message.place))
     }
 
-    /// How many commit waiters wait.
+    /// Returns the number of commit waiters.
     pub fn waiters(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Whether another commit waiter can be given out.
+    /// Whether another commit waiter can be created.
     pub fn has_room(&self) -> bool {
         self.waiters.len() < COMMIT_WAITERS_MAX
     }
 
-    /// The record that a message stands in.
+    /// Returns a message's record.
     pub fn record_of(&self, journal: JournalRef) -> Option<Lsn> {
         journal.record(self.records.last())
     }
@@ -356,7 +357,7 @@ impl ShardJournal {
         self.waiting.len()
     }
 
-    /// Whether something is durable and not dispatched yet.
+    /// Whether durable messages wait to be dispatched.
     #[inline]
     pub fn has_committed(&self) -> bool {
         let is_early = planted::is(Bug::DispatchedEarly);
@@ -434,7 +435,7 @@ impl ShardJournal {
     pub fn derive_id(&mut self) -> Option<MessageId> {
         let Self { handling, gateways, .. } = self;
         let handling = handling.as_mut()?;
-        // Another sender may have chosen the same id for what it sent to this agent.
+        // Another sender may have chosen the same id for a message to this agent.
         let sender = gateways.sender(handling.sender).filter(|_| !planted::is(Bug::ForeignIdsInherited));
         let cause = sender.map_or(handling.id, |sender| handling.id.derived(sender, u32::MAX));
         let id = cause.derived(handling.agent, handling.sent);
@@ -450,7 +451,7 @@ impl ShardJournal {
         if let Some(waiter) = waiter {
             self.await_more(waiter, deliveries);
         } else {
-            // One more, for the handler itself: it is acknowledged when the handler is done.
+            // One more for the handler itself, which is acknowledged when it finishes.
             waiter = self.open(shard, deliveries + 1, OnCommit::Settle(sequence));
             if let Some(handling) = &mut self.handling {
                 handling.waiter = waiter;
@@ -548,7 +549,7 @@ impl ShardJournal {
         self.compaction = Some(Compaction { upto, place, all: true });
     }
 
-    /// Has messages rewritten that have waited since a record up to this one, unless other records are being rewritten.
+    /// Rewrites messages that have waited since a record up to this one, unless other records are being rewritten.
     pub fn show_waiting(&mut self, upto: Lsn) {
         if self.writes() && self.compaction.is_none() {
             self.compaction = Some(Compaction { upto, place: 0, all: false });
@@ -577,7 +578,7 @@ impl ShardJournal {
     /// Returns the record of a message, if it is to be rewritten.
     pub fn old_record(&self, envelope: &Envelope, compaction: Compaction) -> Option<Lsn> {
         let record = self.record_of(envelope.journal()).filter(|record| *record <= compaction.upto)?;
-        // What is not committed yet is about to be released by its commit's order: it stays.
+        // What is not committed yet is about to be released in its commit's order, and stays.
         let stays = record > self.committed || !compaction.all && self.first.contains_key(&record);
         (!stays).then_some(record)
     }

@@ -95,13 +95,13 @@ pub enum FrameError {
     #[error("the checksum does not match")]
     Checksum,
     /// The frame was written to another segment: a leftover from before the file was recycled.
-    #[error("the frame is of segment {0}")]
+    #[error("the frame belongs to segment {0}")]
     Segment(u64),
     /// The frame belongs to another shard.
-    #[error("the frame is of shard {0}")]
+    #[error("the frame belongs to shard {0}")]
     Shard(u16),
     /// The frame belongs to another generation or another data directory.
-    #[error("the frame is of another generation, or of another data directory")]
+    #[error("the frame belongs to another generation or data directory")]
     Foreign,
     /// The records do not fill the payload, or their number differs from the header's.
     #[error("the records do not fill the frame")]

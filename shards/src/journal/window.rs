@@ -1,8 +1,8 @@
-//! The deduplication window: which durable messages came last, so that one that comes again is not dispatched again.
+//! The deduplication window: the most recent durable messages, so that a repeated one is not dispatched again.
 //!
-//! Invariants: a message is known by its id, its receiver and its sender together, compared in full, so that nobody can have
-//! another sender's message taken for one that has come, whatever ids it chooses; at least the newest `most` messages are
-//! known, and fewer than twice as many, beside what an earlier run had left; that is forgotten when `most` others have come.
+//! Invariants: a message is identified by its id, receiver and sender together, compared in full, so no choice of ids
+//! can make another sender's message look like a duplicate. At least the newest `most` messages are known, and fewer
+//! than twice as many, besides those of an earlier run, which are dropped once `most` others have arrived.
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashSet, HashTable};
@@ -13,29 +13,29 @@ use crate::journal::record::{HandledMessage, Origin};
 use crate::message::{AgentId, MessageId};
 use crate::routing::partition::Partition;
 
-/// The messages that came last.
+/// The most recent messages.
 ///
-/// They stand in two tables. When the young one has `most` messages it becomes the old one, and what stood in that is forgotten
-/// at once: to look for the oldest message whenever another one comes cost 60 ns a message, as it is no longer in the cache.
+/// There are two tables. When the young one has `most` messages it becomes the old one, whose entries are dropped all
+/// at once: finding the oldest message for every new one cost 60 ns per message, because it is no longer in the cache.
 #[derive(Debug)]
 pub(crate) struct DedupWindow {
     young: HashTable<DedupKey>,
     old: HashTable<DedupKey>,
-    /// What came in earlier runs: as much as all shards of then remembered of the agents that live here now.
+    /// Messages of earlier runs: what all shards of that run remembered of the agents that live here now.
     inherited: HashTable<DedupKey>,
-    /// The same from records that do not name the sender: an id from any sender counts.
+    /// The same from records that do not name the sender: an id from any sender matches.
     unsigned: HashSet<(MessageId, AgentId), Seeded>,
-    /// So that nobody outside can choose ids that all fall on the same place.
+    /// Seeded, so that ids chosen outside cannot be made to collide.
     hasher: Seeded,
     most: usize,
 }
 
-/// What a message is known by.
+/// The identity of a message in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DedupKey {
     pub id: MessageId,
     pub receiver: AgentId,
-    /// None for what was sent from outside without a sender.
+    /// None for messages sent from outside without a sender.
     pub sender: Option<AgentId>,
 }
 
@@ -60,7 +60,7 @@ impl DedupWindow {
         }
     }
 
-    /// Takes note of a message. Returns whether it is new.
+    /// Records a message. Returns whether it is new.
     pub fn note(&mut self, arrival: DedupKey) -> bool {
         if self.most == 0 {
             return true;
@@ -84,7 +84,7 @@ impl DedupWindow {
         true
     }
 
-    /// Whether a message has come.
+    /// Whether a message is in the window.
     pub fn has(&self, arrival: DedupKey) -> bool {
         let hash = arrival.hash(self.hasher);
         let same = |other: &DedupKey| *other == arrival;
@@ -102,7 +102,7 @@ impl DedupWindow {
             || self.unsigned.contains(&(arrival.id, arrival.receiver))
     }
 
-    /// Forgets a message that was noted just now and could not be kept: its sender may try again.
+    /// Removes a message that was just recorded and could not be kept: its sender may retry.
     #[cold]
     pub fn forget(&mut self, arrival: DedupKey) {
         let hash = arrival.hash(self.hasher);
@@ -113,7 +113,7 @@ impl DedupWindow {
         }
     }
 
-    /// Takes note of a message that came in an earlier run.
+    /// Records a message of an earlier run.
     #[cold]
     pub fn restore(&mut self, handled: &HandledMessage) {
         let HandledMessage { id, receiver, sender } = *handled;
@@ -135,8 +135,8 @@ impl DedupWindow {
     }
 }
 
-/// The agents in whose names shards send what comes from outside without a sender. Each router has others, by its number of
-/// shards, and all of them stand for the same: whoever embeds it.
+/// The agents in whose names shards send messages from outside without a sender. They depend on the number of shards,
+/// and all of them mean the same sender: the embedder.
 #[derive(Debug)]
 pub(crate) struct Gateways {
     partition: Partition,
@@ -149,7 +149,7 @@ impl Gateways {
         Self { partition, known: vec![None; usize::from(partition.shard_count())] }
     }
 
-    /// The sender as the window knows it: none for a gateway.
+    /// Returns the sender as the window records it: none for a gateway.
     #[inline]
     pub fn sender(&mut self, sender: Option<AgentId>) -> Option<AgentId> {
         let agent = sender?;
@@ -218,7 +218,7 @@ mod tests {
             receiver: AgentId::of_text("one"),
             sender,
         };
-        // Several shards of the earlier run may have remembered as many each.
+        // Several shards of the earlier run may have remembered this many each.
         for number in 1..=5 * MOST {
             window.restore(&handled(number, Origin::Agent(AgentId::of_text("x"))));
         }

@@ -12,13 +12,13 @@ pub(crate) enum Reservation {
 }
 
 impl Reservation {
-    /// What a message holds that no mailbox has taken in.
+    /// Returns the reservation of a message that no mailbox has accepted.
     #[inline]
     pub fn of(envelope: &Envelope) -> Self {
         envelope.credit_of.map_or(Self::Nothing, Self::Credit)
     }
 
-    /// What a message holds that a mailbox has taken in.
+    /// Returns the reservation of a message in a mailbox.
     #[inline]
     pub fn in_mailbox(agent: AgentKey, envelope: &Envelope) -> Self {
         Self::Mailbox { agent, weight: envelope.weight() }

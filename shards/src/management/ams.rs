@@ -204,7 +204,9 @@ impl Ams {
         let aid = agent.check_complete()?;
         let (_, registrar) = self.described.get(&aid.name).ok_or(Exception::NotRegistered)?;
         if requester != Some(aid.id()) && requester != Some(*registrar) {
-            return Err(Exception::Unauthorised("a description belongs to its agent and to who registered it"));
+            return Err(Exception::Unauthorised(
+                "a description can only be changed by its agent or by the agent that registered it",
+            ));
         }
         Ok(*registrar)
     }
@@ -260,7 +262,7 @@ fn check_own(agent: &FoundAgent, requester: Option<AgentId>) -> Result<(), Excep
     if requester == Some(agent.agent) {
         return Ok(());
     }
-    Err(Exception::Unauthorised("an agent of this router is changed by itself"))
+    Err(Exception::Unauthorised("an agent of this router can only be changed by itself"))
 }
 
 /// Changes the state of an agent of this router.
@@ -284,7 +286,7 @@ fn modify_own(
 }
 
 fn busy(_: SendErrorKind) -> Exception {
-    Exception::InternalError("too many requests are under way: try again later".into())
+    Exception::InternalError("too many requests are in progress: try again later".into())
 }
 
 /// Returns the state that the shards should search for, if it corresponds to one of theirs.

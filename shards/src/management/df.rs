@@ -83,7 +83,7 @@ impl Df {
             }
             Err(why) => {
                 let why =
-                    format!("the description is kept, but what it offers was not changed: {why}; try to modify it");
+                    format!("the description is kept, but its capabilities were not changed: {why}; try to modify it");
                 self.replies.except(message, Some(action), &Exception::InternalError(why.into()), context);
             }
         }
@@ -185,7 +185,7 @@ impl Df {
             if brings.is_empty() {
                 place += 1;
             } else if self.replies.are_many() {
-                let why = Exception::InternalError("the subscription ends, because too much of it waits".into());
+                let why = Exception::InternalError("the subscription ends, because too many notifications wait".into());
                 let (question, terms) = (subscription.question.clone(), [subscription.expression.clone(), why.term()]);
                 self.replies.say(&question, Performative::Failure, &terms, context);
                 self.end_subscription(place);

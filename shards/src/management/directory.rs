@@ -85,7 +85,7 @@ impl Directory {
                 return Err(Exception::AlreadyRegistered);
             }
             if entry.is_some() && requester != aid.id() {
-                return Err(Exception::Unauthorised("an agent that offers something registers itself"));
+                return Err(Exception::Unauthorised("an agent that provides a capability registers itself"));
             }
             if self.registered >= limit {
                 let explanation = format!("the directory is full: it keeps up to {limit} descriptions");
@@ -95,7 +95,9 @@ impl Directory {
             let entry = entry.ok_or(Exception::NotRegistered)?;
             let registrar = entry.registered.as_ref().map(|registered| registered.registrar);
             if requester != aid.id() && registrar != Some(requester) {
-                return Err(Exception::Unauthorised("a description belongs to its agent and to who registered it"));
+                return Err(Exception::Unauthorised(
+                    "a description can only be changed by its agent or by the agent that registered it",
+                ));
             }
         }
         if !matches!(act, Act::Deregister(_)) && description.lease_until.is_some_and(|until| until <= now) {

@@ -20,7 +20,7 @@ pub enum Exception {
         explanation: Box<str>,
     },
     /// The value of a message parameter is malformed.
-    #[error("the message's parameter {parameter} can't be read: {explanation}")]
+    #[error("the message's parameter {parameter} cannot be read: {explanation}")]
     UnrecognisedValue {
         /// The message's parameter.
         parameter: &'static str,
@@ -28,7 +28,7 @@ pub enum Exception {
         explanation: Box<str>,
     },
     /// The agent does not support the action.
-    #[error("there is no action {function:?} here: allowed are {allowed}")]
+    #[error("there is no action {function:?} here: expected {allowed}")]
     UnsupportedFunction {
         /// The action.
         function: Box<str>,
@@ -42,7 +42,7 @@ pub enum Exception {
     #[error("the action's argument {0} was not expected")]
     UnexpectedArgument(Box<str>),
     /// An action has too few or too many arguments.
-    #[error("the action has another number of arguments")]
+    #[error("the action has the wrong number of arguments")]
     UnexpectedArgumentCount,
     /// A mandatory parameter is absent or has no value.
     #[error("{object} lacks its parameter {parameter}")]

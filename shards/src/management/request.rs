@@ -58,13 +58,13 @@ pub(super) fn read_content(message: &Message) -> Result<Vec<Term>, Exception> {
     let unrecognised =
         |explanation: String| Exception::UnrecognisedValue { parameter: "content", explanation: explanation.into() };
     if message.language().is_some_and(|language| !LANGUAGES.iter().any(|known| language.eq_ignore_ascii_case(known))) {
-        return Err(unsupported("language", "allowed is fipa-sl0"));
+        return Err(unsupported("language", "expected fipa-sl0"));
     }
     if message.ontology().is_some_and(|ontology| !ontology.eq_ignore_ascii_case(ONTOLOGY)) {
-        return Err(unsupported("ontology", "allowed is fipa-agent-management"));
+        return Err(unsupported("ontology", "expected fipa-agent-management"));
     }
     if message.content().len() > REQUEST_BYTES_MAX {
-        return Err(unsupported("content", &format!("allowed are up to {REQUEST_BYTES_MAX} bytes")));
+        return Err(unsupported("content", &format!("the limit is {REQUEST_BYTES_MAX} bytes")));
     }
     let text = message.content().as_text().ok_or_else(|| unrecognised("it is not UTF-8".to_owned()))?;
     sl::parse(text).map_err(|error| unrecognised(error.to_string()))
@@ -86,7 +86,7 @@ pub(super) fn unknown_act(act: &Term, allowed: &'static str) -> Exception {
         Some(_) => Exception::UnsupportedFunction { function: fields::beginning(act), allowed },
         None => Exception::UnrecognisedValue {
             parameter: "content",
-            explanation: format!("expected an action: allowed are {allowed}").into(),
+            explanation: format!("expected one of the actions {allowed}").into(),
         },
     }
 }

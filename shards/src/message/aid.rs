@@ -14,7 +14,7 @@ pub const AID_DEPTH_MAX: usize = 8;
 #[non_exhaustive]
 pub enum AidError {
     /// A list is too long.
-    #[error("has {count} {entries}: allowed are up to {AID_ENTRIES_MAX}")]
+    #[error("has {count} {entries}: the limit is {AID_ENTRIES_MAX}")]
     TooManyEntries {
         /// `addresses`, `resolvers` or `user-defined parameters`.
         entries: &'static str,
@@ -25,13 +25,13 @@ pub enum AidError {
     #[error("has resolvers nested deeper than {AID_DEPTH_MAX} levels")]
     NestedTooDeep,
     /// An address or a parameter is too long.
-    #[error("has an address or a parameter of {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
+    #[error("has an address or a parameter of {bytes} bytes: the limit is {PARAMETER_BYTES_MAX} bytes")]
     EntryTooLong {
         /// The length in bytes.
         bytes: usize,
     },
     /// A user-defined parameter's name is not a word, or is the name of a standard parameter.
-    #[error("has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
+    #[error("has the parameter {name:?}: a name is a word that is not a parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
         name: String,

@@ -31,7 +31,7 @@ pub enum MessageError {
         reason: String,
     },
     /// The content exceeds the limit.
-    #[error("the content has {bytes} bytes: allowed are 0 to {limit} bytes")]
+    #[error("the content has {bytes} bytes: the limit is {limit} bytes")]
     ContentTooLarge {
         /// The length of the content in bytes.
         bytes: usize,
@@ -39,7 +39,7 @@ pub enum MessageError {
         limit: usize,
     },
     /// A set of agents is too large.
-    #[error("{parameter} names {count} agents: allowed are up to {RECEIVERS_MAX}")]
+    #[error("{parameter} names {count} agents: the limit is {RECEIVERS_MAX}")]
     TooManyAgents {
         /// `receiver` or `reply-to`.
         parameter: &'static str,
@@ -47,7 +47,7 @@ pub enum MessageError {
         count: usize,
     },
     /// A textual parameter is too long.
-    #[error("parameter {parameter} has {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
+    #[error("parameter {parameter} has {bytes} bytes: the limit is {PARAMETER_BYTES_MAX} bytes")]
     ParameterTooLong {
         /// The name of the parameter.
         parameter: String,
@@ -81,13 +81,13 @@ pub enum MessageError {
         fault: AidError,
     },
     /// There are too many user-defined parameters.
-    #[error("{count} user-defined parameters: allowed are up to {USER_PARAMETERS_MAX}")]
+    #[error("{count} user-defined parameters: the limit is {USER_PARAMETERS_MAX}")]
     TooManyParameters {
         /// The number of parameters.
         count: usize,
     },
     /// The vocabulary has no room for a capability's name.
-    #[error("the capability {name:?} can't be addressed: the process-wide vocabulary is full")]
+    #[error("the capability {name:?} cannot be addressed: the process-wide vocabulary is full")]
     VocabularyFull {
         /// The capability's name.
         name: String,
@@ -667,8 +667,8 @@ impl MessageBuilder {
 }
 
 impl ParameterValue {
-    /// Returns the value in the form in which it reads back: a word that has to be quoted becomes a string, and a string
-    /// that no literal can hold becomes a byte-length-encoded one.
+    /// Returns the value in a form that reads back: a word that needs quotes becomes a string, and a string without a
+    /// string literal becomes a byte-length-encoded one.
     pub(crate) fn readable(self) -> Self {
         match self {
             Self::Atom(text) if !super::word::is_atom(text.as_bytes()) => Self::text(text),

@@ -13,7 +13,7 @@ pub enum RecordError {
     #[error("the record ends within its {0}")]
     Truncated(&'static str),
     /// A number has no known meaning.
-    #[error("the record's {what} is {value}, which means nothing in this version")]
+    #[error("the record's {what} is {value}, which has no meaning in this version")]
     Unknown {
         /// The field that was read.
         what: &'static str,
@@ -21,7 +21,7 @@ pub enum RecordError {
         value: u64,
     },
     /// A value is invalid.
-    #[error("the record's {0} is not legal")]
+    #[error("the record's {0} is invalid")]
     Illegal(&'static str),
     /// Bytes are left over after the record.
     #[error("the record has {0} bytes too many")]

@@ -41,17 +41,17 @@ impl ParameterValue {
     }
 }
 
-/// A parenthesised expression of SC00070 as source text, such as `(set (a b) "c")`.
+/// A parenthesised expression of SC00070 in its source form, such as `(set (a b) "c")`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Expression(Box<str>);
 
 impl Expression {
-    /// Wraps text that is known to be one expression, with nothing before or behind it.
+    /// Wraps text that is known to be exactly one expression.
     pub(crate) fn of_source(text: Box<str>) -> Self {
         Self(text)
     }
 
-    /// Returns the source text, parentheses included.
+    /// Returns the source text, including the parentheses.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -29,7 +29,7 @@ pub enum TransportEnvelopeError {
         fault: AidError,
     },
     /// A list is too long.
-    #[error("the envelope has {count} entries in :{parameter}: allowed are up to {limit}")]
+    #[error("the envelope has {count} entries in :{parameter}: the limit is {limit}")]
     TooMany {
         /// The name of the list.
         parameter: &'static str,
@@ -39,7 +39,7 @@ pub enum TransportEnvelopeError {
         limit: usize,
     },
     /// A text is too long.
-    #[error("the envelope's :{parameter} has {bytes} bytes: allowed are up to {PARAMETER_BYTES_MAX} bytes")]
+    #[error("the envelope's :{parameter} has {bytes} bytes: the limit is {PARAMETER_BYTES_MAX} bytes")]
     TooLong {
         /// The name of the parameter.
         parameter: &'static str,
@@ -47,7 +47,7 @@ pub enum TransportEnvelopeError {
         bytes: usize,
     },
     /// A user-defined parameter's name is not a word, or is the name of a standard parameter.
-    #[error("the envelope has the parameter {name:?}: a name is a word that is no parameter of FIPA SC00061")]
+    #[error("the envelope has the parameter {name:?}: a name is a word that is not a parameter of FIPA SC00061")]
     ParameterName {
         /// The refused name.
         name: String,

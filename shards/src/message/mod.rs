@@ -155,9 +155,9 @@ pub(crate) struct Body {
     content: MessageContent,
 }
 
-/// What changes in a message whose options were found among its user-defined parameters. What is absent stays.
+/// The changes to a message whose options were found among its user-defined parameters. `None` changes nothing.
 pub(crate) struct Amendment {
-    /// The rarely read part of the message, which is replaced as a whole.
+    /// The rarely used part of the message, replaced as a whole.
     pub details: Details,
     pub priority: Option<crate::domain::Priority>,
     pub reliability: Option<Reliability>,
@@ -170,7 +170,7 @@ pub(crate) struct Amendment {
 }
 
 impl Message {
-    /// Replaces the options that an amendment has.
+    /// Applies an amendment.
     pub(crate) fn amend(&mut self, amendment: Amendment) {
         let body = &mut *self.0;
         body.details = Some(Arc::new(amendment.details));
@@ -257,8 +257,8 @@ impl Message {
         self.0.role
     }
 
-    /// Whether it says what it answers, and was made as a reply to a message of its receiver or belongs to a conversation
-    /// that its receiver began.
+    /// Whether it has `in-reply-to`, and was created as a reply to a message of its receiver or belongs to a
+    /// conversation begun by its receiver.
     pub(crate) fn looks_like_reply(&self) -> bool {
         self.in_reply_to().is_some()
             && (self.delivery_meta().receiver_place != NONE

@@ -41,7 +41,7 @@ pub(crate) fn quote(text: &str) -> String {
     text.replace('"', "\\\"")
 }
 
-/// Whether a notice of the router says that a message was given up.
+/// Whether a notice of the router reports that a message was given up.
 pub(crate) fn tells_of_failure(performative: Performative) -> bool {
     matches!(performative, Performative::Failure | Performative::NotUnderstood)
 }

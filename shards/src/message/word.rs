@@ -1,4 +1,4 @@
-//! Which texts may stand without quotes in the string form (FIPA SC00070): words, numbers and dates.
+//! Texts that need no quotes in the string form (FIPA SC00070): words, numbers and dates.
 
 use super::date;
 

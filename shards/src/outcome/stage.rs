@@ -47,10 +47,10 @@ impl Stage {
         match self {
             Self::Crossing => "while it waited to cross to another shard",
             Self::Mailbox => "while it waited in the mailbox",
-            Self::Delayed => "while it waited for its moment of delivery",
+            Self::Delayed => "while it waited for its delivery time",
             Self::Retry => "while it waited for its next attempt",
             Self::Stalled => "while it waited for room in its receiver's mailbox",
-            Self::Commit => "while it waited for the journal to take it",
+            Self::Commit => "while it waited for the journal",
         }
     }
 }

@@ -101,7 +101,7 @@ pub struct DefinitionError {
 #[non_exhaustive]
 pub enum DefinitionErrorKind {
     /// A name that cannot be used in messages and reports.
-    #[error("{what} {name:?} is not allowed: allowed are 1 to {NAME_BYTES_MAX} letters, digits, - _ .")]
+    #[error("{what} {name:?} is not allowed: expected 1 to {NAME_BYTES_MAX} letters, digits, - _ .")]
     Name {
         /// What the name is for.
         what: &'static str,
@@ -109,16 +109,16 @@ pub enum DefinitionErrorKind {
         name: String,
     },
     /// There are no steps.
-    #[error("the protocol has no steps: allowed are 1 to {STEPS_MAX}")]
+    #[error("the protocol has no steps: expected 1 to {STEPS_MAX}")]
     NoSteps,
     /// There are too many steps.
-    #[error("the protocol has {count} steps: allowed are up to {STEPS_MAX}")]
+    #[error("the protocol has {count} steps: the limit is {STEPS_MAX}")]
     TooManySteps {
         /// The number of steps.
         count: usize,
     },
     /// There are too many states.
-    #[error("the protocol has {count} states: allowed are up to {STATES_MAX}")]
+    #[error("the protocol has {count} states: the limit is {STATES_MAX}")]
     TooManyStates {
         /// The number of states.
         count: usize,
@@ -136,7 +136,7 @@ pub enum DefinitionErrorKind {
         state: String,
     },
     /// No step leads to this state.
-    #[error("the state {state:?} can't be reached from the start")]
+    #[error("the state {state:?} cannot be reached from the start")]
     Unreachable {
         /// The state.
         state: String,
@@ -162,7 +162,7 @@ pub enum DefinitionErrorKind {
     },
     /// The word is not an act.
     #[error(
-        "{word:?} is no performative: allowed are any, those of FIPA SC00037, and those that the protocol declares in acts"
+        "{word:?} is not a performative: expected any, those of FIPA SC00037, and those that the protocol declares in acts"
     )]
     UnknownAct {
         /// The word.

@@ -48,13 +48,13 @@ pub enum RulebookError {
         name: String,
     },
     /// There are too many protocols.
-    #[error("there are {count} protocols: allowed are up to {PROTOCOLS_MAX}, the router's own included")]
+    #[error("there are {count} protocols: the limit is {PROTOCOLS_MAX}, the router's own included")]
     TooMany {
         /// The number of protocols.
         count: usize,
     },
     /// A definition is invalid.
-    #[error("the protocol {name:?} can't be used: {}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("the protocol {name:?} cannot be used: {}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Flawed {
         /// The protocol.
         name: String,
@@ -62,7 +62,7 @@ pub enum RulebookError {
         errors: Vec<DefinitionError>,
     },
     /// The vocabulary has no room for a name.
-    #[error("the protocol {name:?} can't be named in messages: the process-wide vocabulary is full")]
+    #[error("the protocol {name:?} cannot be named in messages: the process-wide vocabulary is full")]
     VocabularyFull {
         /// The name.
         name: String,

@@ -41,7 +41,7 @@ impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, state, side, performative, allowed, .. } = self;
         if let Some(named) = &self.named {
-            return write!(formatter, "the conversation is held to {protocol}, and the message names {named}");
+            return write!(formatter, "the conversation's protocol is {protocol}, but the message names {named}");
         }
         write!(formatter, "{protocol}: in the state {state} the {side} may send ")?;
         match allowed.split_last() {

@@ -1,4 +1,4 @@
-//! Questions from outside the shards that wait for their answers, by the `reply-with` that the answer will repeat.
+//! Questions from outside the shards that wait for replies, by the `reply-with` that the reply repeats.
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -8,17 +8,17 @@ use crate::base::index::Token;
 use crate::base::timer_wheel::TimerKey;
 use crate::message::Correlation;
 
-/// Maximum number of questions from outside that one shard waits on.
+/// Maximum number of questions from outside that a shard waits for.
 pub const ASKS_MAX: usize = 65_536;
 
-/// A question from outside that waits for its answer.
+/// A question from outside that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct PendingAsk {
     pub token: Token,
     pub timer: Option<TimerKey>,
 }
 
-/// The questions from outside that wait for their answers.
+/// The questions from outside that wait for replies.
 #[derive(Debug)]
 pub(crate) struct Asks {
     by_correlation: HashMap<Correlation, PendingAsk, Seeded>,
@@ -43,7 +43,7 @@ impl Asks {
         self.len() >= ASKS_MAX
     }
 
-    /// Whether somebody waits for an answer to this.
+    /// Whether a caller waits for a reply to this.
     pub fn contains(&self, correlation: Correlation) -> bool {
         self.by_correlation.contains_key(&correlation)
     }
@@ -53,19 +53,19 @@ impl Asks {
         self.by_correlation.insert(correlation, ask);
     }
 
-    /// Takes a question that is answered or given up. Its timer is to be cancelled.
+    /// Removes a question that was answered or given up. The caller has to cancel its timer.
     pub fn remove(&mut self, correlation: Correlation) -> Option<PendingAsk> {
         let ask = self.by_correlation.remove(&correlation)?;
         self.by_token.remove(&ask.token);
         Some(ask)
     }
 
-    /// Returns what the caller with this token waits for.
+    /// Returns the question of the caller with this token.
     pub fn find(&self, token: Token) -> Option<Correlation> {
         self.by_token.get(&token).copied()
     }
 
-    /// Returns everything that somebody waits for.
+    /// Returns all questions.
     pub fn all(&self) -> Vec<Correlation> {
         self.by_correlation.keys().copied().collect()
     }

@@ -224,8 +224,8 @@ impl PendingReplies {
         self.slab.get_mut(place)
     }
 
-    /// Records an answer. Returns whether it came late, and whether no further one is expected; nothing if there is no such
-    /// question any more.
+    /// Records a reply. Returns whether it was late, and whether no further one is expected; `None` if there is no such
+    /// entry any more.
     pub fn answer(&mut self, place: u32, now_ms: u64) -> Option<(bool, bool)> {
         let question = self.slab.get_mut(place)?;
         question.answered = true;
@@ -235,17 +235,17 @@ impl PendingReplies {
         Some((late, question.answers_left == 0))
     }
 
-    /// Records that the moment of a question passed without an answer.
+    /// Records that a deadline passed without a reply.
     pub fn count_unanswered(&mut self) {
         self.unanswered += 1;
     }
 
-    /// Returns the number of questions whose moment passed without an answer.
+    /// Returns the number of deadlines that passed without a reply.
     pub fn unanswered(&self) -> u64 {
         self.unanswered
     }
 
-    /// Returns the number of answers that came after their moment and were marked.
+    /// Returns the number of late replies that were marked.
     pub fn late(&self) -> u64 {
         self.late
     }

@@ -43,19 +43,19 @@ pub const SESSIONS_MAX: usize = 10_000;
 #[non_exhaustive]
 pub enum RoleError {
     /// The message is invalid.
-    #[error("the message can't be made: {0}")]
+    #[error("the message is invalid: {0}")]
     Message(#[from] MessageError),
     /// The router did not accept the message.
     #[error("the message was not accepted: {0}")]
     Rejected(#[from] SendError),
     /// There are too many conversations.
-    #[error("{SESSIONS_MAX} conversations are open already: allowed are no more than that")]
+    #[error("{SESSIONS_MAX} conversations are open already, which is the limit")]
     TooMany,
     /// The conversation does not exist, or is not in a state that allows this.
-    #[error("the conversation is not open, or not at the point where this can be done")]
+    #[error("the conversation is not open, or not in a state that allows this")]
     OutOfSequence,
     /// There are no participants to call.
-    #[error("there is nobody to ask")]
+    #[error("there are no participants to call")]
     Nobody,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Capabilities {
     reported: HashMap<AgentId, u32, FixedState>,
     /// Providers on any shard whose circuit breaker is open.
     unavailable: HashSet<AgentId, FixedState>,
-    /// Providers of this shard whose load has changed since the others were told.
+    /// Providers of this shard whose load has changed since the last announcement.
     load_changed: Vec<AgentIndex>,
 }
 
@@ -139,7 +139,7 @@ impl Capabilities {
         self.reported.insert(agent, waiting);
     }
 
-    /// Returns the agents that offer the capability, as far as this shard knows.
+    /// Returns the providers of the capability known to this shard.
     pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
         let Some(term) = Term::find(capability.as_ref()) else { return Vec::new() };
         self.providers(term).iter().map(|provider| provider.agent).collect()
@@ -151,7 +151,7 @@ impl Capabilities {
         self.load_changed.push(agent);
     }
 
-    /// Takes the providers whose load has changed. The list is to be [given back](Self::give_back).
+    /// Takes the providers whose load has changed. The caller has to [give the list back](Self::give_back).
     pub fn take_load_changed(&mut self) -> Vec<AgentIndex> {
         std::mem::take(&mut self.load_changed)
     }

@@ -1,41 +1,41 @@
-//! Routing plugins: code of the embedder's that sees every message before it is accepted.
+//! Routing plugins: the embedder's code that inspects every message before it is accepted.
 //!
-//! Plugins are asked in their order, on the sender's shard, and each sees what those before it have made of the message. They see
-//! what agents and embedders send, and nothing of what the router itself says.
+//! Plugins are called in order, on the sender's shard, and each sees the changes of the previous ones. They see
+//! messages from agents and embedders, but not the router's own.
 
 use crate::message::{Message, ParameterValue, Receiver};
 use crate::routing::rules::Destination;
 use crate::supervision::catch_panic;
 
-/// The most plugins of a router: each of them is asked for every message.
+/// Maximum number of plugins of a router: each of them is called for every message.
 pub const PLUGINS_MAX: usize = 16;
 
-/// What a plugin makes of a message.
+/// A plugin's decision about a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It goes on as it is.
+    /// The message passes unchanged.
     Pass,
-    /// It goes somewhere else.
+    /// The message is sent elsewhere.
     Reroute(Destination),
-    /// It is not accepted, and its sender is told why.
+    /// The message is not accepted, and its sender is told why.
     Refuse(Box<str>),
-    /// It goes on with these user-defined parameters. One that it has already gets the new value.
+    /// The message passes with these user-defined parameters, which replace existing ones of the same name.
     Annotate(Vec<(Box<str>, Box<str>)>),
 }
 
 /// A plugin of one shard. It shares the shard's thread, so it must not block.
 pub trait RoutePlugin {
-    /// What it is called in errors.
+    /// Returns its name for errors.
     fn name(&self) -> &str;
 
-    /// Judges a message.
+    /// Decides about a message.
     fn judge(&mut self, message: &Message) -> Verdict;
 }
 
 /// The plugins of a shard.
 pub(crate) struct Plugins {
     list: Vec<Box<dyn RoutePlugin>>,
-    /// Whether messages in no conversation are looked at before they are accepted, whether there are plugins or not.
+    /// Whether messages outside conversations are checked before they are accepted even without plugins.
     is_always_asked: bool,
 }
 
@@ -46,12 +46,12 @@ pub(crate) struct PluginRefusal {
 }
 
 impl Plugins {
-    /// No plugins. `is_always_asked` has messages in no conversation looked at all the same.
+    /// Creates an empty set. `is_always_asked` makes messages outside conversations be checked all the same.
     pub fn new(is_always_asked: bool) -> Self {
         Self { list: Vec::new(), is_always_asked }
     }
 
-    /// Adds a plugin behind the others, or gives it back if there are [`PLUGINS_MAX`] already.
+    /// Adds a plugin after the others, or returns it if there are [`PLUGINS_MAX`] already.
     pub fn add(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
         if self.list.len() >= PLUGINS_MAX {
             return Err(plugin);
@@ -61,13 +61,13 @@ impl Plugins {
         Ok(())
     }
 
-    /// Whether something looks at the message before it is accepted.
+    /// Whether the message is checked before it is accepted.
     #[inline(always)]
     pub fn have_to_judge(&self, message: &Message) -> bool {
         self.is_always_asked && (message.conversation().is_none() || !self.list.is_empty())
     }
 
-    /// Has every plugin judge a message that is about to be accepted.
+    /// Passes a message that is about to be accepted to every plugin.
     pub fn judge(&mut self, message: &mut Message) -> Result<(), PluginRefusal> {
         for plugin in &mut self.list {
             let refusal = |by: &str, reason: &str| PluginRefusal { plugin: by.into(), reason: reason.into() };
@@ -84,7 +84,7 @@ impl Plugins {
                         set.map_err(|reason| refusal(plugin.name(), &reason))?;
                     }
                 }
-                // What it would have said is not known, so nothing goes past it.
+                // Its decision is unknown, so nothing passes.
                 Err(what) => return Err(refusal(plugin.name(), &format!("it panicked: {what}"))),
             }
         }

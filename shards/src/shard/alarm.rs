@@ -1,39 +1,39 @@
-//! What timers are for.
+//! The purposes of timers.
 
 use crate::base::index::{AgentKey, ShardIndex};
 use crate::conversation::ConversationIndex;
 use crate::conversation::initiators::InitiatorKey;
 use crate::message::Correlation;
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
-    /// A delayed message is to be put into its mailbox.
+    /// A delayed message is due for its mailbox.
     Release { place: u32, agent: AgentKey },
-    /// A conversation may have been silent for too long.
+    /// A conversation may have timed out.
     Conversation(ConversationIndex),
-    /// A note may not have been used for too long.
+    /// A cached initiator may have timed out.
     CachedInitiator(InitiatorKey),
-    /// A question from outside has not been answered in time.
+    /// A question from outside has timed out.
     Ask(Correlation),
-    /// The answer to a question was wanted by now.
+    /// The deadline of an expected reply.
     PendingReply { place: u32, number: u32 },
-    /// Messages may have expired that wait for an agent that is not called.
+    /// Messages waiting for an agent that is not called may have expired.
     Sweep(AgentKey),
-    /// An agent that failed is to be restarted.
+    /// A failed agent is to be restarted.
     Restart(AgentKey),
-    /// The time for draining an agent is over.
+    /// The deadline for draining an agent.
     DrainDeadline(AgentKey),
-    /// An open circuit breaker is to be half-open.
+    /// An open circuit breaker becomes half-open.
     Breaker(AgentKey),
-    /// Messages may have expired that wait for closed receivers.
+    /// Messages waiting for closed receivers may have expired.
     SweepLines,
-    /// Messages may have expired that wait to pass on to a shard.
+    /// Messages in transit to a shard may have expired.
     SweepTransit(ShardIndex),
-    /// Messages may have expired that wait for the journal.
+    /// Messages waiting for the journal may have expired.
     SweepCommits,
-    /// An agent asked to be polled now.
+    /// An agent requested to be polled now.
     Wake(AgentKey),
-    /// Whoever asked for dead letters to be replayed has waited long enough for their messages to come to their receivers.
+    /// A request to replay dead letters has waited long enough for their messages to reach their receivers.
     Replays(u64),
 }

@@ -1,4 +1,4 @@
-//! What a shard needs to know to start.
+//! The configuration of a shard.
 
 use crate::conversation::ConversationLimits;
 use crate::domain::{
@@ -14,56 +14,56 @@ use crate::routing::rules::Rule;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{RestartPolicy, RetryPolicy};
 
-/// What a shard needs to know to start.
+/// The configuration of a shard.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
-    /// Which shard this is, and what makes its ids unique.
+    /// The shard, and what makes its ids unique.
     pub id_space: IdSpace,
-    /// How agents are spread over shards.
+    /// The mapping from agents to shards.
     pub partition: Partition,
-    /// Messages that one mailbox holds.
+    /// Capacity of a mailbox in messages.
     pub mailbox_messages: MailboxCapacity,
-    /// Bytes that one mailbox holds.
+    /// Capacity of a mailbox in bytes.
     pub mailbox_bytes: MailboxBytes,
-    /// What happens to what finds a full mailbox, unless the agent's registration says otherwise.
+    /// The overflow policy of agents whose registration sets none.
     pub overflow: OverflowPolicy,
-    /// The shard's share of the memory budget: bytes of messages that it holds.
+    /// The shard's share of the memory budget, in bytes of messages.
     pub memory_max: u64,
-    /// Lifetime of a message that does not set its own.
+    /// Default lifetime of a message.
     pub message_timeout: MessageTimeoutMs,
-    /// The longest content.
+    /// Maximum size of a message's content.
     pub content_max: ContentLimit,
-    /// The most messages in one batch.
+    /// Maximum number of messages in a batch.
     pub batch: BatchSize,
-    /// The most messages that one agent is given before its neighbours get their turn.
+    /// Number of messages an agent may handle before other agents get their turn.
     pub turn_quota: TurnQuota,
-    /// Messages of one agent that wait to leave.
+    /// Capacity of an agent's outbox in messages.
     pub outbox: OutboxCapacity,
-    /// Messages that the shard holds in all.
+    /// Maximum number of messages held by the shard.
     pub pending_max: usize,
-    /// How failed attempts are repeated.
+    /// How failed attempts are retried.
     pub retry: RetryPolicy,
-    /// How often agents that fail are restarted, unless their registration says otherwise.
+    /// The restart policy of agents whose registration sets none.
     pub supervision: RestartPolicy,
-    /// When agents that fail, or hold up the shard, are not called for a while.
+    /// The circuit breaker policy of agents whose registration sets none.
     pub breaker: BreakerPolicy,
-    /// Dead letters that are kept.
+    /// Number of dead letters kept.
     pub dead_letters_max: usize,
-    /// Bytes of dead letters that are kept.
+    /// Size of the dead letters kept, in bytes.
     pub dead_letter_bytes_max: u64,
-    /// What conversations may cost.
+    /// Limits of conversations.
     pub conversations: ConversationLimits,
-    /// The protocols that conversations are held to.
+    /// The protocols that conversations are checked against.
     pub protocols: Rulebook,
-    /// Content-based routing.
+    /// The rules of content-based routing.
     pub rules: Vec<Rule>,
     /// Whether there is a journal.
     pub durability: Durability,
-    /// Lifetime of a durable message that does not set its own, in milliseconds.
+    /// Default lifetime of a durable message, in milliseconds.
     pub durable_lifetime_ms: u32,
-    /// Of so many durable messages at least the ids are remembered, so that one that comes again is not dispatched again.
+    /// Minimum size of the deduplication window, in durable messages.
     pub duplicates_window: usize,
-    /// For the hash tables and [`Context::random`](crate::shard::agent::Context::random).
+    /// Seeds the hash tables and [`Context::random`](crate::shard::agent::Context::random).
     pub seed: u64,
 }
 

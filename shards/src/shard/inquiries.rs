@@ -14,9 +14,9 @@ use crate::shard::control::admin::{AdminReply, AdminRequest, FoundAgent, INQUIRI
 /// What agents want to know of others.
 #[derive(Default)]
 pub(in crate::shard) struct Inquiries {
-    /// Agents on any shard that want to know what the agents of this one offer.
+    /// Agents on any shard that watch the providers of this one.
     watchers: Vec<AgentId>,
-    /// What agents of this shard have not taken yet, by watcher and agent.
+    /// News not yet taken by agents of this shard, by watcher and agent.
     news: HashMap<AgentId, BTreeMap<AgentId, ProviderNews>, FixedState>,
     replies: HashMap<AgentId, BTreeMap<AdminRequest, AdminReply>, FixedState>,
     /// What agents of this shard asked, each with the number of shards that have not replied and what the others said.
@@ -108,7 +108,7 @@ impl Inquiries {
         self.news.remove(&watcher).map_or_else(Vec::new, |news| news.into_values().collect())
     }
 
-    /// Drops what an agent that is gone has not taken.
+    /// Drops what a removed agent has not taken.
     pub fn forget(&mut self, agent: AgentId) {
         self.news.remove(&agent);
         self.replies.remove(&agent);

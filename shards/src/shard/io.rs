@@ -1,6 +1,6 @@
-//! What goes into a shard beside messages from other shards, and what comes out of it for the world.
+//! Inputs of a shard besides messages from other shards, and its outputs to the world.
 //!
-//! A shard's driver puts [`Input`]s in and takes [`Output`]s out; a [`Token`] joins a question to its answer.
+//! A shard's driver passes [`Input`]s in and takes [`Output`]s out; a [`Token`] correlates a request with its response.
 
 pub use crate::base::index::{InboxNumber, Token};
 pub use crate::base::time::Now;
@@ -25,114 +25,113 @@ use crate::shard::delivery_error::DeliveryError;
 use crate::stats::account::Account;
 use crate::supervision::breaker::BreakerState;
 
-/// Something for a shard to do.
+/// An input of a shard.
 pub enum Input {
-    /// Admit a message. What becomes of it is reported to its sender as any agent hears of it.
+    /// Admits a message. Failures are reported to its sender by notices, as to any agent.
     Tell(Message),
-    /// Admit a message and answer with [`Answer::Sent`]. While its receiver is closed it waits, in turn, and is refused
-    /// when its lifetime ends first.
+    /// Admits a message and responds with [`Answer::Sent`]. While its receiver is closed it is queued, and is refused
+    /// if its lifetime ends first.
     Send(Message, Token),
-    /// As [`Input::Send`], but refuse a message whose receiver is closed at once.
+    /// Like [`Input::Send`], but refuses a message whose receiver is closed at once.
     TrySend(Message, Token),
-    /// Admit a message from the shard's gateway and answer with its reply: [`Answer::Replied`].
+    /// Admits a message from the shard's gateway and responds with its reply: [`Answer::Replied`].
     Ask {
         /// The question. Its sender becomes the gateway.
         message: Message,
-        /// How long to wait for the answer, in milliseconds. A `reply-by` of the question shortens it.
+        /// How long to wait for the reply, in milliseconds. A `reply-by` of the question shortens it.
         timeout_ms: u64,
-        /// For the answer.
+        /// The token of the response.
         token: Token,
     },
-    /// Add agents and answer with [`Answer::Registered`] once every shard knows their capabilities.
+    /// Adds agents and responds with [`Answer::Registered`] once every shard knows their capabilities.
     Register(Vec<Registration>, Token),
-    /// Remove an agent and answer with [`Answer::Deregistered`].
+    /// Removes an agent and responds with [`Answer::Deregistered`].
     Deregister(AgentId, Token),
-    /// Call an agent no more until it is resumed, and answer with [`Answer::Changed`].
+    /// Suspends an agent, and responds with [`Answer::Changed`].
     Suspend(AgentId, Token),
-    /// Have a suspended agent go on where it was, and answer with [`Answer::Changed`].
+    /// Resumes a suspended agent, and responds with [`Answer::Changed`].
     Resume(AgentId, Token),
-    /// Have an agent finish what it has, remove it, and answer then with [`Answer::Drained`].
+    /// Drains an agent, removes it, and then responds with [`Answer::Drained`].
     DrainAgent {
         /// The agent.
         agent: AgentId,
-        /// How long it may take, in milliseconds. What it has not handled by then becomes dead letters.
+        /// The deadline in milliseconds. Messages not handled by then become dead letters.
         within_ms: u64,
-        /// For the answer.
+        /// The token of the response.
         token: Token,
     },
-    /// Answer with [`Answer::Agent`].
+    /// Responds with [`Answer::Agent`].
     Agent(AgentId, Token),
     /// The owner of an inbox took messages out of it.
     Taken {
-        /// The inbox's agent. Nothing happens if it has another inbox by now.
+        /// The inbox's agent. Ignored if it has another inbox by now.
         agent: AgentId,
         /// The inbox.
         inbox: InboxNumber,
-        /// How many messages of other agents.
+        /// The number of messages from other agents.
         messages: u32,
-        /// How many notices of the router: see [`is_notice`](crate::message::notice::is_notice).
+        /// The number of notices from the router: see [`is_notice`](crate::message::notice::is_notice).
         notices: u32,
     },
-    /// The owner of an inbox is done with these of the messages that were handed out to it: the numbers count the messages of
-    /// other agents from the first one on, which is 1. They come in any order, each once, and only from an inbox that is never
-    /// reported as [taken](Self::Taken) from, its notices excepted.
+    /// The owner of an inbox has finished these messages. The numbers count the messages from other agents delivered to
+    /// it, starting at 1. They arrive in any order, each once, and only from an inbox never reported as
+    /// [taken](Self::Taken) from, except for notices.
     Acknowledged {
-        /// The inbox's agent. Nothing happens if it has another inbox by now.
+        /// The inbox's agent. Ignored if it has another inbox by now.
         agent: AgentId,
         /// The inbox.
         inbox: InboxNumber,
-        /// Which messages.
+        /// The numbers of the messages.
         numbers: Vec<u64>,
     },
-    /// The owner of an agent's inbox dropped it with these messages in it. Nothing happens if the agent has another
-    /// inbox, or none.
+    /// The owner of an agent's inbox dropped it with these messages in it. Ignored if the agent has another inbox, or
+    /// none.
     Closed(AgentId, InboxNumber, Vec<Message>),
-    /// An inbox gives back these messages, which its owner has not taken, and stays open: the shard was told to
-    /// [stop](Self::Stop), and its owner may still read what the router has to say. Nothing happens if the agent has
-    /// another inbox, or none.
+    /// An inbox returns these messages, which its owner has not taken, and stays open: the shard was told to
+    /// [stop](Self::Stop), and its owner may still read the router's notices. Ignored if the agent has another inbox,
+    /// or none.
     Returned(AgentId, InboxNumber, Vec<Message>),
-    /// Answer with [`Answer::Providers`].
+    /// Responds with [`Answer::Providers`].
     Discover(Term, Token),
-    /// Answer with [`Answer::Conversation`].
+    /// Responds with [`Answer::Conversation`].
     Conversation(AgentId, ConversationId, Token),
-    /// Answer with [`Answer::DeadLetters`]: the newest first, at most this many and
+    /// Responds with [`Answer::DeadLetters`]: newest first, at most this many and
     /// [`LETTERS_PER_ANSWER_MAX`](crate::dead_letter::LETTERS_PER_ANSWER_MAX).
     DeadLetters(Box<DeadLetterSearch>, usize, Token),
-    /// Send dead letters again, to whom they were for or to this agent, and answer with
-    /// [`Answer::DeadLettersReplayed`].
+    /// Replays dead letters, to their receivers or to this agent, and responds with [`Answer::DeadLettersReplayed`].
     ReplayDeadLetters(Box<DeadLetterSearch>, Option<AgentId>, Token),
-    /// Throw dead letters away and answer with [`Answer::DeadLettersPurged`].
+    /// Deletes dead letters and responds with [`Answer::DeadLettersPurged`].
     PurgeDeadLetters(Box<DeadLetterSearch>, Token),
-    /// Answer with [`Answer::Snapshot`].
+    /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
-    /// Nobody waits for the answers to these any more. An ask is forgotten: a reply to it is one that nobody asked for. A
-    /// [`Input::Send`] that waits in turn is taken out of the line and not accepted. Everything else goes on, and what it
-    /// answers is for nobody.
+    /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
+    /// for. A queued [`Input::Send`] is removed and not accepted. Everything else continues, and its response is
+    /// ignored.
     Cancel(Vec<Token>),
-    /// Report events from now on, or no longer.
+    /// Turns events on or off.
     WatchEvents(bool),
     /// Everything up to this record is durable.
     Committed(Lsn),
-    /// The journal takes records, or does not.
+    /// Whether the journal accepts records has changed.
     Journal(JournalCondition),
-    /// Write everything anew that is still needed and stands in a record up to this one.
+    /// Rewrites everything still needed whose record is not after this one (compaction).
     CarryForward(Lsn),
-    /// Write messages anew that still wait and stand in a record up to this one, so that the projection shows them; each once.
+    /// Rewrites messages that still wait and whose record is not after this one, so that the projection shows them;
+    /// each once.
     ShowWaiting(Lsn),
-    /// Admit nothing more from outside.
+    /// Admits nothing more from outside.
     Drain,
-    /// Give up everything that is still pending, and whatever arrives from now on.
+    /// Gives up everything pending, and whatever arrives from now on.
     Stop,
 }
 
 impl Input {
-    /// Whether it can only be taken while there is room for a message. Everything else may make room, so it does not
-    /// stand behind a message that waits for some.
+    /// Whether it needs room for a message. Other inputs may free room, so they do not wait behind one that needs it.
     pub(crate) fn needs_room(&self) -> bool {
         matches!(self, Self::Tell(_) | Self::Send(..) | Self::TrySend(..) | Self::Ask { .. })
     }
 
-    /// The token of the answer that it asks for, if it asks for one.
+    /// Returns the token of its response, if it has one.
     pub fn token(&self) -> Option<Token> {
         match self {
             Self::Send(_, token)
@@ -167,47 +166,47 @@ impl Input {
     }
 }
 
-/// Something that a shard did and the world should know.
+/// An output of a shard.
 pub enum Output {
-    /// The answer to a question.
+    /// The response to a request.
     Answer(Token, Answer),
-    /// A message for an inbox. The shard sends no more of them than the inbox has room for.
+    /// A message for an inbox. The shard never sends more than the inbox has room for.
     Deliver(InboxNumber, Message),
-    /// Something happened that observers may want to know.
+    /// An event for observers.
     Event(Event),
 }
 
-/// The answer to an [`Input`] that asked for one.
+/// The response to an [`Input`] with a token.
 pub enum Answer {
-    /// The message was accepted under this id, or not. A durable one is on disk.
+    /// The message was accepted under this id, or refused. A durable one is on disk.
     Sent(Result<MessageId, SendError>),
-    /// The durable message was accepted under this id, and did not come into the journal.
+    /// The durable message was accepted under this id, but did not become durable.
     NotKept(MessageId, Ending),
-    /// The reply came, or why there will be none.
+    /// The reply, or why there is none.
     Replied(Result<Message, AskError>),
     /// For each registration in order: the agent's id, or why it was not added.
     Registered(Vec<Result<AgentId, RegistrationError>>),
-    /// Whether there was such an agent.
+    /// Whether the agent existed.
     Deregistered(bool),
-    /// The agent's state is as was asked, or why not.
+    /// The agent's state was changed, or why not.
     Changed(Result<(), LifecycleError>),
     /// The agent was drained, or why not.
     Drained(Result<Drained, LifecycleError>),
-    /// The agent, if it is there or was there not long ago.
+    /// The agent, if it exists or existed recently.
     Agent(Option<Box<AgentView>>),
-    /// Who offers the capability.
+    /// The providers of the capability.
     Providers(Vec<Provider>),
     /// The conversation, if it is open.
     Conversation(Option<Box<ConversationView>>),
-    /// The dead letters that were looked for.
+    /// The dead letters found.
     DeadLetters(DeadLetterPortion),
-    /// What came of replaying dead letters.
+    /// The result of replaying dead letters.
     DeadLettersReplayed(Box<ReplayPortion>),
-    /// Dead letters were thrown away.
+    /// Dead letters were deleted.
     DeadLettersPurged {
-        /// How many.
+        /// The number deleted.
         letters: u64,
-        /// If there are newer letters which were not looked at: after which one to go on.
+        /// If newer letters were not examined, the one after which to continue.
         next: Option<DeadLetterId>,
     },
     /// The shard's figures.
@@ -218,31 +217,31 @@ pub enum Answer {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
-    /// What it answers for.
+    /// The account.
     pub account: Account,
-    /// Registered agents, the shard's own gateway not included.
+    /// Registered agents, without the shard's own gateway.
     pub agents: usize,
     /// Open conversations.
     pub conversations: usize,
     /// Conversations opened so far.
     pub conversations_opened: u64,
-    /// Dead letters that are kept.
+    /// Dead letters kept.
     pub dead_letters: usize,
-    /// Dead letters that made room for newer ones.
+    /// Dead letters dropped for newer ones, so far.
     pub dead_letters_dropped: u64,
-    /// Dead letters that were sent again.
+    /// Dead letters replayed, so far.
     pub dead_letters_replayed: u64,
     /// Agents whose circuit breaker is open or half-open.
     pub breakers_open: usize,
-    /// How often a circuit breaker opened.
+    /// The number of times a circuit breaker opened.
     pub breakers_opened: u64,
     /// Armed timers.
     pub timers: usize,
-    /// Messages with `reply-by` whose answers are awaited or, for some time yet, marked as late.
+    /// Messages with `reply-by` whose reply is awaited or, if overdue, still recognised as late.
     pub questions: usize,
-    /// Messages with `reply-by` that nobody answered in time, so far.
+    /// Messages with `reply-by` without a reply in time, so far.
     pub replies_missing: u64,
-    /// Answers that came late and were marked so, so far.
+    /// Late replies that were marked, so far.
     pub replies_late: u64,
     /// Bytes of messages in mailboxes, outboxes, delays and stall lists.
     pub memory_bytes: u64,
@@ -250,44 +249,44 @@ pub struct Snapshot {
     pub memory_bytes_max: u64,
     /// Messages refused because that share was used up, so far.
     pub refused_for_memory: u64,
-    /// Messages refused because their receiver was closed and they might not wait, or not any longer, so far.
+    /// Messages refused because their receiver was closed and they could not wait, or no longer, so far.
     pub refused_by_receiver: u64,
-    /// Replies that were taken beyond the limit of a mailbox, so far.
+    /// Replies accepted beyond the limit of a mailbox, so far.
     pub replies_beyond: u64,
-    /// Agents of this shard that are closed: others wait to send to them.
+    /// Closed agents of this shard: others wait to send to them.
     pub receivers_closed: usize,
-    /// How often one was closed, so far.
+    /// The number of times one was closed, so far.
     pub receivers_closed_so_far: u64,
-    /// Messages that have come to a closed agent of this shard and wait to get into its mailbox.
+    /// Messages at a closed agent of this shard that wait for room in its mailbox.
     pub stalled: usize,
-    /// How many had to, so far.
+    /// The number of messages that had to wait there, so far.
     pub stalled_so_far: u64,
-    /// Messages of this shard's agents that wait for closed receivers before they leave.
+    /// Messages from this shard's agents that wait for closed receivers before they leave.
     pub waiting: usize,
-    /// How many had to, so far.
+    /// The number of messages that had to wait there, so far.
     pub waiting_so_far: u64,
-    /// How conversations followed their protocols.
+    /// Protocol figures.
     pub conformance: Conformance,
-    /// Durable messages that came again and were not dispatched again, so far.
+    /// Duplicates of durable messages that were not dispatched again, so far.
     pub duplicates: u64,
     /// Durable sends, and handled durable messages, that wait for commits.
     pub commits_awaited: usize,
 }
 
-/// A shard did not do what a call asked of it before the call's deadline.
+/// A shard did not perform a call before the call's deadline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnresponsiveError {
-    /// The shard that stands still, if one of them does; otherwise the one that was asked.
+    /// The stalled shard, if there is one; otherwise the one that was asked.
     pub shard: ShardIndex,
-    /// Whether what was asked may have been done, or may be done later. If not, nothing was changed, and nothing will be.
+    /// Whether the call may have taken effect, or may do so later. If false, nothing was changed, and nothing will be.
     pub may_have_changed: bool,
-    /// The agent whose handler holds up the shard, where that is known.
+    /// The agent whose handler holds up the shard, if known.
     pub agent: Option<Arc<str>>,
 }
 
 impl std::fmt::Display for UnresponsiveError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} did not answer in time", self.shard)?;
+        write!(formatter, "{} did not respond in time", self.shard)?;
         if let Some(agent) = &self.agent {
             write!(formatter, ", a handler of the agent {agent:?} holds it up")?;
         }
@@ -308,91 +307,89 @@ pub enum SendErrorKind {
     /// The sender's outbox, the shard or the way to it is full. Try again later.
     #[error("there is no room for the message now: try again later")]
     Full,
-    /// No agent of the sender's name is registered.
+    /// No agent with the sender's name is registered.
     #[error("the sender is not registered: register it, or open an inbox under its name")]
     UnknownSender,
     /// An agent sent in another agent's name.
     #[error("an agent can only send in its own name")]
     ForeignSender,
-    /// The content is longer than the router allows.
+    /// The content exceeds the router's limit.
     #[error("the content has {bytes} bytes: this router allows up to {limit} bytes")]
     ContentTooLarge {
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
-        /// The router's limit.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The shard holds as many bytes of messages as its share of the memory budget allows. Try again later.
+    /// The shard has used up its share of the memory budget. Try again later.
     #[error("the shard's share of the memory budget is used up: it is {limit} bytes; try again later")]
     MemoryFull {
-        /// The shard's share, of which a part is kept for replies.
+        /// The shard's share in bytes, of which a part is reserved for replies.
         limit: u64,
     },
-    /// The receiver's mailbox is full and its policy has senders wait, but this message may not wait, or not any longer.
+    /// The receiver's mailbox is full and its policy blocks senders, but this message may not wait, or no longer.
     #[error("the mailbox of {receiver} is full and its overflow policy is {policy}: try again later")]
     ReceiverFull {
-        /// Whose mailbox it is.
+        /// The receiver.
         receiver: AgentId,
-        /// Its policy.
+        /// Its overflow policy.
         policy: OverflowPolicy,
     },
-    /// The message asks to be durable and the router has no store.
-    #[error("the router has no store: a durable message can't be accepted; set store.directory")]
+    /// The message is durable and the router has no store.
+    #[error("the router has no store: a durable message cannot be accepted; set store.directory")]
     DurabilityUnavailable,
-    /// The message asks to be durable, and the journal is as large as it may be or its file system is full. It goes on by
-    /// itself when there is room: try again later.
-    #[error("the journal has no room for a durable message now: it goes on by itself when there is; try again later")]
+    /// The message is durable, and the journal has reached its maximum size or its file system is full. It continues by
+    /// itself once there is room: try again later.
+    #[error("the journal has no room for a durable message now: it continues by itself once there is; try again later")]
     JournalFull,
-    /// The message asks to be durable, and a write to the journal has failed. It is not tried again before the router is
+    /// The message is durable, and a write to the journal has failed. The journal accepts nothing until the router is
     /// restarted.
-    #[error(
-        "the journal of the sender's shard has failed: it takes no durable messages until the router is started anew"
-    )]
+    #[error("the journal of the sender's shard has failed: it takes no durable messages until the router is restarted")]
     JournalFailed,
     /// The message was accepted, and became a dead letter or expired before it was durable.
     #[error("the message {message} was accepted and did not become durable: {}", explain(*ending))]
     NotKept {
         /// Its id.
         message: MessageId,
-        /// What became of it.
+        /// The outcome.
         ending: Ending,
     },
-    /// The message has a `reply-by`, and the sender or its shard has as many such messages open as it may. Try again
-    /// when some were answered, or send it without.
-    #[error("too many messages with reply-by are waiting for their answers: allowed are {limit}")]
+    /// The message has a `reply-by`, and the sender or its shard waits for the maximum number of replies. Try again
+    /// after some have arrived, or send it without.
+    #[error("too many messages with reply-by are waiting for their replies: the limit is {limit}")]
     TooManyQuestions {
         /// The limit that was reached.
         limit: usize,
     },
-    /// A routing plugin refused the message, or failed over it.
+    /// A routing plugin refused the message, or failed on it.
     #[error("the routing plugin {plugin} refuses it: {reason}")]
     RefusedByPlugin {
         /// Its name.
         plugin: Box<str>,
-        /// What it says, or how it failed.
+        /// Its reason, or how it failed.
         reason: Box<str>,
     },
     /// The router is stopping, or has stopped.
-    #[error("the router is stopping and accepts nothing more")]
+    #[error("the router is stopping and accepts no more messages")]
     Stopping,
-    /// The shard did not take the message, or did not say what became of it, before the call's deadline.
+    /// The shard did not accept the message, or did not report the result, before the call's deadline.
     #[error(transparent)]
     Unresponsive(#[from] UnresponsiveError),
-    /// A call that waits was made on a shard's own thread.
-    #[error("a call that waits for a shard would, on a shard's own thread, wait for itself")]
+    /// A blocking call was made on a shard's own thread.
+    #[error("a blocking call on a shard's own thread would wait for itself")]
     WouldDeadlock,
 }
 
-/// What became of a message that did not become durable, in words.
+/// Describes why a message did not become durable.
 fn explain(ending: Ending) -> &'static str {
     match ending {
-        Ending::Kept => "another of its receivers did not get it",
+        Ending::Kept => "another of its receivers did not receive it",
         Ending::DeadLettered(reason) => reason.explanation(),
-        Ending::Expired => "its lifetime ended before",
+        Ending::Expired => "its lifetime ended before that",
     }
 }
 
-/// A message that was not accepted, and why.
+/// A message that was not accepted, with the reason.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct SendError {
@@ -401,7 +398,7 @@ pub struct SendError {
 }
 
 impl SendError {
-    /// The error for a message that is not accepted for this reason.
+    /// Creates the error for a message that is not accepted.
     pub fn new(kind: SendErrorKind, message: Message) -> Self {
         Self { kind, message }
     }
@@ -433,35 +430,35 @@ impl From<SendError> for SendErrorKind {
     }
 }
 
-/// Why a question has no answer.
+/// Why a question has no reply.
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AskError {
     /// The question was not accepted.
     #[error(transparent)]
     Rejected(SendError),
-    /// The answer did not come in time. The question may have been handled.
-    #[error("no answer came in time")]
+    /// The reply did not arrive in time. The question may have been handled.
+    #[error("no reply arrived in time")]
     TimedOut,
-    /// The shard did not take the question before the deadline, or stands still since.
+    /// The shard did not take the question before the deadline, or has stalled since.
     #[error(transparent)]
     Unresponsive(#[from] UnresponsiveError),
     /// The question was not delivered, or not handled. The error says why.
     #[error(transparent)]
     Undeliverable(Box<DeliveryError>),
     /// The router stopped first.
-    #[error("the router stopped before the answer came")]
+    #[error("the router stopped before the reply arrived")]
     Stopped,
 }
 
-/// Why an agent was not registered. Nothing changed.
+/// An agent was not registered. Nothing changed.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// The agent's name, or the name of a capability, is not allowed.
     #[error(transparent)]
     InvalidName(#[from] DomainError),
-    /// There is an agent of this name.
+    /// An agent with this name exists.
     #[error("an agent named {name:?} is registered already")]
     Duplicate {
         /// The name.
@@ -475,14 +472,14 @@ pub enum RegistrationError {
         /// The registered agent's name.
         other: String,
     },
-    /// The shard has as many agents as it may.
-    #[error("the shard has as many agents as it may: {limit}")]
+    /// The shard has the maximum number of agents.
+    #[error("the shard has the maximum number of agents: {limit}")]
     TooManyAgents {
         /// The limit.
         limit: usize,
     },
-    /// A capability could not be given a term.
-    #[error("the capability {name:?} can't be registered: the process-wide vocabulary is full")]
+    /// The vocabulary has no room for a capability.
+    #[error("the capability {name:?} cannot be registered: the process-wide vocabulary is full")]
     VocabularyFull {
         /// The capability's name.
         name: String,
@@ -493,8 +490,8 @@ pub enum RegistrationError {
         /// The refused name.
         name: String,
     },
-    /// The agent could not be made or started.
-    #[error("the agent {name:?} panicked while it was made or started: {what}")]
+    /// The agent could not be created or started.
+    #[error("the agent {name:?} panicked while it was created or started: {what}")]
     Panicked {
         /// The agent's name.
         name: String,
@@ -502,61 +499,61 @@ pub enum RegistrationError {
         what: String,
     },
     /// The router is stopping.
-    #[error("the router is stopping and registers nothing more")]
+    #[error("the router is stopping and accepts no more registrations")]
     Stopping,
 }
 
-/// Something that happened on a shard, for observers.
+/// An event on a shard, for observers.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// An agent was added. It is initiated.
     Registered {
-        /// Who.
+        /// The agent.
         agent: AgentId,
         /// Its name.
         name: Arc<str>,
     },
-    /// An agent came into another state. That it is stopped is told by [`Event::Deregistered`].
+    /// An agent changed its state. Its end is reported as [`Event::Deregistered`].
     StateChanged {
-        /// Who.
+        /// The agent.
         agent: AgentId,
-        /// The state that it is in now.
+        /// The new state.
         state: AgentState,
     },
     /// An agent was removed. It is stopped.
     Deregistered {
-        /// Who.
+        /// The agent.
         agent: AgentId,
-        /// Why.
+        /// The reason.
         why: StopReason,
     },
     /// An agent failed and is restarted.
     AgentRestarted {
-        /// Who.
+        /// The agent.
         agent: AgentId,
-        /// How often that was done since it was registered, with this time.
+        /// The number of restarts since it was registered, including this one.
         restarts: u64,
-        /// How long it waits before, in milliseconds.
+        /// The delay before the restart, in milliseconds.
         delay_ms: u64,
     },
-    /// A shard's journal takes nothing more, or goes on: it has been full for longer than
-    /// [`FULL_PATIENCE_MS`], it failed, or it is ready again.
+    /// A shard's journal stopped accepting records or continues: it has been full for longer than [`FULL_PATIENCE_MS`],
+    /// it failed, or it is ready again.
     JournalChanged {
-        /// Whose.
+        /// The shard.
         shard: ShardIndex,
-        /// How it stands now.
+        /// The new condition.
         condition: JournalCondition,
     },
-    /// A message was given up.
+    /// A message became a dead letter.
     DeadLettered {
         /// The message.
         message: MessageId,
-        /// Who sent it.
+        /// The sender.
         sender: Option<AgentId>,
-        /// Whom it was for.
+        /// The receiver.
         receiver: Option<AgentId>,
-        /// Why.
+        /// The reason.
         reason: DeadLetterReason,
         /// Where.
         shard: ShardIndex,
@@ -565,17 +562,16 @@ pub enum Event {
     Expired {
         /// The message.
         message: MessageId,
-        /// Who sent it.
+        /// The sender.
         sender: Option<AgentId>,
-        /// Whom it was for.
+        /// The receiver.
         receiver: Option<AgentId>,
         /// What it was waiting for.
         phase: Stage,
     },
-    /// Code of an agent panicked. It is restarted or stopped; a message that it was handling will be tried again or given
-    /// up.
+    /// An agent's code panicked. It is restarted or stopped; a message that it was handling is retried or given up.
     AgentPanicked {
-        /// Whose.
+        /// The agent.
         agent: AgentId,
         /// The panic's message.
         what: String,
@@ -585,45 +581,46 @@ pub enum Event {
         /// The panic's message.
         what: String,
     },
-    /// An agent's circuit breaker opened, is half-open, or closed.
+    /// An agent's circuit breaker changed its state.
     BreakerChanged {
-        /// Whose.
+        /// The agent.
         agent: AgentId,
-        /// How it stands now.
+        /// The new state.
         state: BreakerState,
     },
-    /// A message with `reply-by` was not answered by then.
+    /// A message with `reply-by` had no reply in time.
     ReplyMissing {
-        /// Who asked.
+        /// The asking agent.
         asker: AgentId,
         /// The message.
         message: MessageId,
-        /// By when.
+        /// The deadline.
         reply_by: WallTime,
     },
-    /// A message broke the protocol of its conversation. If it was refused, [`Event::DeadLettered`] tells of it too.
+    /// A message violated the protocol of its conversation. If it was refused, [`Event::DeadLettered`] is reported too.
     ProtocolViolation(Box<Violation>),
-    /// A shard has stood still for so long in a call of one of its agents that it counts as blocked. Nothing on it goes on.
+    /// A shard has been in a call of one of its agents for so long that it counts as blocked. Nothing on it makes
+    /// progress.
     ShardBlocked {
-        /// Which shard.
+        /// The shard.
         shard: ShardIndex,
-        /// The name of the agent whose code does not return, where one is being called.
+        /// The name of the agent whose code does not return, if one is being called.
         agent: Option<Arc<str>>,
-        /// For how long it has stood still, in milliseconds.
+        /// How long it has been blocked, in milliseconds.
         for_ms: u64,
     },
-    /// A shard that was blocked goes on.
+    /// A blocked shard continues.
     ShardUnblocked {
-        /// Which shard.
+        /// The shard.
         shard: ShardIndex,
-        /// For how long it stood still, in milliseconds.
+        /// How long it was blocked, in milliseconds.
         for_ms: u64,
     },
-    /// A conversation had no traffic for too long and ended.
+    /// A conversation timed out.
     ConversationTimedOut {
-        /// Who began it.
+        /// The initiator.
         initiator: AgentId,
-        /// Which one.
+        /// The conversation.
         conversation: ConversationId,
     },
 }

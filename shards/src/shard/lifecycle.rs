@@ -1,4 +1,4 @@
-//! Agents that come and go: what waits for its turn, or until every shard knows.
+//! Registration and draining: what waits for its turn, or until every shard knows.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::shard::control::admin::AdminRequest;
 use crate::shard::control::lifecycle::DRAINING_AGENTS_MAX;
 use crate::shard::io::RegistrationError;
 
-/// What waits for agents that come and go.
+/// Registrations, drains and barriers in progress.
 #[derive(Default)]
 pub(in crate::shard) struct Lifecycle {
     /// Registrations that wait for their turn, each with the agent that asked for it. They always wait: so agents that
@@ -24,13 +24,13 @@ pub(in crate::shard) struct Lifecycle {
     barrier: u64,
 }
 
-/// What waits until every shard has seen what it was told before.
+/// A barrier, passed when every shard has handled everything sent to it before.
 struct Barrier {
     waiting_for: usize,
     then: OnBarrier,
 }
 
-/// What follows when a barrier was passed.
+/// What follows once a barrier was passed.
 pub(in crate::shard) enum OnBarrier {
     Answer(Token, Vec<Result<AgentId, RegistrationError>>),
     Tell(AgentId, Message),
@@ -38,7 +38,7 @@ pub(in crate::shard) enum OnBarrier {
 }
 
 impl Lifecycle {
-    /// Has an agent registered later, for the one that asked for it.
+    /// Queues a registration for the requesting agent.
     pub fn register_later(&mut self, registration: Registration, requester: AgentId) {
         self.registrations.push_back((registration, requester));
     }
@@ -47,12 +47,12 @@ impl Lifecycle {
         self.registrations.pop_front()
     }
 
-    /// Returns the number of registrations that wait.
+    /// Returns the number of waiting registrations.
     pub fn registrations(&self) -> usize {
         self.registrations.len()
     }
 
-    /// Whether no further agent can be drained.
+    /// Whether the maximum number of agents is being drained.
     pub fn drains_enough(&self) -> bool {
         self.draining.len() >= DRAINING_AGENTS_MAX
     }
@@ -61,12 +61,12 @@ impl Lifecycle {
         self.draining.push(agent);
     }
 
-    /// Whether an agent is drained.
+    /// Whether any agent is being drained.
     pub fn drains(&self) -> bool {
         !self.draining.is_empty()
     }
 
-    /// Takes the agents that are drained. Those that go on are to be [given back](Self::give_back).
+    /// Takes the agents being drained. Those not finished have to be [given back](Self::give_back).
     pub fn take_draining(&mut self) -> Vec<AgentKey> {
         std::mem::take(&mut self.draining)
     }
@@ -75,7 +75,7 @@ impl Lifecycle {
         self.draining = draining;
     }
 
-    /// Waits for so many shards. Returns the barrier's number.
+    /// Begins a barrier over this many shards. Returns its number.
     pub fn begin_barrier(&mut self, shards: usize, then: OnBarrier) -> u64 {
         self.barrier += 1;
         self.barriers.insert(self.barrier, Barrier { waiting_for: shards, then });
@@ -92,12 +92,12 @@ impl Lifecycle {
         self.barriers.remove(&number).map(|barrier| barrier.then)
     }
 
-    /// Takes what would follow when the open barriers were passed.
+    /// Takes what would follow the open barriers.
     pub fn take_barriers(&mut self) -> Vec<OnBarrier> {
         std::mem::take(&mut self.barriers).into_values().map(|barrier| barrier.then).collect()
     }
 
-    /// Whether nothing waits but agents that are drained.
+    /// Whether nothing waits except agents being drained.
     pub fn is_quiet(&self) -> bool {
         self.barriers.is_empty() && self.registrations.is_empty()
     }

@@ -1,8 +1,8 @@
-//! The ways to other shards: what is sent and received, what waits for credit or for room, and whose credit is held.
+//! The links to other shards: sending and receiving, what waits for credit or room, and held credits.
 //!
-//! Invariants: a message is sent only with a credit, and the credit that it came with is owed back from then on; what is
-//! posted reaches the other shard in the order in which it was posted; a notice holds what its message reserved until
-//! there is room for it in the ring.
+//! Invariants: a message is sent only with a credit, and from then on the credit that it arrived with is owed back;
+//! posts reach the other shard in order; a notice holds its message's reservation until there is room for it in the
+//! ring.
 
 use std::collections::VecDeque;
 
@@ -13,11 +13,11 @@ use crate::mesh::ring::Popped;
 use crate::message::BodyPool;
 use crate::shard::shard_frame::{Control, ShardFrame};
 
-/// While so much waits to be told to one shard, conversations do not end for want of traffic, because that would have
-/// to be told too: so their ends add no more to it than the participants of one conversation.
+/// While this many posts wait for one shard, conversations do not time out, because that would have to be announced
+/// too: their ends thereby add no more than the participants of one conversation.
 pub const OUTGOING_WAITING_MAX: usize = 4_096;
 
-/// The ways to other shards.
+/// The links to other shards.
 pub(in crate::shard) struct Links {
     port: Port<ShardFrame>,
     body_pool: BodyPool,
@@ -25,22 +25,21 @@ pub(in crate::shard) struct Links {
     credits_owed: Vec<usize>,
     /// Agents whose outbox waits for credit, by the shard that has none. The own entry holds unfinished fan-outs.
     blocked: Vec<VecDeque<AgentIndex>>,
-    /// Messages on their way through this shard to another one, by that shard. They hold the credit that they came with.
+    /// Messages in transit to another shard, by that shard. They hold the credit that they arrived with.
     transit: Vec<VecDeque<u32>>,
-    /// Whether a timer looks after what expires in transit, by shard.
+    /// Whether a sweep timer for messages in transit is armed, by shard.
     transit_swept: Vec<bool>,
-    /// What is to be told to other shards, by shard. The own entry is the loopback queue: what the shard tells itself, heard
-    /// in its next turn like everything else that it is told, so that no stage calls one that comes before it.
+    /// Posts waiting for room, by shard.
     outgoing: Vec<VecDeque<Outgoing>>,
 }
 
-/// Something to be told to another shard as soon as its ring has room.
+/// A post that is sent as soon as the ring has room.
 enum Outgoing {
     Notice(Box<Envelope>, Reservation),
     Control(Control),
 }
 
-/// What has come from another shard.
+/// What arrived from another shard.
 pub(in crate::shard) enum Incoming {
     Message(Envelope),
     Control(Control),
@@ -60,12 +59,12 @@ impl Links {
         }
     }
 
-    /// Returns the number of shards, this one included.
+    /// Returns the number of shards, including this one.
     pub fn shards(&self) -> usize {
         self.port.shards()
     }
 
-    /// Returns all shards, this one included.
+    /// Returns all shards, including this one.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
     pub fn all(&self) -> impl Iterator<Item = ShardIndex> + use<> {
@@ -81,13 +80,13 @@ impl Links {
 
     // Messages.
 
-    /// Whether a message can be sent to a shard now. If not, the shard is woken when one can.
+    /// Whether a message can be sent to a shard now. If not, this shard is woken once one can.
     #[inline(always)]
     pub fn has_credit(&mut self, to: ShardIndex) -> bool {
         self.port.has_credit(to.as_usize())
     }
 
-    /// Sends a message. Gives it back if there is no credit for it.
+    /// Sends a message. Returns it if there is no credit for it.
     #[inline(always)]
     pub fn send(&mut self, envelope: Envelope, to: ShardIndex) -> Result<(), Envelope> {
         let owed = envelope.credit_of;
@@ -108,7 +107,7 @@ impl Links {
         Ok(())
     }
 
-    /// Takes what has come next from a shard.
+    /// Takes the next item from a shard.
     #[inline(always)]
     pub fn take(&mut self, from: ShardIndex) -> Option<Incoming> {
         match self.port.take_or_copy(from.as_usize(), |frame| frame.copy_out(&mut self.body_pool))? {
@@ -118,7 +117,7 @@ impl Links {
         }
     }
 
-    /// Hands back the room of what was taken from a shard.
+    /// Frees the ring slots of what was taken from a shard.
     #[inline]
     pub fn release_taken(&mut self, from: ShardIndex) {
         self.port.release(from.as_usize());
@@ -130,7 +129,7 @@ impl Links {
         self.credits_owed[to.as_usize()] += 1;
     }
 
-    /// Returns the credits that are owed.
+    /// Returns the owed credits.
     pub fn return_credits(&mut self) {
         for (to, owed) in self.credits_owed.iter_mut().enumerate() {
             if *owed > 0 {
@@ -140,16 +139,16 @@ impl Links {
         }
     }
 
-    // What waits for credit.
+    // Waiting for credit.
 
-    /// Has an agent's outbox wait for credit of a shard, instead of one for which it has waited `before`. An agent waits
-    /// for one shard at most, and once.
+    /// Makes an agent's outbox wait for credit of a shard, instead of the one it has waited for `before`. An agent
+    /// waits for at most one shard, and once.
     pub fn block(&mut self, agent: AgentIndex, shard: ShardIndex, before: Option<ShardIndex>) {
         if before == Some(shard) {
             return;
         }
         if let Some(other) = before {
-            // What waited there has expired meanwhile, and what came behind it goes elsewhere.
+            // What waited there has expired since, and what follows goes elsewhere.
             self.blocked[other.as_usize()].retain(|waiting| *waiting != agent);
         }
         self.blocked[shard.as_usize()].push_back(agent);
@@ -160,7 +159,7 @@ impl Links {
         self.blocked[shard.as_usize()].len()
     }
 
-    /// Takes the first agent whose outbox can go on. Unfinished fan-outs need no credit.
+    /// Takes the first agent whose outbox can continue. Unfinished fan-outs need no credit.
     pub fn unblock(&mut self, shard: ShardIndex) -> Option<AgentIndex> {
         let needs_credit = shard.as_usize() != self.port.index();
         if needs_credit && !self.has_credit(shard) {
@@ -169,22 +168,22 @@ impl Links {
         self.blocked[shard.as_usize()].pop_front()
     }
 
-    /// Whether a message to several agents has not been copied for all of them.
+    /// Whether a fan-out is unfinished.
     pub fn has_fan_outs(&self) -> bool {
         !self.blocked[self.port.index()].is_empty()
     }
 
-    /// Whether a message can pass through to a shard without waiting behind others.
+    /// Whether a message in transit can be sent to a shard without waiting behind others.
     pub fn can_relay(&mut self, to: ShardIndex) -> bool {
         self.transit[to.as_usize()].is_empty() && self.port.has_transit_credit(to.as_usize())
     }
 
-    /// Has a message wait on its way through to a shard.
+    /// Makes a message in transit to a shard wait.
     pub fn hold_in_transit(&mut self, to: ShardIndex, place: u32) {
         self.transit[to.as_usize()].push_back(place);
     }
 
-    /// Takes the first message that can pass through to a shard.
+    /// Takes the first message in transit that can be sent to a shard.
     pub fn next_in_transit(&mut self, to: ShardIndex) -> Option<u32> {
         let waiting = &mut self.transit[to.as_usize()];
         if waiting.is_empty() || !self.port.has_transit_credit(to.as_usize()) {
@@ -193,7 +192,7 @@ impl Links {
         waiting.pop_front()
     }
 
-    /// Takes those messages that wait to pass through to a shard and `leave`, in their order.
+    /// Takes the messages in transit to a shard that satisfy `leave`, in order.
     pub fn extract_transit(&mut self, to: ShardIndex, mut leave: impl FnMut(u32) -> bool) -> Vec<u32> {
         let mut left = Vec::new();
         self.transit[to.as_usize()].retain(|place| {
@@ -206,17 +205,17 @@ impl Links {
         left
     }
 
-    /// Whether messages wait to pass through to a shard.
+    /// Whether messages in transit to a shard wait.
     pub fn has_transit(&self, to: ShardIndex) -> bool {
         !self.transit[to.as_usize()].is_empty()
     }
 
-    /// Returns every message that waits to pass through.
+    /// Returns every waiting message in transit.
     pub fn in_transit(&self) -> impl Iterator<Item = u32> {
         self.transit.iter().flatten().copied()
     }
 
-    /// Whether a timer looks after what expires in transit to a shard.
+    /// Whether a sweep timer for messages in transit to a shard is armed.
     pub fn is_transit_swept(&self, to: ShardIndex) -> bool {
         self.transit_swept[to.as_usize()]
     }
@@ -231,9 +230,9 @@ impl Links {
         self.transit.iter_mut().for_each(VecDeque::clear);
     }
 
-    // What shards tell each other.
+    // Posts between shards.
 
-    /// Tells a shard something as soon as there is room; this one in its next turn.
+    /// Posts control data to a shard, as soon as there is room.
     pub fn post(&mut self, to: ShardIndex, control: Control) {
         self.outgoing[to.as_usize()].push_back(Outgoing::Control(control));
     }
@@ -243,7 +242,7 @@ impl Links {
         self.outgoing[to.as_usize()].push_back(Outgoing::Notice(Box::new(envelope), reservation));
     }
 
-    /// Tells every other shard something.
+    /// Posts control data to every other shard.
     pub fn broadcast(&mut self, control: impl Fn() -> Control) {
         let own = self.port.index();
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
@@ -251,8 +250,8 @@ impl Links {
         }
     }
 
-    /// Tells every other shard something of which only the newest state counts. Where something of the same kind still
-    /// waits, for which `is_older` holds, it is replaced, so that there is one entry at most.
+    /// Posts control data of which only the newest state matters to every other shard. A waiting post for which
+    /// `is_older` holds is replaced, so there is at most one.
     pub fn broadcast_newest(&mut self, is_older: impl Fn(&Control) -> bool, control: impl Fn() -> Control) {
         let own = self.port.index();
         for (_, outgoing) in self.outgoing.iter_mut().enumerate().filter(|(to, _)| *to != own) {
@@ -267,7 +266,7 @@ impl Links {
         }
     }
 
-    /// Tells every other shard something that is not worth waiting for, where nothing waits and there is room.
+    /// Posts dispensable control data to every other shard for which nothing waits and there is room.
     pub fn broadcast_or_drop(&mut self, control: impl Fn() -> Control) {
         for to in 0..self.port.shards() {
             if to != self.port.index() && self.outgoing[to].is_empty() {
@@ -276,8 +275,8 @@ impl Links {
         }
     }
 
-    /// Hands the next of what is to be told to a shard to the ring. Returns what it had reserved, or nothing if there was
-    /// none or no room.
+    /// Moves the next post for a shard into the ring. Returns its reservation, or `None` if there was no post or no
+    /// room.
     pub fn send_next(&mut self, to: ShardIndex) -> Option<Reservation> {
         let outgoing = &mut self.outgoing[to.as_usize()];
         let (control, reservation) = match outgoing.pop_front()? {
@@ -311,46 +310,46 @@ impl Links {
         }
     }
 
-    /// Whether so much waits to be told to a shard that nothing more should cause it to be told something.
+    /// Whether so many posts wait for a shard that nothing more should cause one.
     pub fn is_backlogged(&self, to: ShardIndex) -> bool {
         self.outgoing[to.as_usize()].len() >= OUTGOING_WAITING_MAX
     }
 
-    /// Whether so much waits to be told to some shard that what can wait should.
+    /// Whether so many posts wait for some shard that everything that can wait should.
     pub fn is_any_backlogged(&self) -> bool {
         self.outgoing.iter().any(|waiting| waiting.len() >= OUTGOING_WAITING_MAX)
     }
 
-    /// Whether nothing waits to be told.
+    /// Whether no posts wait.
     pub fn is_quiet(&self) -> bool {
         self.outgoing.iter().all(VecDeque::is_empty)
     }
 
-    // The ends of turns.
+    // The end of a turn.
 
-    /// Makes what was sent visible to the others, and names those whose doorbells are to be rung.
+    /// Makes what was sent visible to the others, and returns those whose doorbells to ring.
     pub fn flush(&mut self) -> &[usize] {
         self.port.flush()
     }
 
-    /// Whether something has come in since the last turn, or there is room that was waited for.
+    /// Whether something has arrived since the last turn, or there is room that was waited for.
     pub fn has_incoming(&mut self) -> bool {
         self.port.has_incoming() || self.port.has_awaited_room()
     }
 
-    // For checks.
+    // Consistency checks.
 
     /// Returns the number of messages in the rings to other shards.
     pub fn messages_in_flight(&mut self) -> usize {
         self.port.messages_in_flight()
     }
 
-    /// Returns the number of credits of a shard that are spent, and how many of them on messages in the ring to it.
+    /// Returns the number of a shard's credits that are spent, and how many of them on messages in the ring to it.
     pub fn credits_spent_on(&mut self, to: usize) -> (usize, usize) {
         (self.port.credits_out_to(to), self.port.messages_in_flight_to(to))
     }
 
-    /// Returns, by shard, the number of its credits that are owed, or held by notices that wait for room.
+    /// Returns, by shard, the number of its credits that are owed, or held by notices waiting for room.
     pub fn credits_held(&self) -> Vec<usize> {
         let mut held = self.credits_owed.clone();
         for (from, held) in held.iter_mut().enumerate() {

@@ -1,16 +1,16 @@
-//! One shard: the story of a message from top to bottom.
+//! One shard: the path of a message from top to bottom.
 //!
-//! A shard is a state machine. [`Shard::step`] is its one turn: it takes in what other shards and the world have sent,
-//! lets time pass, calls the agents that have mail, and hands out what they sent. It reads no clock and waits for
-//! nothing; what it is given and what the agents answer decide what it does.
+//! A shard is a state machine. [`Shard::step`] is one turn: it takes in messages from other shards and from the world,
+//! advances time, calls the agents that have mail, and passes on what they sent. It reads no clock and waits for
+//! nothing; its behaviour is determined by its inputs and by its agents.
 //!
-//! A message passes the stages in `path/`, all of them `impl Shard`: `admit` (from outside or from a handler),
-//! `route` and `transfer` (to the right shard), `converse` (past its conversation), `deliver` and `enqueue` (into
-//! the mailbox, or `overflow` where that is full), `dispatch` (to the handler), `settle` (how it ends). The control
-//! plane is in `control/`: registration, restarts, expected replies, the journal, replays of dead letters.
+//! A message passes the stages in `path/`, all of them `impl Shard`: `admit` (from outside or from a handler), `route`
+//! and `transfer` (to the right shard), `converse` (through its conversation), `deliver` and `enqueue` (into the
+//! mailbox, or `overflow` if that is full), `dispatch` (to the handler), `settle` (its end). The control plane is in
+//! `control/`: registration, restarts, expected replies, the journal, replays of dead letters.
 //!
-//! The fields of a shard are visible in this folder only. What a field's type does without the shard stands in the folders
-//! beside it, which know nothing of this one: `shards/tests/it/layers.rs` sees to that.
+//! The fields of a shard are visible only in this folder. The components of which it consists are in the folders beside
+//! it and do not know it, which `shards/tests/it/layers.rs` checks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,45 +68,45 @@ pub use config::ShardConfig;
 pub use control::restore as recovery;
 pub use shard_frame::{Control, ShardFrame};
 
-/// Messages that one turn takes out of each incoming ring: one chunk.
+/// Maximum number of messages taken from each incoming ring per turn: one chunk.
 pub const ARRIVALS_PER_TURN_MAX: usize = 256;
-/// Messages that one turn hands to agents before it looks at the rings again.
+/// Maximum number of messages dispatched per turn before the rings are checked again.
 pub const DISPATCHES_PER_TURN_MAX: u32 = 512;
-/// Inputs that one turn takes from the world.
+/// Maximum number of inputs from the world per turn.
 pub const INPUTS_PER_TURN_MAX: usize = 256;
-/// Timers that one turn fires.
+/// Maximum number of timers fired per turn.
 pub const TIMERS_PER_TURN_MAX: usize = 1_024;
-/// Agents that one turn adds because other agents asked for them.
+/// Maximum number of agents added per turn because others registered them while they were started.
 pub const REGISTRATIONS_PER_TURN_MAX: usize = 256;
-/// Copies of messages to several receivers that one turn makes per sender.
+/// Maximum number of copies per turn and sender of messages to several receivers.
 pub const FAN_OUT_PER_TURN_MAX: u32 = 256;
-/// How often messages are looked through that wait for something other than a timer, in milliseconds.
+/// Interval of the sweeps for expired messages that wait for something other than a timer, in milliseconds.
 pub(crate) const SWEEP_INTERVAL_MS: u64 = 1_000;
-/// The most timers of one shard.
+/// Maximum number of timers of a shard.
 pub const TIMERS_MAX: usize = 16_000_000;
 pub use crate::replies::asks::ASKS_MAX;
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 
 pub struct Turn {
-    /// Something was done.
+    /// Whether anything was done.
     pub worked: bool,
-    /// There is more to do right now.
+    /// Whether there is more to do right now.
     pub more: bool,
-    /// An agent polls a source of its own, so that the shard must not go to sleep.
+    /// Whether an agent polls a source of its own, so that the shard must not sleep.
     pub polling: bool,
-    /// When there will be something to do even if nothing comes in, in milliseconds of monotonic time.
+    /// When there will be something to do even without new inputs, in milliseconds of monotonic time.
     pub next_deadline_ms: Option<u64>,
 }
 
-/// Whether the shard takes in and gives out messages.
+/// The phase of a shard's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ShardPhase {
     Running,
     /// Nothing more is admitted from outside.
     Draining,
-    /// Whatever is still pending was given up, and so is what arrives.
+    /// Everything pending was given up, and so is what arrives.
     Stopped,
 }
 
@@ -135,14 +135,14 @@ pub struct Shard {
     pub(in crate::shard) ledger: Ledger,
     pub(in crate::shard) pending_replies: PendingReplies,
     pub(in crate::shard) asks: Asks,
-    /// Agents that look after others, and what waits for them.
+    /// Agents that manage others, and what waits for them.
     pub(in crate::shard) inquiries: Inquiries,
     pub(in crate::shard) journal: ShardJournal,
     pub(in crate::shard) outputs: Outputs,
 }
 
 impl Shard {
-    /// A shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
+    /// Creates a shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
     pub fn new(config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
         let index = ShardIndex(config.id_space.shard);
         let agents = Registry::new(&gateway_name(config.partition, index));
@@ -176,7 +176,8 @@ impl Shard {
         }
     }
 
-    /// One turn. Takes inputs from the front of `inputs`, some may be left for the next turn; appends to `outputs`.
+    /// Runs one turn. Takes inputs from the front of `inputs`, possibly leaving some for the next turn; appends to
+    /// `outputs`.
     pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
         let since_last_ns = self.clock.advance(now);
         self.supervision.call_times.begin_turn(since_last_ns);
@@ -215,35 +216,35 @@ impl Shard {
             || self.wait_queues.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
-            // An input that found no room may find some after whatever this turn did.
+            // An input that found no room may find some after what this turn did.
             || (worked && !inputs.is_empty())
             || self.links.has_fan_outs()
             || self.links.loopback() > 0;
         Turn { worked, more, polling: self.scheduler.polls(), next_deadline_ms: self.timers.next_deadline() }
     }
 
-    /// What it wrote down in this turn and before, to be handed to the journal and cleared.
+    /// Returns the records written so far, to be passed to the journal and cleared.
     pub fn records(&mut self) -> &mut Records {
         self.journal.records_mut()
     }
 
-    /// Makes what this shard sent visible to the others, and names those whose doorbell is to be rung.
+    /// Makes what this shard sent visible to the others, and returns those whose doorbell to ring.
     pub fn flush(&mut self) -> &[usize] {
         self.links.flush()
     }
 
-    /// Whether something has come in since the last turn: to be asked again after arming a doorbell.
+    /// Whether something has arrived since the last turn. Check it again after arming a doorbell.
     pub fn has_incoming(&mut self) -> bool {
         self.links.has_incoming()
     }
 
-    /// Messages in the rings to other shards: handed over by this shard and not yet taken over by them. For checking
-    /// that over all shards, what departed either arrived or is in a ring.
+    /// Returns the number of messages in the rings to other shards: departed from this shard and not yet arrived. For
+    /// checking that over all shards, what departed either arrived or is in a ring.
     pub fn messages_in_flight(&mut self) -> usize {
         self.links.messages_in_flight()
     }
 
-    /// Whether the shard has nothing left to do for any message: none is pending and nothing waits to be told.
+    /// Whether the shard has nothing left to do for any message: none is pending and no posts wait.
     pub fn is_quiet(&self) -> bool {
         self.ledger.account().pending == 0
             && !self.scheduler.has_more()
@@ -260,7 +261,7 @@ impl Shard {
         self.held.len() == 0
     }
 
-    /// Asserts what has to hold once nothing is pending on any shard: every place and every credit came back. For
+    /// Asserts what must hold once nothing is pending on any shard: every place and every credit was returned. For
     /// tests: it looks at every agent.
     pub fn assert_at_rest(&mut self) {
         let index = self.index;
@@ -281,12 +282,12 @@ impl Shard {
         }
     }
 
-    /// Its running totals.
+    /// Returns the running totals.
     pub fn account(&self) -> &Account {
         self.ledger.account()
     }
 
-    /// Its figures.
+    /// Returns the figures.
     pub fn snapshot(&self) -> Snapshot {
         let (refusals, breakers, waits) =
             (self.ledger.refusals(), self.supervision.breakers(), self.wait_queues.figures());
@@ -321,17 +322,17 @@ impl Shard {
         }
     }
 
-    /// Its figures of protocols.
+    /// Returns the protocol figures.
     pub fn conformance(&self) -> Conformance {
         self.conversations.conformance()
     }
 
-    /// The id of the shard's own agent for embedders without an inbox.
+    /// Returns the id of the shard's own agent for embedders without an inbox.
     pub fn gateway_id(&self) -> Option<AgentId> {
         self.agents.gateway_id()
     }
 
-    /// Which agent is being called, for an observer on another thread.
+    /// Returns the agent being called, for an observer on another thread.
     pub fn calling(&self) -> Arc<Calling> {
         Arc::clone(&self.agents.calling)
     }
@@ -366,7 +367,7 @@ impl Shard {
     }
 }
 
-/// What belongs to agents is dropped where a panic does no harm.
+/// Agents' values are dropped where a panic does no harm.
 impl Drop for Shard {
     fn drop(&mut self) {
         let agents: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
@@ -378,12 +379,12 @@ impl Drop for Shard {
     }
 }
 
-/// The name of a shard's own agent for embedders without an inbox.
+/// Returns the name of a shard's own agent for embedders without an inbox.
 pub fn gateway_name(partition: Partition, shard: ShardIndex) -> String {
     partition.gateway_name(shard)
 }
 
-/// Says that a registration came too late.
+/// Returns the error for a registration during shutdown.
 pub(crate) fn stopping() -> RegistrationError {
     RegistrationError::Stopping
 }

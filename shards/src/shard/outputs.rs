@@ -1,13 +1,13 @@
-//! What a turn gives out: answers, events, and messages for inboxes.
+//! The outputs of a turn: responses, events, and messages for inboxes.
 
 use crate::base::index::{InboxNumber, Token};
 use crate::message::Message;
 use crate::shard::io::{Answer, Event, Output};
 
-/// What goes out at the end of the turn.
+/// The outputs of a turn.
 #[derive(Default)]
 pub(in crate::shard) struct Outputs {
-    /// Whether somebody wants to know of events.
+    /// Whether anybody subscribes to events.
     is_watched: bool,
     list: Vec<Output>,
 }
@@ -17,14 +17,14 @@ impl Outputs {
         self.list.push(Output::Answer(token, answer));
     }
 
-    /// Reports an event, which is made only if somebody wants to know of it.
+    /// Reports an event, which is only created if anybody subscribes.
     pub fn report(&mut self, event: impl FnOnce() -> Event) {
         if self.is_watched {
             self.list.push(Output::Event(event()));
         }
     }
 
-    /// Hands a message to an inbox.
+    /// Delivers a message to an inbox.
     pub fn deliver(&mut self, inbox: InboxNumber, message: Message) {
         self.list.push(Output::Deliver(inbox, message));
     }
@@ -37,7 +37,7 @@ impl Outputs {
         self.is_watched
     }
 
-    /// Puts out into the caller's list from now on, or no longer.
+    /// Switches output to the caller's list, or back.
     pub fn swap(&mut self, list: &mut Vec<Output>) {
         std::mem::swap(&mut self.list, list);
     }

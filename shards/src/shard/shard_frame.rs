@@ -1,4 +1,4 @@
-//! What travels between shards: messages by value, and what the shards have to tell each other.
+//! What travels between shards: messages by value, and control data.
 
 use std::mem::MaybeUninit;
 
@@ -11,25 +11,26 @@ use crate::shard::agent::Registration;
 use crate::shard::control::admin::AdminControl;
 use crate::shard::control::journal::Acknowledgement;
 
-/// What travels between shards. Messages go by value, because an allocation that another core frees costs more than
-/// the copy; notices are rare.
+/// A frame between shards. Messages go by value, because freeing an allocation on another core costs more than the
+/// copy; notices are rare.
 #[allow(clippy::large_enum_variant)]
 pub enum ShardFrame {
     /// A message; it holds a credit.
     Message(PackedMessage),
-    /// Something that the shards have to tell each other.
+    /// Control data.
     Control(Control),
 }
 
 impl ShardFrame {
-    /// Writes a plain message to where it crosses. A function of its own, so that the compiler knows that the two are different
-    /// places, and copies straight from one to the other.
+    /// Copies a plain message into its slot. A separate function, so that the compiler knows that the two do not
+    /// overlap and copies directly.
     #[inline(never)]
     pub(crate) fn copy_in<'slot>(plain: PlainBody<'_>, slot: &'slot mut MaybeUninit<Self>) -> &'slot mut Self {
         slot.write(Self::Message(PackedMessage::copy_of(plain)))
     }
 
-    /// A [plain](crate::message::Message::plain) message in an envelope of the receiving shard; nothing for all else.
+    /// Copies a [plain](crate::message::Message::plain) message into an envelope of the receiving shard; returns `None`
+    /// for anything else.
     #[inline]
     pub(crate) fn copy_out(&self, spares: &mut BodyPool) -> Option<Envelope> {
         match self {
@@ -39,33 +40,33 @@ impl ShardFrame {
     }
 }
 
-/// What shards tell each other, beside messages.
+/// Control data between shards.
 pub enum Control {
     /// The router's own message to an agent.
     Notice(Box<Envelope>),
-    /// An agent offers a capability.
+    /// An agent provides a capability.
     Advertise(Term, Provider),
-    /// An agent no longer offers a capability.
+    /// An agent no longer provides a capability.
     Withdraw(Term, AgentId),
-    /// Answer with [`Control::BarrierPassed`]: then everything sent before has been seen.
+    /// Requests [`Control::BarrierPassed`], once everything sent before has been handled.
     Barrier(u64),
     /// The barrier of this number was passed.
     BarrierPassed(u64),
-    /// So many messages wait at a provider.
+    /// The number of messages waiting at a provider.
     Load(AgentId, u32),
-    /// Whether a provider's circuit breaker lets messages through.
+    /// Whether a provider's circuit breaker lets messages pass.
     Available(AgentId, bool),
-    /// Whether messages for an agent are to wait where they are, because its mailbox is full.
+    /// Whether messages for an agent have to wait where they are, because its mailbox is full.
     Closed(AgentId, bool),
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
-    /// What became of durable messages that the other shard had accepted.
+    /// The outcomes of durable messages that the other shard had accepted.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Committed(Vec<Acknowledgement>),
-    /// A durable message that the other shard accepted was given up, and nothing can be written down here.
+    /// A durable message accepted by the other shard became a dead letter that cannot be journalled here.
     #[allow(private_interfaces)]
     KeepLetter(Box<DeadLetter>, JournalRef),
-    /// What one agent wants to know or change of others, and the answers.
+    /// Inquiries and changes by an agent about others, and the responses.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<AdminControl>),
 }

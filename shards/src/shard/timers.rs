@@ -1,4 +1,4 @@
-//! What is due later.
+//! The timers of a shard.
 
 use crate::base::timer_wheel::{TimerKey, TimerWheel, TimersFullError};
 use crate::shard::{Alarm, TIMERS_MAX, TIMERS_PER_TURN_MAX};
@@ -6,7 +6,7 @@ use crate::shard::{Alarm, TIMERS_MAX, TIMERS_PER_TURN_MAX};
 /// The armed timers of a shard.
 pub(in crate::shard) struct Timers {
     wheel: TimerWheel<Alarm>,
-    /// What the last turn fired, empty: so that no turn allocates.
+    /// The emptied list of the last turn, so that no turn allocates.
     fired: Vec<Alarm>,
 }
 
@@ -15,7 +15,7 @@ impl Timers {
         Self { wheel: TimerWheel::new(start_ms, TIMERS_MAX), fired: Vec::new() }
     }
 
-    /// Arms a timer for a moment of monotonic time in milliseconds.
+    /// Arms a timer for a monotonic time in milliseconds.
     #[inline]
     pub fn insert(&mut self, due_ms: u64, alarm: Alarm) -> Result<TimerKey, TimersFullError> {
         self.wheel.insert(due_ms, alarm)
@@ -35,7 +35,7 @@ impl Timers {
         self.wheel.next_deadline()
     }
 
-    /// Takes what is due, as much as one turn fires. The list is to be [given back](Self::give_back) empty.
+    /// Takes the due timers, up to the limit of a turn. The caller has to [give the list back](Self::give_back) empty.
     pub fn take_due(&mut self, now_ms: u64) -> Vec<Alarm> {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(now_ms, &mut fired, TIMERS_PER_TURN_MAX);

@@ -1,4 +1,4 @@
-//! A shard's figures as words, as its thread publishes them to others.
+//! A shard's figures as words, in which its thread publishes them.
 
 use crate::conversation::Conformance;
 use crate::outcome::{DeadLetterReason, Stage};
@@ -9,7 +9,7 @@ impl Snapshot {
     /// The number of words.
     pub const WORDS: usize = 43 + Stage::COUNT;
 
-    /// Returns the figures as words, for memory that threads share. Those by reason are not among them.
+    /// Returns the figures as words, for memory shared by threads. Figures by reason are not included.
     #[inline]
     pub fn to_words(&self) -> [u64; Self::WORDS] {
         let account = &self.account;
@@ -66,7 +66,7 @@ impl Snapshot {
         ]
     }
 
-    /// Returns the figures that were [words](Self::to_words), with those by reason.
+    /// Returns the figures from their [words](Self::to_words), with those by reason.
     #[allow(clippy::cast_possible_truncation)] // These were counts in memory.
     pub fn from_words(words: &[u64; Self::WORDS], dead_by_reason: [u64; DeadLetterReason::COUNT]) -> Self {
         let [

@@ -1,10 +1,10 @@
-//! The books of a shard: each delivery is written down once where it comes from, and once where it goes.
+//! The ledger of a shard: each delivery is recorded once at its source and once at its destination.
 
 use crate::outcome::{DeadLetterReason, Stage};
 use crate::stats::account::Account;
 use crate::stats::unfinished::{Place, Unfinished};
 
-/// What became of the messages of a shard, in figures.
+/// Counters of the outcomes of a shard's messages.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     account: Account,
@@ -13,14 +13,14 @@ pub(crate) struct Ledger {
     unfinished: Option<Box<Unfinished>>,
 }
 
-/// What was refused, or taken all the same, for want of room.
+/// Messages refused, or accepted beyond the limit, for want of room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Refusals {
     /// Refused because the memory budget was used up.
     pub for_memory: u64,
-    /// Refused because the receiver takes nothing at the moment and the sender did not want to wait, or not any longer.
+    /// Refused because the receiver accepted nothing and the sender did not want to wait, or to wait longer.
     pub for_receiver: u64,
-    /// Replies that were taken beyond the mailbox's limit.
+    /// Replies accepted beyond the mailbox's limit.
     pub replies_beyond: u64,
 }
 
@@ -29,30 +29,30 @@ impl Ledger {
         &self.account
     }
 
-    /// The totals, to make them wrong.
+    /// Returns the totals, to corrupt them in a test.
     #[cfg(test)]
     pub fn account_mut(&mut self) -> &mut Account {
         &mut self.account
     }
 
-    /// Deliveries are taken over from a sender on this shard.
+    /// Counts deliveries accepted from a sender on this shard.
     #[inline(always)]
     pub fn accept(&mut self, deliveries: u64) {
         self.account.accepted += deliveries;
     }
 
-    /// A delivery is taken over from another shard.
+    /// Counts a delivery from another shard.
     #[inline(always)]
     pub fn arrive(&mut self) {
         self.account.arrived += 1;
     }
 
-    /// A delivery was left unsettled by an earlier run.
+    /// Counts a delivery left unsettled by an earlier run.
     pub fn recover(&mut self) {
         self.account.recovered += 1;
     }
 
-    /// Deliveries were handled by their receivers.
+    /// Counts deliveries handled by their receivers.
     #[inline(always)]
     pub fn process(&mut self, deliveries: u64) {
         self.account.processed += deliveries;
@@ -64,44 +64,44 @@ impl Ledger {
         self.account.dead_by_reason[reason.index()] += 1;
     }
 
-    /// The lifetime of a message ended before it was handled.
+    /// Counts a message that expired before it was handled.
     pub fn expire(&mut self, stage: Stage) {
         self.account.expired += 1;
         self.account.expired_by_phase[stage.index()] += 1;
     }
 
-    /// A delivery was handed over to another shard.
+    /// Counts a delivery handed over to another shard.
     #[inline(always)]
     pub fn depart(&mut self) {
         self.account.departed += 1;
     }
 
-    /// A durable delivery is left to the next start.
+    /// Counts a durable delivery left to the next start.
     pub fn keep(&mut self) {
         self.account.kept += 1;
     }
 
-    /// An attempt failed and another one follows.
+    /// Counts a failed attempt that is followed by another one.
     pub fn retry(&mut self) {
         self.account.retried += 1;
     }
 
-    /// Messages were refused, and never accepted.
+    /// Counts messages that were refused and never accepted.
     pub fn refuse(&mut self, messages: u64) {
         self.account.refused += messages;
     }
 
-    /// A message was refused because the memory budget was used up.
+    /// Counts a message refused because the memory budget was used up.
     pub fn refuse_for_memory(&mut self) {
         self.refusals.for_memory += 1;
     }
 
-    /// A message was refused because its receiver takes nothing at the moment.
+    /// Counts a message refused because its receiver accepts nothing at the moment.
     pub fn refuse_for_receiver(&mut self) {
         self.refusals.for_receiver += 1;
     }
 
-    /// A reply was taken beyond the mailbox's limit.
+    /// Counts a reply accepted beyond the mailbox's limit.
     pub fn take_reply_beyond(&mut self) {
         self.refusals.replies_beyond += 1;
     }
@@ -115,30 +115,31 @@ impl Ledger {
         self.account.notices += 1;
     }
 
-    /// A notice is counted instead of kept.
+    /// Counts a notice that was merged into a count instead of kept.
     pub fn coalesce_notice(&mut self) {
         self.account.notices_coalesced += 1;
     }
 
-    /// Deliveries are still with the shard, as counted where they are.
+    /// Sets the number of deliveries still with the shard, as counted where they are.
     #[inline]
     pub fn set_pending(&mut self, deliveries: u64) {
         self.account.pending = deliveries;
     }
 
-    /// Returns the number of deliveries that were given up, or left to the next start, because the shard stops.
+    /// Returns the number of deliveries that were abandoned, or left to the next start, because the shard stops.
     pub fn stopped(&self) -> u64 {
         self.account.dead_by_reason[DeadLetterReason::Stopped.index()] + self.account.kept
     }
 
-    /// Begins to count what is left, before anything is given up. What was left to the next start before stays counted.
+    /// Starts counting what is left, before anything is abandoned. What was left to the next start before stays
+    /// counted.
     #[cold]
     pub fn begin_unfinished(&mut self, questions: u64, asks: u64, conversations: u64) {
         let unfinished = self.unfinished.get_or_insert_default();
         **unfinished = Unfinished { messages: unfinished.messages, questions, asks, conversations };
     }
 
-    /// Counts deliveries that are given up because the shard stops, by where they stood.
+    /// Counts deliveries abandoned because the shard stops, by place.
     #[cold]
     pub fn count_unfinished(&mut self, place: Place, deliveries: u64) {
         if deliveries > 0 {
@@ -146,7 +147,7 @@ impl Ledger {
         }
     }
 
-    /// Returns what was left when the shard was told to stop, and what was given up since for the same reason.
+    /// Returns what was left when the shard was told to stop, and what was abandoned since for the same reason.
     pub fn unfinished(&self) -> Unfinished {
         self.unfinished.as_deref().copied().unwrap_or_default()
     }

@@ -1,8 +1,8 @@
-//! What a shard still had when it was told to stop, by where it stood.
+//! What a shard still held when it was told to stop, by place.
 
 macro_rules! places {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
-        /// Where a message stood that was not handled when the router stopped.
+        /// Where an unhandled message was when the router stopped.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum Place {
@@ -10,17 +10,17 @@ macro_rules! places {
         }
 
         impl Place {
-            /// All places, in the order in which a message comes to them.
+            /// All places, in the order in which a message passes them.
             pub const ALL: [Self; Self::COUNT] = [$(Self::$variant),+];
             /// How many there are.
             pub const COUNT: usize = [$($word),+].len();
 
-            /// The place as one word, for counters and JSON.
+            /// Returns the place as one word, for counters and JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The place as part of a sentence.
+            /// Returns the place as part of a sentence.
             pub const fn explanation(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -29,28 +29,28 @@ macro_rules! places {
 }
 
 places! {
-    /// Told to the router, and not yet taken into the sender's shard.
+    /// Passed to the router and not yet accepted by the sender's shard.
     Queued = "queued", "queued for its sender's shard";
-    /// Sent, and not yet on its way.
+    /// Sent, but still in the sender's outbox.
     Outbox = "outbox", "in its sender's outbox";
     /// Between two shards.
     Crossing = "crossing", "on its way to another shard";
-    /// Taken in, and not yet durable.
+    /// Accepted, but not yet durable.
     Commit = "commit", "waiting for the journal";
-    /// Not to be delivered before a moment that had not come.
-    Delayed = "delayed", "waiting for its moment of delivery";
-    /// Behind others, or its receiver was not called.
+    /// Delayed until a delivery time in the future.
+    Delayed = "delayed", "waiting for its delivery time";
+    /// Behind other messages, or with a receiver that was not called.
     Mailbox = "mailbox", "in its receiver's mailbox";
-    /// With a handler that was suspended.
-    Suspended = "in-hand", "in the hands of a suspended handler";
+    /// In a suspended handler.
+    Suspended = "in-hand", "in a suspended handler";
     /// Between two attempts.
     Retry = "retry", "waiting for its next attempt";
-    /// Handed to an inbox whose owner had not taken it.
+    /// In an inbox, not taken by its owner.
     Inbox = "inbox", "in an inbox that nobody read";
 }
 
 impl Place {
-    /// The place's number in [`Place::ALL`].
+    /// Returns the place's index in [`Place::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -60,28 +60,28 @@ impl Place {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// Deliveries that were given up because of the stop, in the order of [`Place::ALL`].
+    /// Deliveries abandoned because of the stop, in the order of [`Place::ALL`].
     pub messages: [u64; Place::COUNT],
-    /// Messages with `reply-by` whose answers were still awaited. They are no messages on their way.
+    /// Number of messages with `reply-by` whose replies were pending. These are not messages in transit.
     pub questions: u64,
-    /// Questions from outside that were still waiting for an answer; each was told that the router stops.
+    /// Number of calls from outside that were waiting for a reply; each was told that the router stops.
     pub asks: u64,
     /// Conversations that were open.
     pub conversations: u64,
 }
 
 impl Unfinished {
-    /// How many deliveries were given up.
+    /// Returns the number of abandoned deliveries.
     pub fn total(&self) -> u64 {
         self.messages.iter().sum()
     }
 
-    /// How many of them stood there.
+    /// Returns the number of them at `place`.
     pub fn at(&self, place: Place) -> u64 {
         self.messages[place.index()]
     }
 
-    /// What two shards had together.
+    /// Returns the sum of two shards' figures.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         for (mine, others) in self.messages.iter_mut().zip(other.messages) {

@@ -18,7 +18,7 @@ pub use slow_calls::{Stopwatch, TIMED_TURNS};
 use breaker::BreakerPolicy;
 use retry::{Decision, FailedAttempt, FailureHandler};
 
-/// What a shard does about agents that fail or are slow.
+/// A shard's handling of agents that fail or are slow.
 pub(crate) struct Supervision {
     failure_handler: Option<Box<dyn FailureHandler>>,
     breakers: BreakerFigures,
@@ -30,15 +30,15 @@ impl Supervision {
         Self { failure_handler: None, breakers: BreakerFigures::default(), call_times: CallTimes::new(policy) }
     }
 
-    /// Has an embedder's own handler decide about failed attempts.
+    /// Installs an embedder's handler for failed attempts.
     pub fn set_failure_handler(&mut self, handler: Box<dyn FailureHandler>) {
         self.failure_handler = Some(handler);
     }
 
-    /// Decides what becomes of a message after a failed attempt. Returns also what an embedder's handler said that panicked
-    /// over it: then the router decides.
+    /// Decides about a message after a failed attempt. If an embedder's handler panics, the router decides, and the
+    /// panic's text is returned as well.
     pub fn decide(&mut self, attempt: &FailedAttempt<'_>) -> (Decision, Option<String>) {
-        // What a handler that panicked leaves behind of itself is its own.
+        // The state of a handler that panicked is its own concern.
         let decided = self.failure_handler.as_deref_mut().map(|handler| catch_panic(|| handler.decide(attempt)));
         let (decision, panicked) = match decided {
             Some(Ok(decision)) => (decision, None),
@@ -48,14 +48,14 @@ impl Supervision {
         (attempt.within_limits(decision), panicked)
     }
 
-    /// Counts an agent's breaker that changes.
+    /// Counts the change of an agent's breaker.
     pub fn count_gate(&mut self, before: BreakerGate, after: BreakerGate) {
         self.breakers.open += usize::from(before == BreakerGate::Closed);
         self.breakers.open -= usize::from(after == BreakerGate::Closed);
         self.breakers.opened += u64::from(after == BreakerGate::Open);
     }
 
-    /// Counts the breaker of an agent that goes.
+    /// Removes the breaker of a removed agent from the counts.
     pub fn forget_gate(&mut self, before: BreakerGate) {
         self.breakers.open -= usize::from(before != BreakerGate::Closed);
     }

@@ -1,64 +1,63 @@
-//! What becomes of a message whose handler failed: tried again later, kept as a dead letter, or only reported.
+//! Failed attempts: the message is retried later, kept as a dead letter, or only reported.
 //!
-//! The [`FailureHandler`] decides. The default one waits exponentially longer from attempt to attempt, with jitter, and
-//! makes a dead letter of what failed as often as it may; an embedder can install its own.
+//! The [`FailureHandler`] decides. The default one uses exponential backoff with jitter and turns the message into a
+//! dead letter after the last attempt; an embedder can install its own.
 //!
-//! It is asked about failed and panicked handlers only. A message that finds a full mailbox is not tried again by the
-//! router, because nothing would bound what waits beside the mailbox; and one that asks not to wait for an open circuit
-//! breaker has had its answer already.
+//! It is asked about failed and panicked handlers only. The router does not retry a message that finds a full mailbox,
+//! because nothing would bound what waits beside the mailbox. A message that asks not to wait for an open circuit
+//! breaker has been answered already.
 
 use crate::message::{AgentId, Message};
 
-/// The longest delay between two attempts: an hour, in milliseconds.
+/// Maximum delay between two attempts: an hour, in milliseconds.
 pub const RETRY_DELAY_MS_MAX: u64 = 3_600_000;
-/// The shortest delay between two attempts, in milliseconds.
+/// Minimum delay between two attempts, in milliseconds.
 pub const RETRY_DELAY_MS_MIN: u64 = 1;
 
-/// How failed attempts are repeated: after `delay_ms`, then `factor` times as long each time, give or take the jitter.
+/// The backoff between attempts: `delay_ms` first, then multiplied by `factor` each time, plus or minus the jitter.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RetryPolicy {
     /// Attempts after the first one, for messages that do not set their own number.
     pub retries: u8,
     /// The first delay.
     pub delay_ms: u32,
-    /// By how much the delay grows.
+    /// The factor by which the delay grows.
     pub factor: f64,
-    /// How far a delay strays from that, either way, as a fraction of it: 0.0 to 1.0.
+    /// Maximum deviation in either direction, as a fraction of the delay: 0.0 to 1.0.
     pub jitter: f64,
 }
 
-/// Decides what becomes of a message whose handler failed.
+/// Decides about a message whose handler failed.
 ///
-/// Each shard has its own, made and called on the shard's thread: it must not block, and it need not be `Send`. What
-/// it decides is all that it changes, so it should decide by what it is given, [`FailedAttempt::random`] included: then a
-/// simulation with the same seed decides the same. If it panics, that one message is treated as by default, and observers
-/// hear of it.
+/// Each shard has its own instance, created and called on the shard's thread: it must not block, and need not be
+/// `Send`. It should decide only from its arguments, including [`FailedAttempt::random`], so that a simulation with the
+/// same seed decides the same. If it panics, that message is treated by default, and observers are notified.
 pub trait FailureHandler {
-    /// What becomes of the message.
+    /// Returns the decision for the message.
     fn decide(&mut self, failure: &FailedAttempt<'_>) -> Decision;
 }
 
-/// An attempt to handle a message that failed.
+/// A failed attempt to handle a message.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedAttempt<'a> {
     /// How it failed.
     pub cause: FailureCause,
-    /// Which attempt it was, counted from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u8,
-    /// How many attempts the message may have, by its own settings or the router's.
+    /// Maximum number of attempts for the message, from its own settings or the router's.
     pub attempts_max: u8,
-    /// How long ago the message's lifetime began, in milliseconds: when it was admitted or, if it was to be delivered
-    /// later, then.
+    /// Milliseconds since the message's lifetime began: since its admission, or since its delivery time if it was
+    /// delayed.
     pub age_ms: u64,
-    /// How much of its lifetime is left, in milliseconds.
+    /// Remaining lifetime in milliseconds.
     pub remaining_ms: u64,
     /// Whose handler failed.
     pub receiver: AgentId,
-    /// What the handler said to it, or the panic's message.
+    /// The handler's explanation, or the panic's message.
     pub explanation: &'a str,
     /// The message.
     pub message: &'a Message,
-    /// How the router repeats attempts.
+    /// The router's backoff between attempts.
     pub policy: RetryPolicy,
     /// A number from the shard's own generator: the same seed gives the same numbers.
     pub random: u64,
@@ -68,32 +67,31 @@ pub struct FailedAttempt<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FailureCause {
-    /// The handler answered that it failed.
+    /// The handler returned a failure.
     Failed,
     /// The handler panicked.
     Panicked,
 }
 
-/// What becomes of a message whose handler failed.
+/// The decision about a message whose handler failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// It is tried again after so many milliseconds: [`RETRY_DELAY_MS_MIN`] to [`RETRY_DELAY_MS_MAX`], anything else
-    /// counts as the nearer one of these. If its lifetime ends before, it expires then. After the last attempt that the
-    /// message may have, this counts as [`Decision::DeadLetter`].
+    /// Retries it after this number of milliseconds, clamped to [`RETRY_DELAY_MS_MIN`]..=[`RETRY_DELAY_MS_MAX`]. If its
+    /// lifetime ends before, it expires then. After the last allowed attempt, this counts as [`Decision::DeadLetter`].
     RetryAfter(u64),
-    /// It is given up and kept as a dead letter, and its sender hears of it.
+    /// Keeps it as a dead letter and notifies its sender.
     DeadLetter,
-    /// It is given up and its sender hears of it, but it is not kept. It counts as a dead letter all the same.
+    /// Notifies its sender but does not keep it. It still counts as a dead letter.
     ReplyWithFailure,
 }
 
 impl FailedAttempt<'_> {
-    /// Whether the message may be tried again.
+    /// Whether the message may be retried.
     pub fn may_retry(&self) -> bool {
         self.attempt < self.attempts_max
     }
 
-    /// What the router decides without a handler of the embedder's: exponential backoff with jitter, then a dead letter.
+    /// Returns the router's default decision: exponential backoff with jitter, then a dead letter.
     pub fn by_default(&self) -> Decision {
         if self.may_retry() {
             Decision::RetryAfter(self.policy.delay_ms(self.attempt, self.random))
@@ -102,7 +100,7 @@ impl FailedAttempt<'_> {
         }
     }
 
-    /// The decision as it is carried out.
+    /// Returns the decision with its limits applied.
     pub(super) fn within_limits(&self, decision: Decision) -> Decision {
         match decision {
             Decision::RetryAfter(delay_ms) if self.may_retry() => {
@@ -115,13 +113,13 @@ impl FailedAttempt<'_> {
 }
 
 impl RetryPolicy {
-    /// How long to wait after this attempt, counted from 1, in milliseconds. `random` decides where within the jitter.
+    /// Returns the delay after this attempt (from 1) in milliseconds. `random` selects the value within the jitter.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The delay is positive and bounded.
     pub fn delay_ms(&self, attempt: u8, random: u64) -> u64 {
         let most = RETRY_DELAY_MS_MAX as f64;
         let growth = self.factor.powi(i32::from(attempt.max(1)) - 1);
         let delay_ms = (f64::from(self.delay_ms) * growth).min(most);
-        // The upper 53 bits of the number as a fraction from 0 to 1, without 1.
+        // The upper 53 bits of the number as a fraction in 0..1, excluding 1.
         let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
         let strayed_ms = delay_ms * (1.0 + self.jitter * (2.0 * fraction - 1.0));
         (strayed_ms.round() as u64).clamp(RETRY_DELAY_MS_MIN, RETRY_DELAY_MS_MAX)

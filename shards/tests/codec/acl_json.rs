@@ -92,7 +92,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{\"performative\":\"inform\"} x", "line 1, column 27: not well-formed JSON: trailing characters"),
     (
         "{\"performative\":\"9\"}",
-        "line 1, column 17: performative \"9\" is not allowed: allowed is one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
+        "line 1, column 17: performative \"9\" is not allowed: expected one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
     ),
     ("{\"performative\":1}", "line 1, column 17: expected a performative such as \"inform\", found \"1\""),
     (
@@ -105,15 +105,15 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{\"performative\":\"inform\",\n \"langage\":\"a\"}",
-        "line 2, column 2: unknown member of a message \"langage\"; did you mean language?; allowed are performative, sender, ",
+        "line 2, column 2: unknown member of a message \"langage\"; did you mean language?; expected performative, sender, ",
     ),
     (
         "{\"performative\":\"inform\",\n \"Language\":\"a\"}",
-        "line 2, column 2: unknown member of a message \"Language\"; did you mean language?; allowed are performative, sender, ",
+        "line 2, column 2: unknown member of a message \"Language\"; did you mean language?; expected performative, sender, ",
     ),
     (
         "{\"performative\":\"inform\",\"sender\":{\"nam\":\"a\"}}",
-        "line 1, column 36: unknown member of an agent \"nam\"; did you mean name?; allowed are name, addresses, resolvers, user-defined",
+        "line 1, column 36: unknown member of an agent \"nam\"; did you mean name?; expected name, addresses, resolvers, user-defined",
     ),
     (
         "{\"performative\":\"inform\",\"sender\":{}}",
@@ -125,7 +125,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{\"performative\":\"inform\",\"sender\":\" a\"}",
-        "line 1, column 35: agent name \" a\" is not allowed: allowed is 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
+        "line 1, column 35: agent name \" a\" is not allowed: expected 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
     ),
     (
         "{\"performative\":\"inform\",\"receiver\":\"a\"}",
@@ -137,7 +137,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{\"performative\":\"inform\",\"content\":{\"base64\":\"*\"}}",
-        "line 1, column 46: \"*\" is no legal value of :content: allowed is base64 (RFC 4648)",
+        "line 1, column 46: \"*\" is not a valid value of :content: expected base64 (RFC 4648)",
     ),
     (
         "{\"performative\":\"inform\",\"content\":\"\\ud800\"}",
@@ -145,11 +145,11 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{\"performative\":\"inform\",\"reply-by\":\"soon\"}",
-        "line 1, column 37: \"soon\" is no legal value of :reply-by: allowed is a date such as 20250131T235959999Z",
+        "line 1, column 37: \"soon\" is not a valid value of :reply-by: expected a date such as 20250131T235959999Z",
     ),
     (
         "{\"performative\":\"inform\",\"X-caxton-attempts-max\":0}",
-        "line 1, column 50: \"0\" is no legal value of :X-caxton-attempts-max: allowed is 1 to 255",
+        "line 1, column 50: \"0\" is not a valid value of :X-caxton-attempts-max: expected 1 to 255",
     ),
     (
         "{\"performative\":\"inform\",\"X-caxton-attempts-max\":\"3\"}",
@@ -157,11 +157,11 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{\"performative\":\"inform\",\"X-caxton-priority\":\"top\"}",
-        "line 1, column 46: \"top\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
+        "line 1, column 46: \"top\" is not a valid value of :X-caxton-priority: expected low, normal, high or urgent",
     ),
     (
         "{\"performative\":\"inform\",\"user-defined\":[{\"name\":\"sender\",\"word\":\"b\"}]}",
-        "line 1, column 50: \"sender\" can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061",
+        "line 1, column 50: \"sender\" cannot be the name of a user-defined parameter: expected a word that is not a parameter of FIPA SC00061",
     ),
     (
         "{\"performative\":\"inform\",\"user-defined\":[{\"name\":\"X-a\",\"word\":\"b\",\"list\":\"()\"}]}",

@@ -144,11 +144,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("<fipa-message act='inform'/> ä", "line 1, column 30: expected the end of the input, found \"ä\""),
     (
         "<fipa-message act='9'/>",
-        "line 1, column 20: performative \"9\" is not allowed: allowed is one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
+        "line 1, column 20: performative \"9\" is not allowed: expected one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
     ),
     (
         "<fipa-message act='inform' x='1'/>",
-        "line 1, column 28: unknown attribute \"x\"; allowed are act, conversation-id and other parameters with a word",
+        "line 1, column 28: unknown attribute \"x\"; expected act, conversation-id and other parameters with a word",
     ),
     ("<fipa-message act='inform' ACT='cfp'/>", "line 1, column 28: the parameter :act is given twice"),
     (
@@ -157,7 +157,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "<fipa-message act='inform'>\n <sendr/></fipa-message>",
-        "line 2, column 2: unknown element \"<sendr>\"; did you mean sender?; allowed are sender, receiver, reply-to, content, language, encoding, ontology, protocol, conversation-id, reply-with, in-reply-to, reply-by, user-defined, and names that begin with X-",
+        "line 2, column 2: unknown element \"<sendr>\"; did you mean sender?; expected sender, receiver, reply-to, content, language, encoding, ontology, protocol, conversation-id, reply-with, in-reply-to, reply-by, user-defined, and names that begin with X-",
     ),
     (
         "<fipa-message act='inform'><language>a</language><language>b</language></fipa-message>",
@@ -169,27 +169,27 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "<fipa-message act='inform'><content href='http://x'/></fipa-message>",
-        "line 1, column 37: unknown attribute \"href\"; allowed is encoding=\"base64\"",
+        "line 1, column 37: unknown attribute \"href\"; expected encoding=\"base64\"",
     ),
     (
         "<fipa-message act='inform'><content encoding='base64'>*</content></fipa-message>",
-        "line 1, column 55: \"*\" is no legal value of :content: allowed is base64 (RFC 4648)",
+        "line 1, column 55: \"*\" is not a valid value of :content: expected base64 (RFC 4648)",
     ),
     (
         "<fipa-message act='inform'><content>&nbsp;</content></fipa-message>",
-        "line 1, column 37: unknown reference \"&nbsp;\"; allowed are &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
+        "line 1, column 37: unknown reference \"&nbsp;\"; expected &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
     ),
     (
         "<fipa-message act='inform'><content>&#0;</content></fipa-message>",
-        "line 1, column 37: unknown reference \"&#0;\"; allowed are &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
+        "line 1, column 37: unknown reference \"&#0;\"; expected &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
     ),
     (
         "<fipa-message act='&a;'/>",
-        "line 1, column 20: unknown reference \"&a;\"; allowed are &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
+        "line 1, column 20: unknown reference \"&a;\"; expected &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows",
     ),
     (
         "<fipa-message act='inform'><X-caxton-priority>top</X-caxton-priority></fipa-message>",
-        "line 1, column 47: \"top\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
+        "line 1, column 47: \"top\" is not a valid value of :X-caxton-priority: expected low, normal, high or urgent",
     ),
     (
         "<fipa-message act='inform'><sender></sender></fipa-message>",
@@ -201,7 +201,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "<fipa-message act='inform'><receiver><agent-identifier><name id=' a'/></agent-identifier></receiver></fipa-message>",
-        "line 1, column 66: agent name \" a\" is not allowed: allowed is 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
+        "line 1, column 66: agent name \" a\" is not allowed: expected 1 to 512 bytes without control characters and without white space other than blanks, not beginning or ending with a blank",
     ),
     (
         "<fipa-message act='inform'>\n<content>a</fipa-message>",
@@ -214,7 +214,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("<fipa-message act='inform", "line 1, column 1: not well-formed XML: syntax error: "),
     (
         "<?xml version='1.0' encoding='ISO-8859-1'?><fipa-message act='inform'/>",
-        "line 1, column 1: \"ISO-8859-1\" is no legal value of :encoding of the declaration: allowed is UTF-8 or US-ASCII",
+        "line 1, column 1: \"ISO-8859-1\" is not a valid value of :encoding of the declaration: expected UTF-8 or US-ASCII",
     ),
     (
         "<!DOCTYPE fipa-message SYSTEM 'fipa.dtd'><fipa-message act='inform'/>",

@@ -61,8 +61,8 @@ fn what_is_wrong_is_said_with_its_place() {
     for (text, complaint) in [
         ("", "line 1, column 1: expected the parenthesis that begins a content, found the end of the content"),
         ("(a)\n b", "line 2, column 2: expected the end of the content, found \"b\""),
-        ("((a)", "line 1, column 1: a parenthesis begins here and never ends"),
-        ("(x \"abc)", "line 1, column 4: a string begins here and never ends"),
+        ("((a)", "line 1, column 1: a parenthesis begins here and is not closed"),
+        ("(x \"abc)", "line 1, column 4: a string begins here and is not closed"),
         ("((set a) (:b c))", "line 1, column 11: expected a word that says what the parenthesis is, found \":b\""),
         ("(())", "line 1, column 3: expected a word that says what the parenthesis is, found \")\""),
         ("(a :b)", "line 1, column 4: expected a term, found \":b\""),
@@ -81,16 +81,16 @@ fn limits_hold_before_memory_is_taken() {
     let nested = |depth: usize| format!("({}a{})", "(x ".repeat(depth - 1), ")".repeat(depth - 1));
     assert!(parse(&nested(SL_NESTING_MAX)).is_ok());
     let error = parse(&nested(SL_NESTING_MAX + 1)).unwrap_err().to_string();
-    assert!(error.contains("nested too deep: allowed are up to 64 levels"), "{error}");
+    assert!(error.contains("nested too deep: the limit is 64 levels"), "{error}");
     assert!(parse(&"(".repeat(SL_BYTES_MAX)).is_err());
 
     let many = |count: usize| format!("({})", "a ".repeat(count));
     assert!(parse(&many(SL_TERMS_MAX)).is_ok());
     let error = parse(&many(SL_TERMS_MAX + 1)).unwrap_err().to_string();
-    assert!(error.contains("too many terms: allowed are up to 65536"), "{error}");
+    assert!(error.contains("too many terms: the limit is 65536"), "{error}");
 
     let error = parse(&" ".repeat(SL_BYTES_MAX + 1)).unwrap_err().to_string();
-    assert!(error.contains("the content is too long: allowed are up to 1048576 bytes"), "{error}");
+    assert!(error.contains("the content is too long: the limit is 1048576 bytes"), "{error}");
 }
 
 fn word() -> impl Strategy<Value = Box<str>> {

@@ -90,7 +90,7 @@ fn a_conversation_has_room_for_so_many_participants_and_a_shard_for_so_many_conv
     world.run();
     let notices = told.notices();
     assert_eq!((world.dead(DeadLetterReason::TooManyParticipants), notices.len()), (3, 3));
-    assert!(notices[0].contains("would have 4 participants: allowed are 3; nobody got it"), "{}", notices[0]);
+    assert!(notices[0].contains("would have 4 participants: the limit is 3; nobody got it"), "{}", notices[0]);
     assert!(world.conversation(initiator, id).is_none(), "all of them are called, or none");
     let two = Message::builder(Performative::Cfp).sender(initiator).receivers([others[0], others[1], others[0]]);
     world.send(two.conversation(id).build().unwrap()).unwrap();

@@ -37,7 +37,7 @@ enum AclVerb {
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 if every message was read, also if there are none; 1 if one was malformed; 2 if the arguments or the file \
-can't be used.";
+cannot be used.";
 
 /// Arguments of `caxton acl check`.
 #[derive(Debug, Args)]
@@ -87,7 +87,7 @@ pub fn run(arguments: &AclArguments) -> ExitCode {
             Some((_, form)) => form,
             None => Form::of_source(&source).ok_or_else(|| {
                 let known = Form::ALL.map(Form::name).join(", ");
-                format!("{}: can't tell the form of the messages; say it with {option}: {known}", source.name)
+                format!("{}: cannot tell the form of the messages; set it with {option}: {known}", source.name)
             })?,
         };
         Ok((source, form))

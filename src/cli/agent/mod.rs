@@ -117,7 +117,7 @@ fn check(files: &[PathBuf], settings: &Settings) -> ExitCode {
                 print(&format!("{}: a routing plugin, component\n", file.display()));
             }
             Err(GuestError::Unfit { name, problems, .. }) => {
-                complain(&format!("{name}: this is no agent"));
+                complain(&format!("{name}: this is not an agent"));
                 for problem in problems {
                     complain(&format!("  {problem}"));
                 }
@@ -146,7 +146,7 @@ fn wasi(guest: &Guest) -> Option<String> {
 fn build(file: &Path, output: &Path) -> ExitCode {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
-        Err(error) => return refuse(&format!("{}: can't be read: {error}", file.display())),
+        Err(error) => return refuse(&format!("{}: cannot be read: {error}", file.display())),
     };
     let module = match wat::parse_bytes(&bytes) {
         Ok(module) => module,
@@ -155,7 +155,7 @@ fn build(file: &Path, output: &Path) -> ExitCode {
     match component_of(&module, "agent") {
         Ok(component) => match std::fs::write(output, component) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("{}: can't be written: {error}", output.display())),
+            Err(error) => fail(&format!("{}: cannot be written: {error}", output.display())),
         },
         Err(reason) => fail(&format!("{}: {reason}", file.display())),
     }

@@ -79,7 +79,7 @@ pub fn write(language: Language, directory: &Path) -> Result<String, String> {
     for (name, text) in language.files() {
         let path = directory.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
-        written.map_err(|error| format!("{}: can't be written: {error}", path.display()))?;
+        written.map_err(|error| format!("{}: cannot be written: {error}", path.display()))?;
     }
     let [needs, command, module] = language.next();
     let place = directory.display();

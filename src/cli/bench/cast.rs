@@ -94,7 +94,7 @@ fn rallies(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>
     for (number, named) in names.iter().enumerate() {
         let others = &candidates[named.shard];
         if others.iter().all(|other| other.id == named.id) {
-            return Err(format!("agent {number} has nobody to talk to: use more agents or other shards"));
+            return Err(format!("agent {number} has no partner: use more agents or other shards"));
         }
         let mut partners = Vec::with_capacity(CONVERSATIONS_PER_AGENT);
         while partners.len() < CONVERSATIONS_PER_AGENT {
@@ -315,7 +315,7 @@ pub fn pacers(
             AgentName::try_new(router.partition().name_on(index, pace.prefix)).map_err(|error| error.to_string())?;
         let receivers: Vec<AgentId> = candidates(plan, names, shard).iter().map(|named| named.id).collect();
         if receivers.is_empty() {
-            return Err("the pacer has nobody to send to: use more agents or other shards".to_owned());
+            return Err("the pacer has no receivers: use more agents or other shards".to_owned());
         }
         let sent_max = share_of(plan.length, shard, shards);
         cast.messages += if matches!(plan.length, Length::Messages(_)) { sent_max } else { 0 };

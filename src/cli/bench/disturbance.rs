@@ -250,7 +250,7 @@ impl Disturbance {
         let given_up = account.dead_lettered + account.expired;
         let told = outcome.failures + account.notices_coalesced;
         if told != given_up {
-            return Some(format!("{given_up} messages were given up, and their senders were told of {told}"));
+            return Some(format!("{given_up} messages were given up, and their senders were notified of {told}"));
         }
         if account.refused != outcome.refused {
             return Some(format!("{} sends were refused, and {} counted", outcome.refused, account.refused));
@@ -279,7 +279,7 @@ impl Disturbance {
             Self::Poison { messages, .. } => complaint_of_poison(outcome, *messages, given_up),
             Self::Overload { too_much, .. } => {
                 let refused = given_up + account.refused;
-                (*too_much && refused == 0).then(|| "nothing was refused: this was no overload".to_owned())
+                (*too_much && refused == 0).then(|| "nothing was refused: this was not an overload".to_owned())
             }
         }
         .or_else(|| outcome.complaint_of_nothing())

@@ -219,17 +219,13 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
 impl BenchArguments {
     fn check(&self) -> Result<(), String> {
         if self.size < load::SIZE_MIN || self.size > 10 * 1024 * 1024 {
-            return Err(format!(
-                "--size {} is out of range: allowed are {} bytes to 10 MiB",
-                self.size,
-                load::SIZE_MIN
-            ));
+            return Err(format!("--size {} is out of range: expected {} bytes to 10 MiB", self.size, load::SIZE_MIN));
         }
         if self.seconds.is_some_and(|seconds| !(0.1..=86_400.0).contains(&seconds)) {
-            return Err("--seconds is out of range: allowed are 0.1 to 86400".to_owned());
+            return Err("--seconds is out of range: expected 0.1 to 86400".to_owned());
         }
         if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
-            return Err("--rate is out of range: allowed are 1 to 1,000,000,000 messages per second".to_owned());
+            return Err("--rate is out of range: expected 1 to 1,000,000,000 messages per second".to_owned());
         }
         if self.messages == Some(0) || self.agents.is_some_and(|agents| !(2..=50_000_000).contains(&agents)) {
             return Err("at least 1 message, and 2 to 50,000,000 agents are needed".to_owned());
@@ -242,7 +238,7 @@ impl BenchArguments {
             return Err("--durable-rate is for durable-load".to_owned());
         }
         if self.durable_rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) {
-            return Err("--durable-rate is out of range: allowed are 1 to 1,000,000,000 messages per second".to_owned());
+            return Err("--durable-rate is out of range: expected 1 to 1,000,000,000 messages per second".to_owned());
         }
         if self.durable && beside {
             return Err("--durable is not for durable-load: what is measured there is volatile".to_owned());
@@ -319,7 +315,7 @@ fn run_one(arguments: &BenchArguments, config: &Config, scenario: Scenario, inte
     if let Some(path) = &arguments.hdr
         && let Err(error) = report::write_histogram(path, &trial.outcome.latencies)
     {
-        return fail(&format!("can't write {}: {error}", path.display()));
+        return fail(&format!("cannot write {}: {error}", path.display()));
     }
     if arguments.json {
         print(&format!("{}\n", report::json(&trial)));
@@ -372,8 +368,8 @@ fn run_suite(arguments: &BenchArguments, config: &Config, interrupt: &Interrupt)
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number: allowed are 0 to 1"))?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is out of range: allowed are 0 to 1")) }
+    let share: f64 = text.parse().map_err(|_| format!("{text:?} is not a number: expected 0 to 1"))?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is out of range: expected 0 to 1")) }
 }
 
 fn verdict(trial: &Trial) -> ExitCode {

@@ -367,13 +367,13 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
     let lost = account.expired + account.refused + outcome.refused;
     if lost > 0 {
         let refused = account.refused.max(outcome.refused);
-        return Some(format!("{} expired, {refused} refused: this load should have none", account.expired));
+        return Some(format!("{} expired, {refused} refused: this load should cause none", account.expired));
     }
     let refused = outcome.report.stats.conformance().refused;
     let dead = account.dead_by_reason[DeadLetterReason::ProtocolViolation.index()];
     if (account.dead_lettered, dead) != (refused, refused) {
         return Some(format!(
-            "{} dead letters, {dead} of them for breaking their protocol, and {refused} messages refused",
+            "{} dead letters, {dead} of them for violating their protocol, and {refused} messages refused",
             account.dead_lettered
         ));
     }
@@ -381,7 +381,9 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
     let missing = outcome.report.stats.replies_missing();
     let told = outcome.played.objections + outcome.failures + account.notices_coalesced;
     if told != refused + missing {
-        return Some(format!("{refused} messages were refused and {missing} answers missed, and {told} agents told"));
+        return Some(format!(
+            "{refused} messages were refused and {missing} answers missed, and {told} agents notified"
+        ));
     }
     Comparison::of(outcome).complaint().or_else(|| outcome.complaint_of_nothing())
 }

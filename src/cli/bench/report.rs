@@ -208,7 +208,7 @@ pub fn shutdown(outcome: &Outcome) -> String {
     let signal = outcome.interrupted.map_or("", Signal::name);
     let figures = match (outcome.is_measured(), outcome.warmed_up) {
         (false, _) => "nothing was measured before it",
-        (true, false) => "it came in the warm-up: the figures are those of the run until then",
+        (true, false) => "it arrived in the warm-up: the figures are those of the run until then",
         (true, true) => "the figures are those of the run until then",
     };
     format!("{signal}: {figures}; the router {}", outcome.report)

@@ -133,7 +133,7 @@ impl Outcome {
     pub fn complaint(&self) -> Option<String> {
         let account = self.report.stats.account();
         if !self.report.balances() {
-            return Some(format!("the accounting does not balance: {account:?}"));
+            return Some(format!("the account does not balance: {account:?}"));
         }
         if !self.report.drained {
             return Some("the router did not handle everything before the deadline".to_owned());
@@ -151,7 +151,7 @@ impl Outcome {
         let lost = account.dead_lettered + account.expired + account.refused + self.refused + self.failures;
         if lost > 0 {
             return Some(format!(
-                "{} dead letters, {} expired, {} refused, {} failures reported: this load should have none",
+                "{} dead letters, {} expired, {} refused, {} failures reported: this load should cause none",
                 account.dead_lettered,
                 account.expired,
                 account.refused.max(self.refused),

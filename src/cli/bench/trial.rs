@@ -335,7 +335,7 @@ impl Trial {
             let _ = writeln!(text, "refusals            {counts}");
             let _ = writeln!(
                 text,
-                "  senders told      {} by message, {} as a figure because their control lane was full",
+                "  senders notified    {} by message, {} as a figure because their control lane was full",
                 thousands(self.outcome.failures as f64),
                 thousands(account.notices_coalesced as f64)
             );

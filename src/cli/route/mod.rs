@@ -61,7 +61,7 @@ the same content. An agent named ams@ or df@ and a platform answers as agent man
 name of the router's gateway and gets no answer, unless it names agents in reply-to.
 
 Exit status: 0 if all messages were read and processed, also if there are none; 1 if one was malformed, refused, \
-dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file can't be used. After SIGTERM \
+dead-lettered, expired or left pending, or an answer was; 2 if the arguments or the file cannot be used. After SIGTERM \
 or SIGINT what is under way is drained, and the rest of the file, which is not sent, does not count.")]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct RouteArguments {
@@ -504,7 +504,7 @@ const ROOM: [(&str, &str); 10] = [
 ];
 
 fn parse_reply(text: &str) -> Result<(AgentName, Performative), String> {
-    let (name, word) = text.rsplit_once('=').ok_or("allowed is NAME=PERFORMATIVE, such as seller=refuse")?;
+    let (name, word) = text.rsplit_once('=').ok_or("expected NAME=PERFORMATIVE, such as seller=refuse")?;
     let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
     match Performative::standard(word) {
         Some(performative) => Ok((name, performative)),
@@ -518,7 +518,7 @@ fn unknown_performative(word: &str) -> String {
     let hint = nearest.filter(|act| likeness(act) >= SUGGESTION_LIKENESS_MIN);
     let hint = hint.map_or_else(String::new, |act| format!("; did you mean {act}?"));
     let known: Vec<&str> = Performative::STANDARD.iter().map(|act| act.as_str()).collect();
-    format!("\"{}\" is no performative of FIPA SC00037{hint} Allowed are {}", word.escape_debug(), known.join(", "))
+    format!("\"{}\" is not a performative of FIPA SC00037{hint} Expected {}", word.escape_debug(), known.join(", "))
 }
 
 /// Prints the guests' log.
@@ -533,7 +533,7 @@ fn print_log(sandbox: Option<&Sandbox>, agents: &[(AgentName, PathBuf)]) {
 }
 
 fn parse_agent(text: &str) -> Result<(AgentName, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("allowed is NAME=FILE, such as seller=seller.wasm")?;
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE, such as seller=seller.wasm")?;
     let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
     Ok((name, PathBuf::from(file)))
 }
@@ -541,12 +541,12 @@ fn parse_agent(text: &str) -> Result<(AgentName, PathBuf), String> {
 fn parse_plugin(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() => Ok((name.to_owned(), PathBuf::from(file))),
-        _ => Err("allowed is NAME=FILE, such as gatekeeper=gatekeeper.wasm".to_owned()),
+        _ => Err("expected NAME=FILE, such as gatekeeper=gatekeeper.wasm".to_owned()),
     }
 }
 
 fn parse_offer(text: &str) -> Result<(AgentName, CapabilityName), String> {
-    let (name, capability) = text.rsplit_once('=').ok_or("allowed is NAME=CAPABILITY, such as seller=quotes")?;
+    let (name, capability) = text.rsplit_once('=').ok_or("expected NAME=CAPABILITY, such as seller=quotes")?;
     let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
     let capability = CapabilityName::try_new(capability).map_err(|error| error.to_string())?;
     Ok((name, capability))
@@ -555,7 +555,7 @@ fn parse_offer(text: &str) -> Result<(AgentName, CapabilityName), String> {
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if TIMEOUT_SECONDS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("allowed are {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
+        _ => Err(format!("expected {} to {} seconds", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end())),
     }
 }
 
@@ -579,7 +579,7 @@ mod tests {
             ("=refuse", "agent name"),
             ("two words =refuse", "agent name"),
             ("seller=refsue", "did you mean refuse?"),
-            ("seller=", "Allowed are accept-proposal, agree,"),
+            ("seller=", "Expected accept-proposal, agree,"),
         ] {
             let error = parse_reply(text).expect_err(text);
             assert!(error.contains(complaint), "{text}: {error}");

@@ -30,7 +30,7 @@ Each run is a router on one thread in virtual time, with random agents, random t
 from the seed. After every step and at the end the router's invariants are checked.
 
 Exit status: 0 if nothing was wrong; 1 if a seed failed: the command that replays it is printed; 2 if the arguments \
-can't be used.")]
+cannot be used.")]
 pub struct SimArguments {
     /// The seeds: a single one, or a range without its end, such as 0..500
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
@@ -109,7 +109,7 @@ fn run_crashes(seeds: Range<u64>) -> ExitCode {
     let Figures { replayed, purged, steps, duplicates, deregistered, .. } = total;
     let seconds = started.elapsed().as_secs_f64();
     print(&format!(
-        "{count} seeds in {seconds:.1} s: nothing is wrong. {crashes} crashes, {stops} stops and {failures} failed journals; of \
+        "{count} seeds in {seconds:.1} s: no errors. {crashes} crashes, {stops} stops and {failures} failed journals; of \
          {acknowledged} acknowledged messages none is lost, {letters} are kept as dead letters, {repeated} were handled again \
          after a crash, {duplicates} came again and were not; starts found {recovered}; {replayed} dead letters were replayed \
          and {purged} purged, {steps} messages followed a protocol, {deregistered} persistent agents were deregistered\n"
@@ -192,7 +192,7 @@ impl Drop for Quiet {
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
-    const ALLOWED: &str = "allowed is a seed such as 17, or a range such as 0..500 with the second number larger";
+    const ALLOWED: &str = "expected a seed such as 17, or a range such as 0..500 with the second number larger";
     let number = |text: &str| text.parse::<u64>().map_err(|_| ALLOWED.to_owned());
     let seeds = match text.split_once("..") {
         None => {
@@ -207,7 +207,7 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 fn parse_fault(name: &str) -> Result<Fault, String> {
     Fault::of_name(name).ok_or_else(|| {
         let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
-        format!("\"{}\" is no kind of fault: allowed are {}", name.escape_debug(), known.join(", "))
+        format!("\"{}\" is not a kind of fault: expected {}", name.escape_debug(), known.join(", "))
     })
 }
 

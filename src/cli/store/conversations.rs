@@ -163,7 +163,7 @@ fn in_text(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> String {
         }
         let mut line: String = line.into_iter().collect::<String>().trim_end().to_owned();
         if step.violates {
-            line.push_str("   breaks the protocol");
+            line.push_str("   violates the protocol");
         }
         text.push_str(&line);
         text.push('\n');
@@ -183,7 +183,7 @@ fn in_mermaid(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> String 
         let (Some(from), Some(to)) = (place(step.message.sender()), place(step.message.target())) else { continue };
         let _ = writeln!(text, "    a{from}->>a{to}: {}", step.message.performative());
         if step.violates {
-            let _ = writeln!(text, "    Note over a{to}: breaks the protocol");
+            let _ = writeln!(text, "    Note over a{to}: violates the protocol");
         }
     }
     text

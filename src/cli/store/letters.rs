@@ -126,13 +126,13 @@ fn replay(directory: &Path, id: Option<DeadLetterId>, to: Option<&AgentName>) ->
         if let Some(id) = id {
             let message = router.blocking().replay_dead_letter(id, to).map_err(|error| error.to_string())?;
             wait_until_kept(router);
-            return Ok(format!("{id} was sent again as {message}\n"));
+            return Ok(format!("{id} was replayed as {message}\n"));
         }
         let filter = DeadLetterFilter::default();
         let summary = router.blocking().replay_dead_letters(&filter, to).map_err(|error| error.to_string())?;
         wait_until_kept(router);
         let refusal = summary.refusal.map_or_else(String::new, |refusal| format!(", the first because {refusal}"));
-        Ok(format!("{} were sent again, {} were not{refusal}\n", summary.replayed, summary.refused))
+        Ok(format!("{} were replayed, {} were not{refusal}\n", summary.replayed, summary.refused))
     })
 }
 
@@ -142,8 +142,8 @@ fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
         let purged = router.blocking().purge_dead_letters(&filter).map_err(|error| error.to_string())?;
         match (id, purged) {
             (Some(id), 0) => Err(format!("there is no dead letter {id} in {}", directory.display())),
-            (_, 1) => Ok("1 dead letter was thrown away\n".to_owned()),
-            _ => Ok(format!("{purged} dead letters were thrown away\n")),
+            (_, 1) => Ok("1 dead letter was deleted\n".to_owned()),
+            _ => Ok(format!("{purged} dead letters were deleted\n")),
         }
     })
 }

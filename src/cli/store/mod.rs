@@ -217,8 +217,8 @@ fn database(path: &Path, in_use: bool) -> String {
         Ok(found) if found.integrity == "ok" => {
             format!("shows everything up to record {}; its integrity is ok", found.record)
         }
-        Ok(found) => format!("{}; the next start makes a new one", found.integrity),
-        Err(error) => format!("it cannot be read: {error}; the next start makes a new one"),
+        Ok(found) => format!("{}; the next start creates a new one", found.integrity),
+        Err(error) => format!("it cannot be read: {error}; the next start creates a new one"),
     }
 }
 

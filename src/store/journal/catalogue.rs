@@ -163,7 +163,7 @@ impl Catalogue {
     fn decode(bytes: &[u8]) -> Result<(Self, u64), String> {
         let entry = bytes.get(..ENTRY_BYTES).ok_or("it is too short")?;
         if entry[..8] != MAGIC {
-            return Err("it is no entry of a catalogue".to_owned());
+            return Err("it is not an entry of a catalogue".to_owned());
         }
         let word = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         let number = |index: usize| u64::from_le_bytes(std::array::from_fn(|byte| entry[32 + 8 * index + byte]));
@@ -208,7 +208,7 @@ impl Catalogue {
             && self.segment_bytes.is_multiple_of(BLOCK_BYTES as u64)
             && self.reused.is_none_or(|reused| reused + 1 == self.first && self.first < self.last)
             && self.id.shard < self.id.shards;
-        if possible { Ok(()) } else { Err("it says what cannot be".to_owned()) }
+        if possible { Ok(()) } else { Err("it contains impossible values".to_owned()) }
     }
 
     /// Reads the catalogue of the journal in a directory.

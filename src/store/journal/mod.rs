@@ -409,7 +409,7 @@ impl<D: Disk> Journal<D> {
         let directory = self.options.directory.display();
         self.write_takes_long().then(|| {
             JournalState::Obstructed(format!(
-                "a write in {directory} has taken longer than {} s: the disk does not answer",
+                "a write in {directory} has taken longer than {} s: the disk does not respond",
                 WRITE_TIME_MAX_MS / 1_000
             ))
         })
@@ -525,7 +525,7 @@ impl<D: Disk> Journal<D> {
     fn fail(&mut self, what: &str, error: &io::Error) {
         let directory = self.options.directory.display();
         self.failure =
-            Some(format!("{what} in {directory}: {error}; it takes nothing more until the router is started anew"));
+            Some(format!("{what} in {directory}: {error}; it takes nothing more until the router is restarted"));
     }
 
     /// Writes what was gathered as one frame.

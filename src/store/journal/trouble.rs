@@ -83,7 +83,7 @@ impl Trouble {
                 let wait_ms = FIRST_RETRY_MS << (tries - 1).min(8);
                 Some(Self {
                     state: JournalState::Obstructed(format!(
-                        "{what} in {}: {error}; it is tried again",
+                        "{what} in {}: {error}; it is retried",
                         directory.display()
                     )),
                     reported: reported || tries > TRIES_UNREPORTED,

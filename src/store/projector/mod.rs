@@ -85,7 +85,7 @@ pub enum ProjectionError {
         known: i32,
     },
     /// A reader keeps the write-ahead log from being reset.
-    #[error("a reader has kept one transaction open for so long that the write-ahead log is as large as it may be")]
+    #[error("a reader has kept one transaction open for so long that the write-ahead log has reached its limit")]
     Reader,
     /// The journal cannot be read.
     #[error(transparent)]
@@ -439,7 +439,7 @@ impl View {
             }
             Err(ProjectionError::Reader) => {
                 let (path, error) = (self.path.display(), ProjectionError::Reader);
-                figures.complain(Some(format!("{path}: {error}; it goes on when the reader has ended")));
+                figures.complain(Some(format!("{path}: {error}; it continues when the reader has ended")));
                 self.stuck = Some(batch);
                 self.due = Some(Instant::now() + READER_RETRY);
             }

@@ -40,7 +40,7 @@ const OPEN: &CStr = c"open";
 #[non_exhaustive]
 pub enum VfsError {
     /// The kernel provides no ring.
-    #[error("SQLite can not write through io_uring, which this host refuses: {0}; set store.vfs = \"unix\"")]
+    #[error("SQLite cannot write through io_uring, which this host refuses: {0}; set store.vfs = \"unix\"")]
     Ring(io::Error),
     /// SQLite lacks its own VFS, or does not accept this one.
     #[error("SQLite does not take the layer {0} (code {1}); set store.vfs = \"unix\"")]

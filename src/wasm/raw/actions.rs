@@ -40,7 +40,7 @@ impl Reading {
         let mut actions = Vec::new();
         while !bytes.is_empty() {
             let place = actions.len();
-            let broken = |what: &str| format!("action {place} of its answer {what}");
+            let broken = |what: &str| format!("action {place} of its result {what}");
             let length = number(bytes, 0).ok_or_else(|| broken("is cut off"))? as usize;
             let action =
                 bytes.get(..length).filter(|_| length >= 12).ok_or_else(|| broken("has an impossible length"))?;
@@ -79,7 +79,7 @@ impl Reading {
                 let name = CapabilityName::try_new(name).map_err(|error| error.to_string());
                 name.map(|name| if kind == 5 { Action::Offer(name) } else { Action::Withdraw(name) })
             }
-            other => Err(format!("its answer has an action {other}, which does not exist")),
+            other => Err(format!("its result has an action {other}, which does not exist")),
         })
     }
 
@@ -159,7 +159,7 @@ impl Reading {
     fn check_length(&self, content: &[u8]) -> Result<(), String> {
         let (bytes, limit) = (content.len() as u64, self.message_bytes.into_inner());
         if bytes > limit {
-            return Err(format!("it sent a message with {bytes} bytes of content: allowed are {limit}"));
+            return Err(format!("it sent a message with {bytes} bytes of content: the limit is {limit}"));
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ fn performative(code: u8, word: &str) -> Result<Performative, String> {
         return word.parse().map_err(|error| format!("the performative {word:?} is not legal: {error}"));
     }
     let standard = Performative::STANDARD.get(usize::from(code)).copied();
-    standard.ok_or_else(|| format!("there is no performative {code}: allowed are 0 to 21, or 255 and a word"))
+    standard.ok_or_else(|| format!("there is no performative {code}: expected 0 to 21, or 255 and a word"))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

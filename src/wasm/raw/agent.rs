@@ -334,7 +334,7 @@ async fn make(guest: Guest, mut host: Host) -> Result<Box<Cell>, String> {
     #[cfg(feature = "store")]
     host.has_its_memory()?;
     let mut store = guest.sandbox.store(host);
-    let Code::Raw(pre) = &*guest.code else { return Err("this is no raw module".to_owned()) };
+    let Code::Raw(pre) = &*guest.code else { return Err("this is not a raw module".to_owned()) };
     let slice = store.data().slice_epochs();
     store.set_epoch_deadline(slice);
     let instance = pre.instantiate_async(&mut store).await.map_err(|error| super::super::guest::explain(&error))?;

@@ -92,7 +92,7 @@ impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > WRITE_BYTES_MAX {
             let (bytes, limit) = (bytes.len(), WRITE_BYTES_MAX);
-            return Err(StreamError::trap(&format!("it wrote {bytes} bytes at once: allowed are {limit}")));
+            return Err(StreamError::trap(&format!("it wrote {bytes} bytes at once: the limit is {limit}")));
         }
         Lines::write(self, &bytes);
         Ok(())

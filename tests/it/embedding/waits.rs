@@ -231,7 +231,7 @@ fn every_call_to_a_shard_that_stands_still_ends_in_time_and_has_done_nothing() {
             {
                 let Ended::Late(late) = ended else { panic!("{} ({form}): {ended:?}", call.name) };
                 assert_eq!((late.shard, late.may_have_changed), (ShardIndex(0), false), "{} ({form})", call.name);
-                assert!(late.to_string().contains("shard 0 did not answer in time"), "{late}");
+                assert!(late.to_string().contains("shard 0 did not respond in time"), "{late}");
             }
         }
         for call in others().iter().filter(|call| call.receives) {

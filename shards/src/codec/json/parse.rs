@@ -322,7 +322,7 @@ fn unknown(what: &'static str, key: &Node<'_>, name: &str, known: &[&'static str
         what,
         name: excerpt(name.as_bytes()),
         nearest: nearest(name, known),
-        allowed: format!("are {}", known.join(", ")).into(),
+        allowed: known.join(", ").into(),
     };
     Refusal::new(key.offset, fault)
 }

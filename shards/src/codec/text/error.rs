@@ -39,7 +39,7 @@ pub enum ParseErrorKind {
         found: String,
     },
     /// A string or a parenthesis that begins here is not closed.
-    #[error("{what} begins here and never ends")]
+    #[error("{what} begins here and is not closed")]
     Unclosed {
         /// What is not closed.
         what: &'static str,
@@ -60,7 +60,7 @@ pub enum ParseErrorKind {
     },
     /// A user-defined parameter has an invalid name.
     #[error(
-        "{name} can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061"
+        "{name} cannot be the name of a user-defined parameter: expected a word that is not a parameter of FIPA SC00061"
     )]
     ParameterName {
         /// The name, as an excerpt in quotes.
@@ -73,7 +73,7 @@ pub enum ParseErrorKind {
         name: &'static str,
     },
     /// The value is not valid for the parameter.
-    #[error("{value} is no legal value of :{parameter}: allowed is {allowed}")]
+    #[error("{value} is not a valid value of :{parameter}: expected {allowed}")]
     IllegalValue {
         /// The parameter.
         parameter: &'static str,
@@ -83,7 +83,7 @@ pub enum ParseErrorKind {
         allowed: Cow<'static, str>,
     },
     /// The form has no place for this element.
-    #[error("unknown {what} {name}{}; allowed {allowed}", hint(*.nearest))]
+    #[error("unknown {what} {name}{}; expected {allowed}", hint(*.nearest))]
     Unknown {
         /// What it is and where, such as `member of a message`.
         what: &'static str,
@@ -117,7 +117,7 @@ pub enum ParseErrorKind {
     #[error("{0}")]
     Contradiction(&'static str),
     /// Something is longer than allowed.
-    #[error("{what} is too long: allowed are up to {limit} bytes")]
+    #[error("{what} is too long: the limit is {limit} bytes")]
     TooLong {
         /// What is too long.
         what: Cow<'static, str>,
@@ -125,7 +125,7 @@ pub enum ParseErrorKind {
         limit: usize,
     },
     /// There are too many of something.
-    #[error("too many {what}: allowed are up to {limit}")]
+    #[error("too many {what}: the limit is {limit}")]
     TooMany {
         /// What there are too many of.
         what: &'static str,
@@ -133,7 +133,7 @@ pub enum ParseErrorKind {
         limit: usize,
     },
     /// Parentheses or resolvers nest deeper than allowed.
-    #[error("nested too deep: allowed are up to {limit} levels of {what}")]
+    #[error("nested too deep: the limit is {limit} levels of {what}")]
     NestedTooDeep {
         /// What nests.
         what: &'static str,

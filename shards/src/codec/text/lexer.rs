@@ -440,10 +440,11 @@ impl<'a> Lexer<'a> {
 
 /// Whether `bytes` may be written without quotes: a word, a number or a date of SC00070.
 impl Expression {
-    /// Reads a text that is one parenthesised expression, with nothing around it.
+    /// Parses text that is exactly one parenthesised expression.
     ///
     /// # Errors
-    /// The text again, if it is anything else, or nests deeper than [`NESTING_MAX`](super::NESTING_MAX).
+    ///
+    /// Returns the text if it is anything else, or nests deeper than [`NESTING_MAX`](super::NESTING_MAX).
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, Box<str>> {
         let text = text.into();
         if is_list(text.as_bytes()) { Ok(Self::of_source(text)) } else { Err(text) }
@@ -451,7 +452,7 @@ impl Expression {
 }
 
 impl ParameterValue {
-    /// Makes an expression of a text. One that is no expression becomes a string.
+    /// Creates an expression from text. Text that is not an expression becomes a string.
     pub fn list(text: impl Into<Box<str>>) -> Self {
         Expression::new(text).map_or_else(Self::text, Self::List)
     }

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(message(r#"(inform :content "a\") (\")"#), None);
         let content = |text| closing(text, Grammar::Content);
         assert_eq!(content(r#"((a "b\"))"#), Some(vec![7]));
-        assert_eq!(content(r#"((a "b\" c\"))"#), Some(vec![11]), "the first one can't end the string");
+        assert_eq!(content(r#"((a "b\" c\"))"#), Some(vec![11]), "the first one cannot end the string");
         assert_eq!(content(r#"((a "b\" "c\"))"#), Some(vec![7, 12]));
         assert_eq!(content(r#"((a "b\")) c"#), None);
     }

@@ -48,13 +48,13 @@ impl FromStr for Strictness {
 #[non_exhaustive]
 pub enum StrictnessError {
     /// An agent's name is not a word.
-    #[error("the agent's name {name} is no word of FIPA SC00070, as strict messages have it")]
+    #[error("the agent's name {name} is not a word of FIPA SC00070, which strict messages require")]
     AgentName {
         /// The name, as an excerpt in quotes.
         name: String,
     },
     /// The name of a user-defined parameter does not begin with `X-`.
-    #[error("the user-defined parameter {name} does not begin with X-, as strict messages have it (FIPA SC00061)")]
+    #[error("the user-defined parameter {name} does not begin with X-, which strict messages require (FIPA SC00061)")]
     ParameterName {
         /// The name, as an excerpt in quotes.
         name: String,

@@ -489,7 +489,7 @@ fn unknown_reference(offset: usize, reference: &str) -> Refusal {
             what: "reference",
             name: excerpt(format!("&{name};").as_bytes()),
             nearest: None,
-            allowed: "are &amp; &lt; &gt; &quot; &apos; and references to characters that XML allows".into(),
+            allowed: "&amp; &lt; &gt; &quot; &apos; and references to characters that XML allows".into(),
         },
     )
 }

@@ -157,7 +157,7 @@ fn index_of(tag: &Tag<'_>) -> Read<u64> {
     for attribute in tag.attributes() {
         let attribute = attribute?;
         if !attribute.name.eq_ignore_ascii_case("index") {
-            return Err(unknown_attribute(&attribute, "is index"));
+            return Err(unknown_attribute(&attribute, "index"));
         }
         let text = attribute.value(PARAMETER_BYTES_MAX)?;
         once(&mut index, number("index", attribute.value_offset, &text)?, "index", attribute.offset)?;

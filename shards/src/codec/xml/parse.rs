@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
             }
             let parameter = Parameter::named(attribute.name.as_bytes());
             let Some(parameter) = parameter.filter(|parameter| is_attribute(*parameter)) else {
-                return Err(unknown_attribute(&attribute, "are act, conversation-id and other parameters with a word"));
+                return Err(unknown_attribute(&attribute, "act, conversation-id and other parameters with a word"));
             };
             first(&mut given, parameter, attribute.offset)?;
             let value = attribute.value(PARAMETER_BYTES_MAX)?;
@@ -197,9 +197,9 @@ impl<'a> Reader<'a> {
                 let limit = PARAMETER_BYTES_MAX * BASE64_GROWTH_MAX;
                 once(&mut value, (attribute.value_offset, attribute.value(limit)?), parameter, attribute.offset)?;
             } else if names.is_empty() {
-                return Err(unknown_attribute(&attribute, "is encoding=\"base64\""));
+                return Err(unknown_attribute(&attribute, "encoding=\"base64\""));
             } else {
-                return Err(unknown_attribute(&attribute, format!("are {} and encoding=\"base64\"", names.join(", "))));
+                return Err(unknown_attribute(&attribute, format!("{} and encoding=\"base64\"", names.join(", "))));
             }
         }
         let (offset, text) = match value {
@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
         let is_general = tag.name.eq_ignore_ascii_case("user-defined");
         if !is_general && !is_user_parameter_name(tag.name) {
             let nearest = nearest(tag.name, known);
-            let allowed = format!("are {}, and names that begin with X-", known.join(", "));
+            let allowed = format!("{}, and names that begin with X-", known.join(", "));
             let fault =
                 ParseErrorKind::Unknown { what: "element", name: shown_tag(tag), nearest, allowed: allowed.into() };
             return Err(Refusal::new(tag.offset, fault));
@@ -368,7 +368,7 @@ impl<'a> Reader<'a> {
             } else {
                 return Err(unknown_attribute(
                     &attribute,
-                    "are type and encoding=\"base64\", for user-defined also name or href",
+                    "type and encoding=\"base64\", for user-defined also name or href",
                 ));
             }
         }
@@ -515,7 +515,7 @@ fn is_base64(tag: &Tag<'_>) -> Read<bool> {
     for attribute in tag.attributes() {
         let attribute = attribute?;
         if !attribute.name.eq_ignore_ascii_case("encoding") {
-            return Err(unknown_attribute(&attribute, "is encoding=\"base64\""));
+            return Err(unknown_attribute(&attribute, "encoding=\"base64\""));
         }
         once(&mut encoding, (), "encoding", attribute.offset)?;
         check_encoding(&attribute)?;
@@ -530,7 +530,7 @@ pub(super) fn no_attributes(tag: &Tag<'_>) -> Read<()> {
     }
     match tag.attributes().next() {
         None => Ok(()),
-        Some(attribute) => Err(unknown_attribute(&attribute?, "are none")),
+        Some(attribute) => Err(unknown_attribute(&attribute?, "no attributes")),
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn declaration(inside: &str) -> Checked {
 /// Checks the inside of an opening tag (section 3.1), which begins with the element's name.
 pub(super) fn tag(inside: &str, name_length: usize) -> Checked {
     if !is_name(&inside[..name_length]) {
-        return Err((0, "this is no name of an element"));
+        return Err((0, "this is not a valid element name"));
     }
     if name_length == inside.len() {
         return Ok(());
@@ -137,7 +137,7 @@ fn attributes<'a>(inside: &'a str, start: usize, mut each: impl FnMut(usize, &'a
         let length = bytes[name_start..].iter().position(is_name_end).unwrap_or(bytes.len() - name_start);
         let name = &inside[name_start..name_start + length];
         if !is_name(name) {
-            return Err((name_start, "this is no name of an attribute"));
+            return Err((name_start, "this is not a valid attribute name"));
         }
         let equals = behind_blanks(name_start + length);
         if bytes.get(equals) != Some(&b'=') {

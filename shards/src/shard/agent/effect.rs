@@ -1,25 +1,25 @@
-//! What a handler has sent and done so far. It takes effect when the handler is done, and not at all if it fails.
+//! A handler's effects. They are applied when the handler is done, and discarded if it fails.
 
 use crate::mailbox::Envelope;
 use crate::message::{ConversationId, Reliability, Term};
 use crate::shard::agent::Registration;
 use crate::shard::control::admin::AdminEffect;
 
-/// What the handler that is being called has sent and done so far.
+/// The effects so far of the handler being called.
 #[derive(Default)]
 pub(crate) struct Effects {
     list: Vec<Effect>,
     weighed: Weighed,
 }
 
-/// How many of the effects were weighed, and what they weigh in bytes.
+/// How many of the effects were weighed, and their weight in bytes.
 #[derive(Clone, Copy, Default)]
 struct Weighed {
     count: usize,
     bytes: u64,
 }
 
-/// Something that a handler did, to take effect when it is done.
+/// An effect of a handler, applied when it is done.
 pub(crate) enum Effect {
     Send(Envelope),
     CloseConversation(ConversationId),
@@ -36,7 +36,7 @@ impl Effect {
         matches!(self, Self::Send(envelope) if envelope.message.reliability() == Reliability::Durable)
     }
 
-    /// Bytes that it will count for.
+    /// Returns its weight in bytes.
     pub(crate) fn weight(&self) -> u64 {
         match self {
             Self::Send(envelope) => u64::from(envelope.weight()),
@@ -70,13 +70,13 @@ impl Effects {
         self.list.iter()
     }
 
-    /// Takes all effects, in their order.
+    /// Takes all effects, in order.
     pub fn take(&mut self) -> Vec<Effect> {
         self.weighed = Weighed::default();
         std::mem::take(&mut self.list)
     }
 
-    /// Goes on with these effects: those of a handler that was suspended, or an empty list to be used again.
+    /// Continues with these effects: those of a suspended handler, or an empty list for reuse.
     pub fn put_back(&mut self, effects: Vec<Effect>) {
         self.weighed = Weighed::default();
         self.list = effects;
@@ -88,8 +88,8 @@ impl Effects {
         self.list.clear();
     }
 
-    /// Returns the weight of all effects, in bytes. Most handlers send one or two messages, so the weight of more is only
-    /// looked at from the third one on; what was weighed before is not weighed again.
+    /// Returns the weight of all effects, in bytes. Most handlers send one or two messages, so weights are computed
+    /// only from the third one on; nothing is weighed twice.
     #[inline(always)]
     pub fn weight(&mut self) -> u64 {
         match &*self.list {

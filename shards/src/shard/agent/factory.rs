@@ -3,11 +3,11 @@
 use crate::shard::agent::{Agent, Factory};
 use crate::supervision::{catch_panic, drop_quietly};
 
-/// An agent's factory, if it has one. It is dropped where a panic does no harm: it owns whatever its closure has captured.
+/// An agent's factory, if it has one. Dropping it is guarded against panics, because it owns what its closure captured.
 pub(crate) struct AgentFactory(Option<Factory>);
 
 impl AgentFactory {
-    /// For agents that nobody makes anew.
+    /// For agents that cannot be recreated.
     pub const NONE: Self = Self(None);
 
     pub fn new(factory: Factory) -> Self {
@@ -18,7 +18,7 @@ impl AgentFactory {
         self.0.is_some()
     }
 
-    /// A new agent, or the text of the factory's panic.
+    /// Returns a new agent, or the text of the factory's panic.
     pub fn make(&mut self) -> Result<Box<dyn Agent>, String> {
         match &mut self.0 {
             Some(factory) => catch_panic(factory),

@@ -1,4 +1,4 @@
-//! What an agent is to a shard: a handler that is called with messages and touches the world through its context.
+//! Agents as seen by a shard: handlers that are called with messages and act through their context.
 
 mod effect;
 pub(crate) mod factory;
@@ -22,20 +22,20 @@ use crate::shard::{Shard, ShardPhase};
 use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;
 
-/// What came of handling a message.
+/// The outcome of handling a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Handled. What the handler sent goes out.
+    /// The message was handled. What the handler sent leaves.
     Done,
-    /// Not handled: what the handler sent is discarded, and the message is tried again later or given up.
+    /// The message was not handled: what the handler sent is discarded, and the message is retried later or given up.
     Failed(Failure),
-    /// Not finished within its slice: [`Agent::resume`] is called on later turns until it answers otherwise. What the
-    /// handler sent waits until then, and so does the agent's other mail.
+    /// The message was not finished within the agent's slice: [`Agent::resume`] is called on later turns until it
+    /// returns another outcome. What the handler sent waits until then, and so does the agent's other mail.
     Suspended,
 }
 
 impl Outcome {
-    /// A failure with this explanation.
+    /// Creates a failure with this explanation.
     pub fn failed(explanation: impl Into<Cow<'static, str>>) -> Self {
         Self::Failed(Failure { explanation: explanation.into(), panicked: false })
     }
@@ -44,7 +44,7 @@ impl Outcome {
 /// Why an attempt failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// In words, for people.
+    /// The explanation, for people.
     pub explanation: Cow<'static, str>,
     /// Whether the handler panicked.
     pub panicked: bool,
@@ -53,27 +53,27 @@ pub struct Failure {
 /// What to do with an agent whose handler failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Supervision {
-    /// It goes on as it is.
+    /// It continues as it is.
     #[default]
     Resume,
-    /// It is restarted by its factory, as long as its [`RestartPolicy`] allows. Beyond that it is stopped.
+    /// It is restarted by its factory, within the limits of its [`RestartPolicy`], then stopped.
     Restart,
     /// It is deregistered.
     Stop,
 }
 
-/// Whether an agent's poll found work.
+/// The result of polling an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polled {
-    /// It did something; the shard does not go to sleep.
+    /// It did something; the shard does not sleep.
     Worked,
-    /// There was nothing to do, but there may be at any moment: the shard does not go to sleep.
+    /// There was nothing to do, but there may be at any moment: the shard does not sleep.
     Waiting,
     /// The agent need not be polled any more.
     Finished,
 }
 
-/// A native agent. It lives on one shard and is called by nobody else, so it need be neither `Send` nor `Sync`.
+/// A native agent. It stays on one shard and is called only there, so it need be neither `Send` nor `Sync`.
 ///
 /// A handler must not block: it shares its core with every other agent of the shard.
 pub trait Agent {
@@ -82,8 +82,8 @@ pub trait Agent {
         let _ = context;
     }
 
-    /// Called where [`Agent::started`] would be; an agent whose start can fail overrides this one. After a failure it is made
-    /// anew later, as after a panic. An agent that answers [`Outcome::Suspended`] has to go on by itself, in
+    /// Called instead of [`Agent::started`] if overridden, by an agent whose start can fail. After a failure it is
+    /// restarted later, as after a panic. An agent that returns [`Outcome::Suspended`] has to continue by itself, in
     /// [`Agent::poll`].
     fn start(&mut self, context: &mut Context<'_>) -> Outcome {
         self.started(context);
@@ -93,8 +93,8 @@ pub trait Agent {
     /// Handles one message.
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome;
 
-    /// Handles what is waiting, up to the router's batch size. The default hands the messages to [`Agent::handle`] one
-    /// by one; an agent with work to share among messages can take them all at once.
+    /// Handles waiting messages, up to the router's batch size. The default passes them to [`Agent::handle`] one by
+    /// one; an agent that can share work among messages can take them all at once.
     fn handle_batch(&mut self, batch: &mut Batch<'_>) {
         while let Some((message, mut context)) = batch.next() {
             let outcome = self.handle(message, &mut context);
@@ -102,39 +102,39 @@ pub trait Agent {
         }
     }
 
-    /// The most messages per [`Agent::handle_batch`], if fewer than the router's setting.
+    /// Returns the maximum number of messages per [`Agent::handle_batch`], if lower than the router's setting.
     fn batch_size(&self) -> Option<BatchSize> {
         None
     }
 
-    /// Goes on with a message that was [`Outcome::Suspended`].
+    /// Continues with a message that was [`Outcome::Suspended`].
     fn resume(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
         let _ = (message, context);
         Outcome::Done
     }
 
     /// Called on every turn of the shard after [`Context::poll_me`], for agents that feed messages from a source of
-    /// their own. It goes on while the router drains, so that what was begun can be finished:
-    /// [`Context::is_draining`] says when to begin nothing more.
+    /// their own. It continues while the router drains, so that what was begun can be finished:
+    /// [`Context::is_draining`] tells when to begin nothing more.
     fn poll(&mut self, context: &mut Context<'_>) -> Polled {
         let _ = context;
         Polled::Finished
     }
 
-    /// Decides what happens to the agent after a failed attempt. After a panic it is not asked: it is restarted, as after
+    /// Decides what happens to the agent after a failed attempt. Not called after a panic, which counts as
     /// [`Supervision::Restart`].
     fn supervise(&mut self, failure: &Failure) -> Supervision {
         let _ = failure;
         Supervision::Resume
     }
 
-    /// Called once, before the agent is removed, and at the end of the router, also when not everything was handled by its
-    /// deadline. Nothing can be sent any more. It is not called of an agent whose code has panicked: that is only dropped. Like
-    /// a handler it must not block: the router's end does not wait for a shard that is blocked.
+    /// Called once before the agent is removed, and at the end of the router, even if not everything was handled by its
+    /// deadline. Nothing can be sent any more. Not called for an agent whose code has panicked, which is only dropped.
+    /// It must not block: the router's end does not wait for a blocked shard.
     fn stopped(&mut self) {}
 }
 
-/// Makes an agent, on its shard. It is called again when the agent has to be restarted.
+/// Creates an agent, on its shard. Called again when the agent is restarted.
 pub type Factory = Box<dyn FnMut() -> Box<dyn Agent> + Send>;
 
 /// An agent to be added.
@@ -157,7 +157,7 @@ pub(crate) enum Role {
 }
 
 impl Registration {
-    /// A native agent. The factory runs on the agent's shard.
+    /// Registers a native agent. The factory runs on the agent's shard.
     pub fn native<A: Agent + 'static>(
         name: impl TryInto<AgentName, Error: Into<DomainError>>,
         mut factory: impl FnMut() -> A + Send + 'static,
@@ -165,12 +165,12 @@ impl Registration {
         Self::boxed(name, Box::new(move || Box::new(factory())))
     }
 
-    /// A native agent whose factory chooses its type.
+    /// Registers a native agent whose factory chooses its type.
     pub fn boxed(name: impl TryInto<AgentName, Error: Into<DomainError>>, factory: Factory) -> Self {
         Self::new(name.try_into().map_err(Into::into), Role::Native(AgentFactory::new(factory)))
     }
 
-    /// An agent outside the shards, which takes its messages from an inbox with room for `window` of them.
+    /// Registers an agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: impl TryInto<AgentName, Error: Into<DomainError>>, inbox: InboxNumber, window: u32) -> Self {
         Self::new(name.try_into().map_err(Into::into), Role::InboxState { inbox, window })
     }
@@ -189,15 +189,14 @@ impl Registration {
         }
     }
 
-    /// Sets how often this agent may be restarted, instead of the router's own policy. An agent outside the shards is
-    /// never restarted, so there it changes nothing.
+    /// Sets the agent's own restart policy. Ignored for an agent outside the shards, which is never restarted.
     #[must_use]
     pub fn supervised(mut self, policy: RestartPolicy) -> Self {
         self.supervision = Some(policy);
         self
     }
 
-    /// Adds a capability that the agent offers.
+    /// Adds a capability.
     #[must_use]
     pub fn offering(mut self, capability: impl TryInto<CapabilityName, Error: Into<DomainError>>) -> Self {
         match capability.try_into() {
@@ -207,42 +206,40 @@ impl Registration {
         self
     }
 
-    /// Gives the agent a circuit breaker of its own settings instead of the router's. An agent outside the shards has
-    /// none: its owner takes what it wants when it wants.
+    /// Sets the agent's own circuit breaker policy. Ignored for an agent outside the shards, which has no breaker.
     #[must_use]
     pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
         self.breaker = Some(policy);
         self
     }
 
-    /// Sets what happens to messages that find this agent's mailbox full, instead of the router's own policy.
+    /// Sets the agent's own overflow policy.
     #[must_use]
     pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
         self.overflow = Some(policy);
         self
     }
 
-    /// Has the agent outlive the process, where the router has a store: after a start it is there again, initiated, with its
-    /// capabilities and what waits for it, and is called as soon as it is registered again. Without a store it changes
-    /// nothing.
+    /// Makes the agent persistent, if the router has a store: after a start it exists again, initiated, with its
+    /// capabilities and waiting messages, and is called as soon as it is registered again. Ignored without a store.
     #[must_use]
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
         self
     }
 
-    /// The id that the agent will have.
+    /// Returns the id that the agent will have.
     pub fn id(&self) -> AgentId {
         self.id
     }
 
-    /// The agent's name.
+    /// Returns the agent's name.
     pub fn name(&self) -> Option<&AgentName> {
         self.name.as_ref().ok()
     }
 }
 
-/// What a handler can see and do. What it does takes effect when the handler is done, and not at all if it fails.
+/// What a handler can see and do. Its effects are applied when the handler is done, and discarded if it fails.
 pub struct Context<'a> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) agent: AgentIndex,
@@ -250,13 +247,13 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The time at the beginning of the shard's turn.
+    /// Returns the time at the beginning of the shard's turn.
     #[inline]
     pub fn now(&self) -> Now {
         self.shard.clock.now()
     }
 
-    /// The agent's own id.
+    /// Returns the agent's own id.
     #[inline]
     pub fn id(&self) -> AgentId {
         self.id
@@ -265,33 +262,34 @@ impl Context<'_> {
     /// Sends a message in the agent's name.
     ///
     /// # Errors
-    /// The message and why it was not accepted; nothing changed. What goes wrong later is reported by a `failure`
+    ///
+    /// Returns the message and why it was not accepted; nothing changed. Later failures are reported by a `failure`
     /// message from the router.
     #[inline]
     pub fn send(&mut self, message: Message) -> Result<MessageId, SendError> {
         self.shard.take_from_handler(self.agent, self.id, message)
     }
 
-    /// A reply to `message`: to its sender, in its conversation, with its correlation.
+    /// Starts a reply to `message`: to its sender, in its conversation, with its correlation.
     #[inline]
     pub fn reply(&self, message: &Message, performative: Performative) -> MessageBuilder {
         let _ = self;
         message.reply(performative)
     }
 
-    /// An id for a conversation that this agent begins.
+    /// Returns an id for a conversation begun by this agent.
     #[inline]
     pub fn new_conversation(&mut self) -> ConversationId {
         self.shard.ids.conversation()
     }
 
-    /// A value for `reply-with`.
+    /// Returns a value for `reply-with`.
     #[inline]
     pub fn new_correlation(&mut self) -> Correlation {
         self.shard.ids.correlation()
     }
 
-    /// Ends a conversation that this agent began. Further messages of its participants are refused.
+    /// Ends a conversation begun by this agent. Further messages from its participants are refused.
     #[inline]
     pub fn close_conversation(&mut self, conversation: ConversationId) {
         self.shard.effects.push(Effect::CloseConversation(conversation));
@@ -305,29 +303,30 @@ impl Context<'_> {
         }
     }
 
-    /// Who offers a capability, as far as this shard knows: those on this shard first.
+    /// Returns the providers of a capability known to this shard: those on this shard first.
     pub fn discover(&self, capability: &CapabilityName) -> Vec<AgentId> {
         self.shard.capabilities.discover(capability)
     }
 
-    /// Offers a capability from now on.
+    /// Begins to provide a capability.
     ///
     /// # Errors
-    /// When the process-wide vocabulary is full.
+    ///
+    /// The process-wide vocabulary is full.
     pub fn advertise(&mut self, capability: &CapabilityName) -> Result<(), SendErrorKind> {
         let term = crate::message::capability_term(capability).ok_or(SendErrorKind::Full)?;
         self.shard.effects.push(Effect::Advertise(term));
         Ok(())
     }
 
-    /// Offers a capability no longer.
+    /// Stops providing a capability.
     pub fn withdraw(&mut self, capability: &CapabilityName) {
         if let Some(term) = Term::find(capability.as_ref()) {
             self.shard.effects.push(Effect::Withdraw(term));
         }
     }
 
-    /// Registers another agent. The router answers with an `inform` once every shard knows it, or with a `failure`.
+    /// Registers another agent. The router replies with an `inform` once every shard knows it, or with a `failure`.
     pub fn register(&mut self, registration: Registration) {
         self.shard.effects.push(Effect::Register(Box::new(registration)));
     }
@@ -337,18 +336,18 @@ impl Context<'_> {
         self.shard.effects.push(Effect::Deregister);
     }
 
-    /// Has [`Agent::poll`] called on every turn of the shard, until it answers [`Polled::Finished`].
+    /// Requests [`Agent::poll`] on every turn of the shard, until it returns [`Polled::Finished`].
     pub fn poll_me(&mut self) {
         self.shard.start_polling(self.agent);
     }
 
-    /// Whether the router is being stopped. What is there is still handled, but an agent with a source of its own should
-    /// take nothing more from it: see [`Agent::poll`].
+    /// Whether the router is being stopped. Pending messages are still handled, but an agent with a source of its own
+    /// should take nothing more from it: see [`Agent::poll`].
     pub fn is_draining(&self) -> bool {
         self.shard.phase != ShardPhase::Running
     }
 
-    /// What the handler has sent so far. It goes out when the handler is done.
+    /// Returns what the handler has sent so far. It leaves when the handler is done.
     pub fn sent(&self) -> impl Iterator<Item = &Message> {
         self.shard.effects.iter().filter_map(|effect| match effect {
             Effect::Send(envelope) => Some(&envelope.message),
@@ -356,7 +355,7 @@ impl Context<'_> {
         })
     }
 
-    /// A pseudo-random number from the shard's own generator: the same seed gives the same numbers.
+    /// Returns a pseudo-random number from the shard's own generator: the same seed gives the same numbers.
     #[inline]
     pub fn random(&mut self) -> u64 {
         self.shard.rng.next()

@@ -1,4 +1,4 @@
-//! The agents of a shard: found by id in constant time, kept in few bytes.
+//! The agents of a shard: found by id in constant time, stored in few bytes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::stats::calling::Calling;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{AgentBreaker, BreakerGate, Restarts};
 
-/// The most agents of one shard.
+/// Maximum number of agents of a shard.
 pub const AGENTS_MAX: usize = 100_000_000;
 
-/// Who handles an agent's messages.
+/// What handles an agent's messages.
 pub(crate) enum Behaviour {
     Native(Box<dyn Agent>),
     /// The handler is being called.
@@ -36,22 +36,21 @@ pub(crate) enum Behaviour {
     Gateway,
 }
 
-/// An agent that takes its messages from an inbox outside the shard.
+/// The state of an agent that takes its messages from an inbox outside the shard.
 pub(crate) struct InboxState {
     pub inbox: InboxNumber,
-    /// How many more messages the inbox has room for.
+    /// The remaining room in the inbox.
     pub room: u32,
     pub window: u32,
-    /// Messages in the inbox that were not reported as taken.
+    /// Messages in the inbox not reported as taken.
     pub handed_out: u32,
-    /// Messages reported as taken, or as acknowledged, so far.
+    /// Messages reported as taken or acknowledged, so far.
     pub taken: u64,
-    /// Its owner says by number what it is done with, in any order: then how much was taken does not tell what that was.
+    /// Whether its owner acknowledges messages by number, in any order: then `taken` does not tell which they were.
     pub by_number: bool,
-    /// Messages in the inbox whose senders want to hear that they were processed, each with its number among those
-    /// handed out.
+    /// Messages in the inbox whose senders want a processed receipt, each with its delivery number.
     pub receipts: VecDeque<(u64, Message)>,
-    /// Messages in the inbox that stand in the journal: their records, likewise.
+    /// Messages in the inbox with a journal record, each with its delivery number.
     pub journalled: VecDeque<(u64, Lsn)>,
 }
 
@@ -70,26 +69,26 @@ impl InboxState {
     }
 }
 
-/// What few agents have.
+/// State that few agents have.
 #[derive(Default)]
 pub(crate) struct ColdState {
     pub capabilities: Vec<Term>,
     pub in_hand: Option<Suspended>,
     pub restarts: Option<Box<Restarts>>,
     pub drain: Option<Drain>,
-    /// From the first failed or slow call on.
+    /// Present from the first failed or slow call on.
     pub breaker: Option<Box<AgentBreaker>>,
-    /// Its own policy instead of the router's.
+    /// Its own policy, which overrides the router's.
     pub breaker_policy: Option<BreakerPolicy>,
-    /// While it is closed.
+    /// Present while it is closed.
     pub stalled: Option<Box<Stalled>>,
-    /// Of what it sent, so many messages wait for receivers that are closed.
+    /// The number of messages it sent that wait for closed receivers.
     pub waiting: u32,
-    /// A directory has a description of it, and wants to know when it is gone.
+    /// Whether a directory has a description of it, and wants to know when it is gone.
     pub described: bool,
-    /// It outlives the process.
+    /// Whether it is persistent.
     pub outlives: bool,
-    /// The record that says so.
+    /// Its journal record.
     pub record: Option<Lsn>,
 }
 
@@ -99,7 +98,7 @@ impl ColdState {
     }
 }
 
-/// What sets an agent apart from the others: bits of one byte, so that a single test tells that there is nothing.
+/// Deviations from an ordinary agent: bits of one byte, so that a single test finds none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct AgentFlags(u8);
 
@@ -107,26 +106,26 @@ impl AgentFlags {
     pub const ORDINARY: Self = Self(0);
     /// It is removed and stays only until its outbox is empty.
     pub const LEAVING: Self = Self(1);
-    /// It is not called until somebody resumes it.
+    /// It handles no messages until it is resumed.
     pub const SUSPENDED: Self = Self(1 << 1);
     /// It waits to be restarted, and started.
     pub const RESTARTING: Self = Self(1 << 2);
-    /// It is removed when it has handled what it has.
+    /// It is removed once it has handled its messages.
     pub const DRAINING: Self = Self(1 << 3);
     /// Its mailbox was full, and what others send it waits until there is room again.
     pub const CLOSED: Self = Self(1 << 4);
-    /// Something that it sent waits for a receiver which is closed.
+    /// Something that it sent waits for a closed receiver.
     pub const WAITING: Self = Self(1 << 5);
-    /// It offers something.
+    /// It provides a capability.
     pub const PROVIDER: Self = Self(1 << 6);
-    /// It was there in an earlier run, or something waits for it from then, and nobody has registered it yet.
+    /// It existed in an earlier run, or something from then waits for it, and it has not been registered yet.
     pub const ABSENT: Self = Self(1 << 7);
-    /// Somebody wants to know when its mailbox holds less.
+    /// Flags that require notification when its mailbox holds less.
     pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
-    /// Each of these keeps it from being called.
+    /// Flags that keep it from being called.
     const HALTED: Self =
         Self(Self::LEAVING.0 | Self::SUSPENDED.0 | Self::RESTARTING.0 | Self::WAITING.0 | Self::ABSENT.0);
-    /// Each of these keeps it from taking a message in as usual.
+    /// Flags that keep it from accepting messages as usual.
     pub const TAKES_NOTHING: Self = Self(Self::DRAINING.0 | Self::CLOSED.0);
 
     #[inline]
@@ -143,7 +142,7 @@ impl AgentFlags {
     }
 }
 
-/// A message whose handler has not finished it, with what it did so far.
+/// A message whose handler is suspended, with its effects so far.
 pub(crate) struct Suspended {
     pub envelope: Envelope,
     pub effects: Vec<Effect>,
@@ -151,63 +150,63 @@ pub(crate) struct Suspended {
 
 /// One agent.
 ///
-/// What a message looks at on its way comes first, within two cache lines.
+/// Fields used on the path of every message come first, within two cache lines.
 #[allow(clippy::struct_excessive_bools)] // They are independent of each other, and bits would cost more than they save.
 #[repr(C, align(64))]
 pub(crate) struct AgentSlot {
     pub mailbox: Mailbox,
     pub outbox: Queue,
-    /// Whether its circuit breaker lets messages through.
+    /// Whether its circuit breaker lets messages pass.
     pub gate: BreakerGate,
-    /// What happens to what finds its mailbox full.
+    /// What happens to a message that finds its mailbox full.
     pub overflow: OverflowPolicy,
-    /// It stands in the run queue.
+    /// Whether it is in the run queue.
     pub queued: bool,
-    /// It stands among the agents that are polled.
+    /// Whether it is polled.
     pub polled: bool,
-    /// It offers something.
+    /// Whether it provides a capability.
     pub provider: bool,
-    /// Its load has changed since the other shards were told.
+    /// Whether its load has changed since the last announcement.
     pub load_changed: bool,
     pub flags: AgentFlags,
-    /// A timer looks after what expires while it is not called.
+    /// Whether a sweep timer is armed for messages that expire while it is not called.
     pub swept: bool,
     pub id: AgentId,
     pub behaviour: Behaviour,
     pub cold: Option<Box<ColdState>>,
     pub outbox_length: u32,
-    /// Tells this agent from an earlier one in the same place.
+    /// Distinguishes this agent from an earlier one in the same place.
     pub generation: u32,
     pub name: Arc<str>,
     pub maker: AgentFactory,
-    /// It stands among the agents whose outbox waits for credit at this shard. Its slot stays as long as it does.
+    /// Set while its outbox waits for credit at this shard. Its slot is kept as long.
     pub blocked: Option<ShardIndex>,
-    /// The first of its questions whose answers are wanted by a moment.
+    /// The first of its pending replies.
     pub first_reply: u32,
 }
 
 const _: () = assert!(std::mem::offset_of!(AgentSlot, name) <= 128, "what a message looks at lies in two cache lines");
 
 impl AgentSlot {
-    /// Returns its key, where it lies in this place.
+    /// Returns its key, given its place.
     #[inline(always)]
     pub fn key(&self, index: AgentIndex) -> AgentKey {
         AgentKey { index, generation: self.generation }
     }
 
-    /// Whether its load changes and the other shards want to know. From then on they are about to be told.
+    /// Marks its load as changed. Returns whether it was not marked before and the other shards want to know.
     #[inline(always)]
     pub fn begins_load_change(&mut self) -> bool {
         self.provider && !std::mem::replace(&mut self.load_changed, true)
     }
 
-    /// Whether it could take another message now, if it had one.
+    /// Whether it could be called with another message now.
     #[inline]
     pub fn may_be_called(&self) -> bool {
         self.outbox.is_empty() && !self.is_halted() && self.gate != BreakerGate::Open && !self.has_in_hand()
     }
 
-    /// Whether it may not be called now, whatever waits for it.
+    /// Whether it must not be called now, whatever waits for it.
     #[inline]
     pub fn is_halted(&self) -> bool {
         self.flags.is(AgentFlags::HALTED)
@@ -218,7 +217,7 @@ impl AgentSlot {
         self.flags.is(AgentFlags::LEAVING)
     }
 
-    /// Whether its handler has a message in hand that it has not finished.
+    /// Whether its handler has an unfinished message.
     pub fn has_in_hand(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.in_hand.is_some())
     }
@@ -233,15 +232,15 @@ pub(crate) struct Registry {
     slots: Slab<AgentSlot>,
     index: HashTable<Indexed>,
     generation: u32,
-    /// The router's own agent for embedders without an inbox.
+    /// Returns the router's own agent for embedders without an inbox.
     gateway: AgentIndex,
-    /// Agents that are gone.
+    /// Removed agents.
     former: Tombstones,
-    /// Which of them is being called.
+    /// The agent being called.
     pub calling: Arc<Calling>,
 }
 
-/// An agent's place, with bits of its id: so that a growing table need not look at every agent again.
+/// An agent's place, with bits of its id, so that a growing table need not read every agent again.
 #[derive(Clone, Copy)]
 struct Indexed {
     bits: u32,
@@ -254,7 +253,7 @@ impl Indexed {
         Self { bits: id.table_bits() as u32, place }
     }
 
-    /// The id is a hash already; the product spreads its bits over the whole word.
+    /// The id is already a hash; the multiplication spreads its bits over the whole word.
     #[inline]
     fn hash(self) -> u64 {
         u64::from(self.bits).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -262,7 +261,7 @@ impl Indexed {
 }
 
 impl Registry {
-    /// The agents of a shard: only its gateway at first.
+    /// Creates the registry of a shard: only its gateway at first.
     pub fn new(gateway_name: &str) -> Self {
         let mut agents = Self {
             slots: Slab::new(AGENTS_MAX),
@@ -294,40 +293,41 @@ impl Registry {
         self.find(id).filter(|index| *index != self.gateway)
     }
 
-    /// Returns what is remembered of an agent that is gone.
+    /// Returns what is remembered of a removed agent.
     pub fn find_former(&self, id: AgentId) -> Option<&Tombstone> {
         self.former.find(id)
     }
 
-    /// Remembers an agent that goes.
+    /// Remembers a removed agent.
     pub fn bury(&mut self, agent: AgentId, name: Box<str>, why: StopReason, restarts: u64) {
         self.former.remember(agent, name, why, restarts);
     }
 
-    /// Forgets an agent that was gone and is there again.
+    /// Forgets a removed agent that exists again.
     pub fn revive(&mut self, agent: AgentId) {
         self.former.forget(agent);
     }
 
-    /// Whether the agent that took a message in is still in its place, and takes it.
+    /// Whether the agent that accepted a message is still in its place, and accepts it.
     #[inline]
     pub fn is_still_there(&self, agent: AgentKey) -> bool {
         self.resolve(agent).is_some_and(|slot| !slot.is_leaving())
     }
 
-    /// Returns what becomes of a message whose receiver went while it was delayed or being made durable.
+    /// Returns the dead letter reason of a message whose receiver was removed while it was delayed or being made
+    /// durable.
     #[cold]
     pub fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
         let former = target.and_then(|target| self.former.find(target));
         former.map_or(DeadLetterReason::Deregistered, |former| former.why.for_what_waited())
     }
 
-    /// Returns where an agent is in its life.
+    /// Returns an agent's life-cycle state.
     pub fn state_of(&self, index: AgentIndex) -> AgentState {
         self.get(index).map_or(AgentState::Stopped, |slot| AgentState::of(slot.flags))
     }
 
-    /// Whether something waits in an agent's mailbox.
+    /// Whether an agent's mailbox is not empty.
     #[inline]
     pub fn has_mail(&self, index: AgentIndex) -> bool {
         self.get(index).is_some_and(|slot| slot.mailbox.has_mail())
@@ -337,7 +337,7 @@ impl Registry {
         self.index.len()
     }
 
-    /// The agent with this id.
+    /// Returns the agent with this id.
     #[inline]
     pub fn find(&self, id: AgentId) -> Option<AgentIndex> {
         let wanted = Indexed::new(id, 0);
@@ -347,13 +347,13 @@ impl Registry {
         self.index.find(wanted.hash(), same).map(|found| AgentIndex(found.place))
     }
 
-    /// The agent with this id, which probably lies in this place.
+    /// Returns the agent with this id, which is probably in this place.
     #[inline]
     pub fn find_near(&self, id: AgentId, place: AgentIndex) -> Option<AgentIndex> {
         if self.lies_at(id, place) { Some(place) } else { self.find(id) }
     }
 
-    /// Whether the agent with this id lies in this place.
+    /// Whether the agent with this id is in this place.
     #[inline(always)]
     pub fn lies_at(&self, id: AgentId, place: AgentIndex) -> bool {
         self.get(place).is_some_and(|slot| slot.id == id && !slot.is_leaving())
@@ -369,13 +369,13 @@ impl Registry {
         self.slots.get_mut(index.0)
     }
 
-    /// Returns the agent of this key, if it is still there.
+    /// Returns the agent of this key, if it still exists.
     #[inline(always)]
     pub fn resolve(&self, key: AgentKey) -> Option<&AgentSlot> {
         self.get(key.index).filter(|slot| slot.generation == key.generation)
     }
 
-    /// As [`Self::resolve`], to change it.
+    /// Like [`Self::resolve`], mutably.
     #[inline(always)]
     pub fn resolve_mut(&mut self, key: AgentKey) -> Option<&mut AgentSlot> {
         self.get_mut(key.index).filter(|slot| slot.generation == key.generation)
@@ -387,12 +387,12 @@ impl Registry {
         self.get(index).map(|slot| slot.key(index))
     }
 
-    /// Returns what a message holds of the mailbox of the agent in this place, which has taken it in.
+    /// Returns the reservation of a message in the mailbox of the agent in this place.
     pub fn reservation(&self, index: AgentIndex, envelope: &Envelope) -> Reservation {
         self.key(index).map_or(Reservation::Nothing, |key| Reservation::in_mailbox(key, envelope))
     }
 
-    /// Adds an agent whose id is not in the registry. Gives nothing when there are too many.
+    /// Adds an agent whose id is not in the registry. Returns `None` if there are too many.
     pub fn insert(&mut self, id: AgentId, name: &str, behaviour: Behaviour, maker: AgentFactory) -> Option<AgentIndex> {
         self.generation = self.generation.wrapping_add(1);
         let name: Arc<str> = name.into();
@@ -439,12 +439,12 @@ impl Registry {
         Some(slot)
     }
 
-    /// Every agent, those that only wait for their outbox too.
+    /// Iterates over all agents, including those that only wait for their outbox.
     pub fn iter_with_leaving(&self) -> impl Iterator<Item = AgentIndex> {
         self.slots.iter().map(|(place, _)| AgentIndex(place))
     }
 
-    /// Every agent that is not leaving.
+    /// Iterates over all agents that are not leaving.
     pub fn iter(&self) -> impl Iterator<Item = (AgentIndex, &AgentSlot)> {
         self.slots.iter().map(|(place, slot)| (AgentIndex(place), slot)).filter(|(_, slot)| !slot.is_leaving())
     }

@@ -1,4 +1,4 @@
-//! Agents that are gone: so that whoever still writes to one is told what became of it.
+//! Removed agents, so that senders to one are told why it is gone.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,10 @@ use hashbrown::HashMap;
 use crate::message::AgentId;
 use crate::shard::control::lifecycle::StopReason;
 
-/// The most agents that a shard remembers after they have gone. Of those before them it knows nothing any more, as if
-/// they had never been there.
+/// Maximum number of removed agents that a shard remembers. Earlier ones are forgotten, as if they had never existed.
 pub const FORMER_AGENTS_MAX: usize = 16_384;
 
-/// What is remembered of an agent.
+/// What is remembered of a removed agent.
 #[derive(Debug)]
 pub(crate) struct Tombstone {
     pub name: Box<str>,
@@ -21,11 +20,11 @@ pub(crate) struct Tombstone {
     number: u64,
 }
 
-/// The agents that went last.
+/// The agents removed last.
 #[derive(Debug)]
 pub(crate) struct Tombstones {
     by_id: HashMap<AgentId, Tombstone, FixedState>,
-    /// In the order in which they went. An agent that came back has left its entry behind, with an old number.
+    /// In order of removal. An agent that was registered again has left a stale entry, with an old number.
     order: VecDeque<(AgentId, u64)>,
     count: u64,
 }
@@ -49,7 +48,7 @@ impl Tombstones {
         }
     }
 
-    /// There is an agent of this id again.
+    /// Forgets an agent that exists again.
     pub fn forget(&mut self, agent: AgentId) {
         self.by_id.remove(&agent);
     }
@@ -75,7 +74,7 @@ mod tests {
         for number in 1..FORMER_AGENTS_MAX {
             go(number, StopReason::Drained);
         }
-        // It came back and went once more: only the last time counts.
+        // It came back and was removed again: only the last time counts.
         go(0, StopReason::RestartsExhausted);
         go(FORMER_AGENTS_MAX, StopReason::Drained);
         assert_eq!(agents.find(agent(0)).map(|former| former.why), Some(StopReason::RestartsExhausted));

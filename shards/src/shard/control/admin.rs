@@ -1,11 +1,11 @@
-//! What one agent may learn and change of the others: the calls of [`Context`] that agent management is made of.
+//! Agent management: what an agent may learn about others and change in them, through methods of [`Context`].
 //!
-//! All of it takes the way of everything else between shards: an effect of the handler becomes a notice to the shard of
-//! the agent in question, which answers with another. What comes back waits until the asker is polled: a handler that
-//! asked is called back through [`Agent::poll`](crate::shard::agent::Agent::poll) without having asked for it.
+//! Requests travel like everything else between shards: an effect of the handler becomes control data to the shard of
+//! the agent in question, which sends a response. Responses wait until the requesting agent is polled, which happens
+//! through [`Agent::poll`](crate::shard::agent::Agent::poll) without a further request.
 //!
-//! Invariants: what waits for a watcher is one entry per agent, however often that changed; a change that was confirmed
-//! is known to every shard. None of this is on the path of a message.
+//! Invariants: a watcher has at most one waiting entry per agent, however often that changed; a confirmed change is
+//! known to every shard. None of this is on the path of a message.
 
 use crate::base::index::{AgentIndex, AgentKey};
 use crate::domain::CapabilityName;
@@ -16,57 +16,58 @@ use crate::shard::io::SendErrorKind;
 use crate::shard::shard_frame::Control;
 use crate::shard::{Alarm, Shard, ShardPhase};
 
-/// How many agents one shard answers a survey with.
+/// Maximum number of agents in one shard's response to a survey.
 pub const SURVEY_AGENTS_MAX: usize = 1_000;
-/// How many agents one shard looks at for a survey.
+/// Maximum number of agents that one shard examines for a survey.
 pub const SURVEY_LOOKED_AT_MAX: usize = 100_000;
-/// How many agents may watch what others offer.
+/// Maximum number of agents that watch providers.
 pub const WATCHERS_MAX: usize = 16;
-/// How many questions that agents asked about others wait for their answers, per shard of the askers.
+/// Maximum number of open inquiries of a shard's agents about others.
 pub const INQUIRIES_MAX: usize = 4_096;
 
-/// Joins what an agent asked about others to its answer.
+/// Correlates an inquiry with its reply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 
 pub struct AdminRequest(pub(in crate::shard) u64);
 
-/// How an agent that offers something, or is described, stands now.
+/// The current state of an agent that provides something, or is described.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProviderNews {
     /// The agent.
     pub agent: AgentId,
     /// Its name.
     pub name: Box<str>,
-    /// It was removed since the last news of it, whatever came after that.
+    /// Whether it was removed since the last news of it, whatever happened after that.
     pub was_removed: bool,
-    /// What it offers now; nothing also if it is gone.
+    /// The capabilities it provides; empty also if it is gone.
     pub capabilities: Vec<Term>,
 }
 
-/// What came of an [`AdminRequest`].
+/// The reply to an [`AdminRequest`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AdminReply {
-    /// The agents that were looked for.
+    /// The agents found.
     Agents(Vec<FoundAgent>),
-    /// Every shard knows of the change; or there is no such agent, or its state forbids it.
+    /// Whether the change was made and is known to every shard; false if there is no such agent, or its state forbids
+    /// it.
     Changed(bool),
 }
 
-/// An agent that a survey found.
+/// An agent found by a survey.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FoundAgent {
     /// The agent.
     pub agent: AgentId,
     /// Its name.
     pub name: Box<str>,
-    /// Where it is in its life.
+    /// Its life-cycle state.
     pub state: AgentState,
 }
 
 /// A change of another agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
-    /// It offers these, and these no longer; and watchers hear of its end.
+    /// Changes its capabilities, and reports its end to watchers.
     Offers {
         offered: Vec<Term>,
         withdrawn: Vec<Term>,
@@ -76,12 +77,12 @@ pub(crate) enum Change {
     Deregister,
 }
 
-/// What a handler did, to take effect when it is done.
+/// An effect of a handler on other agents, applied when it is done.
 pub(crate) enum AdminEffect {
     Watch,
     WakeAt(u64),
     Change(AdminRequest, AgentId, Change),
-    /// One agent, or those in a state.
+    /// Finds one agent, or those in a state.
     Survey(AdminRequest, Option<AgentId>, Option<AgentState>),
 }
 
@@ -126,31 +127,33 @@ pub(crate) enum AdminControl {
 }
 
 impl Context<'_> {
-    /// Has this agent told what every agent offers, now and whenever that changes: it is polled when there is
-    /// [news](Self::take_news). Beyond [`WATCHERS_MAX`] watchers nothing happens.
+    /// Watches what every agent provides: this agent is polled when there is [news](Self::take_news). Ignored beyond
+    /// [`WATCHERS_MAX`] watchers.
     pub fn watch_providers(&mut self) {
         self.apply_admin_effect(AdminEffect::Watch);
     }
 
-    /// What this agent has not yet heard of those who offer something, in the order of their ids.
+    /// Takes the news about providers, ordered by agent id.
     pub fn take_news(&mut self) -> Vec<ProviderNews> {
         self.shard.inquiries.take_news(self.id)
     }
 
-    /// The answers to what this agent asked, in the order of the questions.
+    /// Takes the replies to this agent's inquiries, in the order of the inquiries.
     pub fn take_admin_replies(&mut self) -> Vec<(AdminRequest, AdminReply)> {
         self.shard.inquiries.take_replies(self.id)
     }
 
-    /// Has [`Agent::poll`](crate::shard::agent::Agent::poll) called at this moment of monotonic time, in milliseconds.
+    /// Requests [`Agent::poll`](crate::shard::agent::Agent::poll) at this monotonic time, in milliseconds.
     pub fn wake_at(&mut self, moment_ms: u64) {
         self.apply_admin_effect(AdminEffect::WakeAt(moment_ms));
     }
 
-    /// Has another agent offer these capabilities and no longer those, as if it had done so itself. The agent is polled
-    /// with [`AdminReply::Changed`] once every shard knows; watchers of providers hear of the other agent's end from then on.
+    /// Changes the capabilities of another agent, as if it had done so itself. This agent is polled with
+    /// [`AdminReply::Changed`] once every shard knows; from then on watchers of providers are told of the other agent's
+    /// end.
     ///
     /// # Errors
+    ///
     /// The process-wide vocabulary is full, or too many inquiries are open.
     pub fn change_offers_of(
         &mut self,
@@ -164,43 +167,48 @@ impl Context<'_> {
         self.change(agent, Change::Offers { offered, withdrawn })
     }
 
-    /// Has another agent suspended. The agent is polled with [`AdminReply::Changed`] then.
+    /// Suspends another agent. This agent is then polled with [`AdminReply::Changed`].
     ///
     /// # Errors
+    ///
     /// Too many inquiries are open.
     pub fn suspend(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Suspend)
     }
 
-    /// Has a suspended agent go on. The agent is polled with [`AdminReply::Changed`] then.
+    /// Resumes a suspended agent. This agent is then polled with [`AdminReply::Changed`].
     ///
     /// # Errors
+    ///
     /// Too many inquiries are open.
     pub fn resume(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Resume)
     }
 
-    /// Has another agent removed. What waits for it becomes dead letters. The agent is polled with [`AdminReply::Changed`]
-    /// then.
+    /// Removes another agent. Messages waiting for it become dead letters. This agent is then polled with
+    /// [`AdminReply::Changed`].
     ///
     /// # Errors
+    ///
     /// Too many inquiries are open.
     pub fn deregister_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.change(agent, Change::Deregister)
     }
 
-    /// Looks for one agent on its shard. The agent is polled with [`AdminReply::Agents`] then.
+    /// Finds one agent on its shard. This agent is then polled with [`AdminReply::Agents`].
     ///
     /// # Errors
+    ///
     /// Too many inquiries are open.
     pub fn find_agent(&mut self, agent: AgentId) -> Result<AdminRequest, SendErrorKind> {
         self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, Some(agent), None))
     }
 
-    /// Looks for agents on all shards, up to [`SURVEY_AGENTS_MAX`] on each among the first [`SURVEY_LOOKED_AT_MAX`]. The
-    /// agent is polled with [`AdminReply::Agents`] then.
+    /// Finds agents on all shards, up to [`SURVEY_AGENTS_MAX`] on each among the first [`SURVEY_LOOKED_AT_MAX`]. This
+    /// agent is then polled with [`AdminReply::Agents`].
     ///
     /// # Errors
+    ///
     /// Too many inquiries are open.
     pub fn survey_agents(&mut self, state: Option<AgentState>) -> Result<AdminRequest, SendErrorKind> {
         self.ask_shards(|inquiry| AdminEffect::Survey(inquiry, None, state))
@@ -257,7 +265,7 @@ impl Shard {
         }
     }
 
-    /// Takes note of what another shard, or this one, says.
+    /// Handles control data from another shard, or this one.
     #[cold]
     pub(in crate::shard) fn on_admin_control(&mut self, notice: AdminControl) {
         match notice {
@@ -320,7 +328,7 @@ impl Shard {
         self.confirm(asker, inquiry, changed);
     }
 
-    /// Tells an agent that what it asked for was done, or not.
+    /// Reports to an agent whether its request was performed.
     pub(in crate::shard) fn confirm(&mut self, asker: AgentId, inquiry: AdminRequest, changed: bool) {
         let reply = AdminReply::Changed(changed);
         self.post_to_home(asker, AdminControl::Found { asker, inquiry, reply });
@@ -358,7 +366,7 @@ impl Shard {
         self.inquiries.stop();
     }
 
-    /// An agent asked to be polled now.
+    /// Polls an agent that requested it for now.
     pub(in crate::shard) fn wake(&mut self, key: AgentKey) {
         if self.agents.resolve(key).is_some() {
             self.start_polling(key.index);

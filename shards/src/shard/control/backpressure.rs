@@ -1,14 +1,14 @@
-//! Back-pressure: what waits for a receiver whose mailbox is full, and who waits with it.
+//! Back-pressure: messages and senders that wait for a receiver with a full mailbox.
 //!
-//! A message that finds the mailbox of such a receiver full goes into the receiver's stall list, and its credit goes back,
-//! so that nobody else's messages wait for it. The receiver is closed then, and all shards are told. While it is closed,
-//! what agents send to it waits in a line on their own shard: a native agent with something in such a line is not called,
-//! which is the back-pressure; an agent outside may have as many messages in each line as an outbox holds. The receiver
-//! opens again when its stall list is empty and its mailbox half empty.
+//! A message that finds such a mailbox full goes into the receiver's stall list, and its credit is returned, so that
+//! other receivers' messages do not wait for it. The receiver is then closed, and all shards are told. While it is
+//! closed, messages to it wait in a queue on their sender's shard: a native agent with a message in such a queue is not
+//! called, which is the back-pressure; an agent outside may have as many messages in each queue as an outbox holds. The
+//! receiver opens again when its stall list is empty and its mailbox half empty.
 //!
-//! Invariants: the line is per receiver, so whoever waits for one holds up nothing that goes to another; messages of one
-//! sender to one receiver stay in order, replies excepted that find none of their sender's waiting; a message that waits
-//! expires in time, so that agents which wait for each other in a circle go on; and an agent does not wait for itself.
+//! Invariants: queues are per receiver, so waiting for one holds up nothing that goes to another; messages from one
+//! sender to one receiver stay in order, except replies that find none of their sender's waiting; a waiting message
+//! expires in time, so that agents waiting for each other in a circle continue; and an agent does not wait for itself.
 
 use crate::base::index::AgentKey;
 use crate::flow_control::policy::OverflowPolicy;
@@ -29,13 +29,13 @@ impl Shard {
         let id = slot.id;
         self.wait_queues.open_here(id);
         self.broadcast_closed(id, false);
-        // Before anybody can send it something new. Once the router has stopped, nothing gets into mailboxes.
+        // Before anybody can send it something new. Once the router has stopped, nothing enters mailboxes.
         if self.phase != ShardPhase::Stopped {
             self.move_line(id);
         }
     }
 
-    /// Takes note that the mailbox of a closed receiver holds less.
+    /// Records that the mailbox of a closed receiver holds less.
     #[cold]
     pub(in crate::shard) fn note_room(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
@@ -47,7 +47,7 @@ impl Shard {
         }
     }
 
-    /// Lets stalled messages into mailboxes with room, and opens receivers. Returns how many were looked at.
+    /// Moves stalled messages into mailboxes with room, and opens receivers. Returns how many were examined.
     pub(in crate::shard) fn let_stalled_in(&mut self) -> usize {
         if !self.wait_queues.has_more() {
             return 0;
@@ -91,7 +91,7 @@ impl Shard {
         }
     }
 
-    /// Gives up what has come to a closed receiver, which takes nothing any more, and lets those who wait go on.
+    /// Gives up the messages stalled at a receiver that accepts nothing any more, and releases the waiting senders.
     #[cold]
     pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
@@ -105,7 +105,7 @@ impl Shard {
         self.open_receiver(index);
     }
 
-    /// Takes note of what another shard says of one of its receivers.
+    /// Handles another shard's announcement about one of its receivers.
     pub(in crate::shard) fn on_receiver_closed(&mut self, receiver: AgentId, closed: bool) {
         if self.phase == ShardPhase::Stopped {
             return;
@@ -117,7 +117,7 @@ impl Shard {
         }
     }
 
-    /// Moves on what waits for receivers that are open again. Returns how many messages that were.
+    /// Sends on what waits for receivers that are open again. Returns the number of messages.
     pub(in crate::shard) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
         for _ in 0..self.wait_queues.moving() {
@@ -179,7 +179,7 @@ impl Shard {
         self.route_on(envelope, receiver).map_err(|Blocked { envelope, .. }| envelope)
     }
 
-    /// Puts a message back to the front that found no credit on its way after all.
+    /// Returns a message to the front of its queue because it found no credit.
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<AgentKey>) {
         let id = envelope.message.sender();
         match self.held.park(envelope) {
@@ -200,7 +200,7 @@ impl Shard {
         }
     }
 
-    /// What keeps a message from outside from being sent now without waiting.
+    /// Returns why a message from outside cannot be sent now without waiting.
     pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendErrorKind> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.agents.gateway_id());
@@ -212,7 +212,7 @@ impl Shard {
         Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
     }
 
-    /// Has a message from outside stand in line before it is accepted. It is given back if it need not.
+    /// Queues a message from outside before it is accepted. Returns it if it need not wait.
     #[cold]
     pub(in crate::shard) fn ask_in_line(&mut self, mut message: Message, token: Token) -> Option<Message> {
         let agent = match message.sender() {
@@ -231,7 +231,7 @@ impl Shard {
         None
     }
 
-    /// Accepts a message whose turn has come, or refuses it. It is given back accepted if it has to wait for credit.
+    /// Accepts a queued message, or refuses it. Returns it accepted if it has to wait for credit.
     fn admit_in_line(
         &mut self,
         mut message: Message,
@@ -268,8 +268,8 @@ impl Shard {
         self.route_on(envelope, receiver).err().map(|Blocked { envelope, .. }| envelope)
     }
 
-    /// Takes messages from outside out of their lines whose callers wait no longer: they are not accepted. It looks at all
-    /// lines once, however many have gone.
+    /// Removes queued messages of callers that gave up: they are not accepted. Scans all queues once, however many are
+    /// removed.
     #[cold]
     pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
         let left = self.wait_queues.cancel(tokens);
@@ -332,8 +332,8 @@ impl Shard {
         self.note_room(index);
     }
 
-    /// The router stops: nobody waits any more. What was accepted is given up with everything else that travels; its
-    /// places are answered.
+    /// Ends all waiting when the router stops. Returns the places of accepted messages, which are given up with
+    /// everything else in transit.
     pub(in crate::shard) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
         for entry in self.wait_queues.stop() {
@@ -352,7 +352,7 @@ impl Shard {
     }
 }
 
-/// What waits in mailboxes and expires there.
+/// Messages that expire in mailboxes.
 impl Shard {
     pub(in crate::shard) fn sweep(&mut self, key: AgentKey) {
         let now_ms = self.clock.now_ms();
@@ -376,10 +376,10 @@ impl Shard {
             }
         }
         if unblocked {
-            // What comes next may go elsewhere, where there is credit.
+            // The next one may go elsewhere, where there is credit.
             self.flush_outbox(index);
         }
-        // An agent that took nothing of its mail is asked again.
+        // Schedule an agent that took none of its mail again.
         self.schedule(index);
         let Some(slot) = self.agents.get(index) else { return };
         if !slot.outbox.is_empty() || (slot.has_in_hand() && slot.mailbox.has_mail()) {

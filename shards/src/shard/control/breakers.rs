@@ -1,21 +1,22 @@
-//! What a shard does about the circuit breakers of its agents: whom it calls, what it gives up, whom it tells.
+//! Circuit breakers of a shard's agents: which are called, which messages are given up, and announcements.
 //!
-//! A breaker's state is made with an agent's first failed or slow call and lies among what few agents have; a call of any
-//! other agent costs one look at a flag. While a breaker is open, messages wait in the mailbox within its bounds and their
-//! lifetime, except those that ask not to. What is addressed to a capability goes to another provider, on every shard, as
-//! soon as the shard has heard of it; what waits already stays.
+//! A breaker is created with an agent's first failed or slow call and is part of its rarely used state; a call of any
+//! other agent costs one check of a flag. While a breaker is open, messages wait in the mailbox within its bounds and
+//! their lifetime, except those that ask not to. Messages addressed to a capability go to another provider, on every
+//! shard, as soon as the shard has been told; those already waiting stay.
 //!
-//! The router's own notices neither count as calls that fail or succeed nor get through an open breaker. A message whose
-//! handler is suspended goes on, and so does polling.
+//! The router's own notices neither count as failed or successful calls nor pass an open breaker. A message whose
+//! handler is suspended continues, and so does polling.
 //!
 //! # Slow calls
 //!
-//! A shard has no clock, and reading one for every message would cost more than most handlers do. So it compares the
-//! times of successive turns. Only when a turn that called agents took as long as a slow call does it time each call, with
-//! the [`Stopwatch`](crate::supervision::Stopwatch) that its driver gave it, in the next [`TIMED_TURNS`](crate::supervision::TIMED_TURNS) turns that call agents. Calls of a half-open
-//! breaker's agent are always timed. The consequence: the slow call that sets this off is noticed but nobody's, so that a
-//! breaker opens one slow call late; and several calls that are slow only together make the shard look for a while in
-//! vain. Without a stopwatch there are no slow calls.
+//! A shard has no clock, and reading one for every message would cost more than most handlers do, so it compares the
+//! times of successive turns. Only when a turn that called agents took as long as a slow call does it time each call,
+//! with the [`Stopwatch`](crate::supervision::Stopwatch) from its driver, in the next
+//! [`TIMED_TURNS`](crate::supervision::TIMED_TURNS) turns that call agents. Calls of a half-open breaker's agent are
+//! always timed. As a consequence, the slow call that triggers this is noticed but not attributed, so a breaker opens
+//! one slow call late; and several calls that are slow only together cause a period of timing in vain. Without a
+//! stopwatch there are no slow calls.
 
 use crate::base::index::AgentKey;
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -32,7 +33,7 @@ impl Shard {
         self.supervision.call_times.set_stopwatch(stopwatch);
     }
 
-    /// Begins to call an agent, whose breaker is closed or not.
+    /// Begins a call of an agent. `free` means that its breaker is closed.
     #[inline(always)]
     pub(in crate::shard) fn begin_call(&mut self, index: AgentIndex, free: bool) -> Call {
         let quota = self.config.turn_quota.into_inner();
@@ -43,7 +44,7 @@ impl Shard {
         }
     }
 
-    /// The visit to an agent that is watched, or probed.
+    /// Returns the call of an agent that is watched, or probed.
     #[cold]
     fn inspect_call(&mut self, index: AgentIndex, quota: u32) -> Call {
         let timed = self.supervision.call_times.is_possible();
@@ -55,7 +56,7 @@ impl Shard {
         }
     }
 
-    /// Ends a visit: what succeeded may close the agent's breaker.
+    /// Ends a call: successes may close the agent's breaker.
     #[inline]
     pub(in crate::shard) fn finish_call(&mut self, index: AgentIndex, visit: Call) {
         if let Some(processed) = visit.probing_since {
@@ -96,11 +97,11 @@ impl Shard {
 
     fn observe(&mut self, index: AgentIndex, what: Observation) {
         let policy = self.breaker_policy(index);
-        // Nothing would half-open a breaker once the router has stopped.
+        // After the router has stopped, nothing would move a breaker to half-open.
         if !policy.is_on() || self.phase == ShardPhase::Stopped {
             return;
         }
-        // The turn may have lasted for some time already, and the breaker is to stay open from now on.
+        // The turn may have lasted for some time, and the breaker is to stay open from now on.
         let now_ms =
             self.supervision.call_times.read_ns().map_or(0, |now_ns| now_ns / 1_000_000).max(self.clock.now_ms());
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.is_leaving()) else { return };
@@ -110,7 +111,7 @@ impl Shard {
         }
     }
 
-    /// Has an agent's breaker half-open, because its time has come.
+    /// Moves an agent's breaker to half-open when its time has come.
     pub(in crate::shard) fn poll_breaker(&mut self, key: AgentKey) {
         if self.phase == ShardPhase::Stopped {
             return;
@@ -124,7 +125,7 @@ impl Shard {
         }
     }
 
-    /// Does what follows from a breaker's new state.
+    /// Applies the consequences of a breaker's new state.
     fn follow(&mut self, index: AgentIndex, mut state: BreakerState) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (agent, key, before) = (slot.id, slot.key(index), slot.gate);
@@ -132,7 +133,7 @@ impl Shard {
         if let Some(until_ms) = guarded.breaker.opens_until_ms() {
             guarded.timer = self.timers.insert(until_ms, Alarm::Breaker(key)).ok();
             if guarded.timer.is_none() {
-                // A breaker that nothing would half-open is not opened.
+                // A breaker that nothing would move to half-open is not opened.
                 guarded.breaker.close();
                 state = BreakerState::Closed;
             }
@@ -156,7 +157,7 @@ impl Shard {
         }
     }
 
-    /// Gives up what waits for an agent and asked not to.
+    /// Gives up waiting messages of an agent that asked not to wait.
     fn fail_waiting_fast(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let impatient = |envelope: &Envelope| {
@@ -169,7 +170,7 @@ impl Shard {
         }
     }
 
-    /// Whether the message would be turned away now.
+    /// Whether the message would fail fast now.
     pub(in crate::shard) fn fails_fast(&self, index: AgentIndex, message: &Message) -> bool {
         message.when_unavailable() == WhenUnavailable::FailFast && self.is_shut(index)
     }
@@ -178,7 +179,7 @@ impl Shard {
         self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Open)
     }
 
-    /// Takes an agent's own policy instead of the router's.
+    /// Sets an agent's own policy instead of the router's.
     pub(in crate::shard) fn set_breaker_policy(&mut self, index: AgentIndex, policy: BreakerPolicy) {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.cold().breaker_policy = Some(policy);
@@ -186,7 +187,7 @@ impl Shard {
         }
     }
 
-    /// Forgets the breaker of an agent that goes and offers nothing any more.
+    /// Drops the breaker of an agent that is removed and provides nothing any more.
     pub(in crate::shard) fn drop_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let Some(guarded) = slot.cold.as_mut().and_then(|cold| cold.breaker.take()) else { return };

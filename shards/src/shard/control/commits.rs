@@ -6,13 +6,13 @@ use crate::mailbox::Reservation;
 use crate::shard::io::JournalCondition;
 use crate::shard::{Shard, ShardPhase};
 
-/// So many committed messages are dispatched in one turn, or this part of all that wait if that is more.
+/// Number of committed messages dispatched per turn, or the divisor of the waiting ones if that yields more.
 const DISPATCHED_PER_TURN: usize = 2;
 const DISPATCHED_PART: usize = 8;
 
 impl Shard {
-    /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a part of many, so
-    /// that they do not take many turns. Says how many there were.
+    /// Dispatches what is durable now: a few messages per turn, so that others do not wait for all of them, and a
+    /// fraction of many, so that they do not take many turns. Returns their number.
     #[inline]
     pub(in crate::shard) fn dispatch_committed(&mut self) -> usize {
         if !self.journal.has_committed() {
@@ -21,7 +21,7 @@ impl Shard {
         self.dispatch_at_most(DISPATCHED_PER_TURN.max(self.journal.waiting() / DISPATCHED_PART))
     }
 
-    /// Dispatches at most so much of what is durable now, and acknowledges it.
+    /// Dispatches and acknowledges at most `most` durable messages.
     pub(in crate::shard) fn dispatch_at_most(&mut self, most: usize) -> usize {
         let mut dispatched = 0;
         while dispatched < most
@@ -45,7 +45,7 @@ impl Shard {
         dispatched
     }
 
-    /// The journal says whether it takes records.
+    /// Handles a change of the journal's condition.
     pub(in crate::shard) fn on_journal_condition(&mut self, condition: JournalCondition) {
         if !self.journal.set_condition(condition, self.clock.now_ms()) {
             return;
@@ -53,8 +53,8 @@ impl Shard {
         self.report_journal();
         self.watch_commits();
         if condition == JournalCondition::Failed {
-            // What is committed is dispatched all the same. What is not will not be: those messages are given up, and whoever waits
-            // hears of it.
+            // What is committed is still dispatched. What is not committed never will be: those messages are abandoned
+            // and their waiters are notified.
             self.dispatch_at_most(usize::MAX);
             for waiting in self.journal.take_waiting() {
                 let envelope = waiting.message.and_then(|message| self.held.remove(message.place));

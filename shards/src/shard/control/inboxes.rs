@@ -31,7 +31,7 @@ impl Shard {
         self.schedule(index);
     }
 
-    /// The owner of an inbox is done with messages, whichever they are of those that it has.
+    /// Settles messages that the owner of an inbox has finished, in any order.
     pub(in crate::shard) fn acknowledged(&mut self, agent: AgentId, inbox: InboxNumber, numbers: &[u64]) {
         let Some(index) = self.agents.find(agent) else { return };
         for number in numbers {
@@ -58,7 +58,7 @@ impl Shard {
         self.schedule(index);
     }
 
-    /// Tells the senders of what was taken out of an inbox that it was processed, where they wanted to hear that.
+    /// Sends "processed" receipts for messages taken out of an inbox, if their senders requested them.
     pub(in crate::shard) fn send_receipts_of_inbox(&mut self, index: AgentIndex) {
         loop {
             let Some(slot) = self.agents.get_mut(index) else { return };
@@ -72,21 +72,21 @@ impl Shard {
         }
     }
 
-    /// The owner of an inbox dropped it: what it had not taken is given up, and the agent goes.
+    /// Handles an inbox dropped by its owner: messages not taken are abandoned, and the agent is removed.
     pub(in crate::shard) fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
         if let Some(index) = self.empty_inbox(agent, inbox, messages) {
             self.remove_agent(index, StopReason::InboxClosed);
         }
     }
 
-    /// An inbox gave back what its owner had not taken. There is room in it again, for what the router has to say.
+    /// Handles messages returned by an inbox. It then has room again for the router's own messages.
     pub(in crate::shard) fn take_back(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
         if let Some(index) = self.empty_inbox(agent, inbox, messages) {
             self.schedule(index);
         }
     }
 
-    /// Gives up what comes back out of an inbox. Returns whose inbox it is, if it still is.
+    /// Abandons messages that come back out of an inbox. Returns its agent if the inbox is still the current one.
     pub(in crate::shard) fn empty_inbox(
         &mut self,
         agent: AgentId,
@@ -122,7 +122,7 @@ impl Shard {
         Some(index)
     }
 
-    /// An inbox took durable messages.
+    /// Settles durable messages that an inbox took.
     #[cold]
     pub(in crate::shard) fn settle_taken(&mut self, index: AgentIndex) {
         loop {
@@ -138,7 +138,7 @@ impl Shard {
     }
 }
 
-/// Takes out what has this number, where numbers grow from front to back.
+/// Removes the entry with this number; numbers increase from front to back.
 fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
     let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
     queue.remove(place).map(|(_, item)| item)

@@ -20,7 +20,7 @@ impl Shard {
         taken
     }
 
-    /// Takes those inputs that need no room, in their order, from behind one that waits for some.
+    /// Takes inputs that need no room, in order, from behind one that waits for some.
     pub(in crate::shard) fn take_inputs_behind(&mut self, inputs: &mut VecDeque<Input>) -> usize {
         if inputs.iter().all(Input::needs_room) {
             return 0;
@@ -38,7 +38,7 @@ impl Shard {
         taken
     }
 
-    /// Does what an input asks, or gives it back when it has to wait for room.
+    /// Executes an input, or returns it if it has to wait for room.
     pub(in crate::shard) fn take_input(&mut self, input: Input) -> Option<Input> {
         match input {
             Input::Tell(message) => return self.take_tell(message),
@@ -49,7 +49,7 @@ impl Shard {
                 }
             }
             Input::Send(mut message, token) if self.wait_queues.exist() && self.phase == ShardPhase::Running => {
-                // Where it goes is decided before it waits there.
+                // Its route is decided before it waits there.
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
                         if let Some(message) = self.ask_in_line(message, token) {
@@ -135,7 +135,7 @@ impl Shard {
         }
     }
 
-    /// Gives up what callers waited for that have gone.
+    /// Cancels what callers waited for that have gone away.
     #[cold]
     pub(in crate::shard) fn cancel(&mut self, mut tokens: Vec<Token>) {
         tokens.retain(|token| match self.asks.find(*token) {

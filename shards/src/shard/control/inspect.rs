@@ -5,7 +5,7 @@ use crate::message::AgentId;
 use crate::shard::Shard;
 
 impl Shard {
-    /// By shard, how many of its credits belong to messages that are here, or are about to be returned.
+    /// Returns, by shard, the number of its credits that belong to messages here, or are about to be returned.
     pub(crate) fn credits_held(&self) -> Vec<usize> {
         let mut held = self.links.credits_held();
         for (_, envelope) in self.held.iter() {
@@ -16,7 +16,8 @@ impl Shard {
         held
     }
 
-    /// How many credits of another shard are spent, and how many of them on messages in the ring to it.
+    /// Returns the number of another shard's credits that are spent, and how many of them on messages in the ring to
+    /// it.
     pub(crate) fn credits_spent_on(&mut self, shard: usize) -> (usize, usize) {
         self.links.credits_spent_on(shard)
     }
@@ -26,7 +27,7 @@ impl Shard {
         self.dead_letters.list(&DeadLetterSearch::default(), usize::MAX).0
     }
 
-    /// Durable messages that came again and were not dispatched again.
+    /// Returns the number of duplicates of durable messages.
     pub(crate) fn duplicates(&self) -> u64 {
         self.journal.duplicates()
     }
@@ -36,13 +37,13 @@ impl Shard {
         self.journal.waiters()
     }
 
-    /// Whether an agent is here and outlives the process.
+    /// Whether an agent exists and is persistent.
     pub(crate) fn outlives(&self, agent: AgentId) -> bool {
         let slot = self.agents.find(agent).and_then(|index| self.agents.get(index));
         slot.and_then(|slot| slot.cold.as_ref()).is_some_and(|cold| cold.outlives)
     }
 
-    /// The totals, to make them wrong.
+    /// Returns the totals, to corrupt them in a test.
     #[cfg(test)]
     pub(crate) fn account_mut(&mut self) -> &mut crate::stats::account::Account {
         self.ledger.account_mut()

@@ -1,16 +1,16 @@
-//! The states of an agent's life (FIPA SC00023): who is called, who takes mail, and what whoever writes to the others
-//! is told.
+//! The life cycle of agents (FIPA SC00023): which are called, which accept messages, and what senders to the others are
+//! told.
 //!
-//! | state | takes mail | is called |
+//! | state | accepts messages | is called |
 //! |---|---|---|
 //! | initiated | yes | not before its `started` has returned |
 //! | active | yes | yes |
 //! | suspended | yes, as far as its mailbox has room | no |
-//! | draining | no | yes, for what it has |
+//! | draining | no | yes, for pending messages |
 //! | stopped | no | no |
 //!
-//! Invariants: a message that is not taken is a dead letter whose reason names the state; what waits for an agent that
-//! is not called ends with its lifetime all the same.
+//! Invariants: a message that is not accepted is a dead letter whose reason names the state; messages waiting for an
+//! agent that is not called still expire.
 
 use crate::base::index::{AgentKey, ShardIndex};
 use crate::base::timer_wheel::TimerKey;
@@ -21,30 +21,30 @@ use crate::shard::agent::registry::{AgentFlags, AgentIndex, AgentSlot, Behaviour
 use crate::shard::io::{Answer, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
 
-/// The most agents of one shard that are drained at the same time.
+/// Maximum number of agents of a shard drained at the same time.
 pub const DRAINING_AGENTS_MAX: usize = 4_096;
 
-/// Where an agent is in its life.
+/// An agent's life-cycle state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum AgentState {
-    /// Registered, but its `started` has not returned yet; or it failed and waits to be restarted. Its mail waits.
+    /// Registered, but its `started` has not returned yet; or it failed and waits to be restarted. Its messages wait.
     ///
     /// An agent is active as soon as `started` has returned, which is before its registration is answered: that waits
     /// for all shards to know the agent.
     Initiated,
-    /// It is called with its mail.
+    /// It handles messages.
     Active,
-    /// It is not called. Its mail waits until it is resumed, as far as its mailbox has room, and expires in time.
+    /// It is not called. Its messages wait until it is resumed, as far as its mailbox has room, and expire in time.
     Suspended,
-    /// It takes nothing new, and is stopped when it has handled what it has.
+    /// It accepts nothing new, and is stopped once it has handled its messages.
     Draining,
     /// It is gone.
     Stopped,
 }
 
 impl AgentState {
-    /// The state as one word.
+    /// Returns the state as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Initiated => "initiated",
@@ -82,11 +82,11 @@ impl std::fmt::Display for AgentState {
 pub enum StopReason {
     /// It was deregistered, by a call or by itself.
     Deregistered,
-    /// It panicked when it was started for the first time, so it was not registered after all.
+    /// It panicked when it was first started, so it was not registered after all.
     NotStarted,
     /// Its `supervise` decided so after a failure.
     Verdict,
-    /// It would have had to be restarted more often than its policy allows.
+    /// It failed more often than its restart policy allows.
     RestartsExhausted,
     /// It was drained and had handled everything.
     Drained,
@@ -97,7 +97,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// The reason as one word.
+    /// Returns the reason as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deregistered => "deregistered",
@@ -110,7 +110,7 @@ impl StopReason {
         }
     }
 
-    /// What becomes of a message that the agent had taken and not handled.
+    /// Returns the dead letter reason of a message that the agent had accepted and not handled.
     pub(crate) const fn for_what_waited(self) -> DeadLetterReason {
         match self {
             Self::RestartsExhausted => DeadLetterReason::RestartsExhausted,
@@ -121,7 +121,7 @@ impl StopReason {
         }
     }
 
-    /// What becomes of a message that comes after the agent has gone.
+    /// Returns the dead letter reason of a message that arrives after the agent was removed.
     pub(in crate::shard) const fn for_what_comes_late(self) -> DeadLetterReason {
         match self {
             Self::RestartsExhausted => DeadLetterReason::RestartsExhausted,
@@ -135,15 +135,15 @@ impl StopReason {
     }
 }
 
-/// An agent at one moment.
+/// A snapshot of an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct AgentView {
-    /// Who.
+    /// Its id.
     pub id: AgentId,
     /// Its name.
     pub name: Box<str>,
-    /// Where it is in its life.
+    /// Its life-cycle state.
     pub state: AgentState,
     /// Why it was removed, if it was.
     pub stopped_because: Option<StopReason>,
@@ -153,67 +153,67 @@ pub struct AgentView {
     pub mailbox_bytes: u64,
     /// Messages that it has sent and that wait to leave.
     pub outbox: u32,
-    /// What it has sent and what waits for receivers whose mailboxes are full.
+    /// Messages that it has sent and that wait for receivers with full mailboxes.
     pub waiting: u32,
-    /// What happens to what finds its mailbox full.
+    /// What happens to a message that finds its mailbox full.
     pub overflow: OverflowPolicy,
-    /// Whether its mailbox was full and has not been emptied to the half since, so that its senders wait.
+    /// Whether its mailbox was full and is not yet half empty, so that its senders wait.
     pub closed: bool,
-    /// How often it was restarted since it was registered.
+    /// The number of restarts since it was registered.
     pub restarts: u64,
-    /// What it offers.
+    /// The capabilities it provides.
     pub capabilities: Vec<Term>,
-    /// Where it lives.
+    /// Its shard.
     pub shard: ShardIndex,
 }
 
-/// Why an agent's state was not changed.
+/// An agent's state was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LifecycleError {
     /// There is no such agent.
     #[error("no agent of this id is registered")]
     UnknownAgent,
-    /// Its state does not allow that.
+    /// Its state does not allow the change.
     #[error("the agent is {state}, which allows no such change")]
     WrongState {
-        /// The state that it is in, and stays in.
+        /// The state, which is unchanged.
         state: AgentState,
     },
-    /// As many agents are drained as may be.
-    #[error("its shard drains as many agents as it may at a time: {limit}; try again later")]
+    /// The maximum number of agents is being drained.
+    #[error("its shard drains the maximum number of agents at a time: {limit}; try again later")]
     TooManyDrains {
         /// The limit.
         limit: usize,
     },
-    /// The router stops. What the agent had not handled became dead letters.
+    /// The router is stopping. What the agent had not handled became dead letters.
     #[error("the router is stopping")]
     Stopping,
 }
 
-/// What came of draining an agent. It is gone.
+/// The result of draining an agent. It is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Drained {
-    /// Messages that its mailbox still held when it was removed, because the deadline came or because it was removed in
-    /// another way first: they become dead letters. Zero when it had handled everything.
+    /// Messages left in its mailbox when it was removed, at the deadline or in another way: they become dead letters.
+    /// Zero if it had handled everything.
     pub left: u32,
 }
 
-/// Whom to tell when an agent is drained, and when to end that.
+/// The waiter and the deadline of a drain.
 pub(crate) struct Drain {
     pub(in crate::shard) token: Token,
     pub(in crate::shard) deadline: TimerKey,
 }
 
 impl Shard {
-    /// An agent that embedders may do something to.
+    /// Returns an agent that embedders may change.
     fn find_for_embedder(&self, agent: AgentId) -> Result<AgentIndex, LifecycleError> {
         self.agents.find_own(agent).ok_or(LifecycleError::UnknownAgent)
     }
 
     pub(in crate::shard) fn suspend_agent(&mut self, agent: AgentId) -> Result<(), LifecycleError> {
         if self.phase == ShardPhase::Stopped {
-            // It is still to hear what became of its messages, and nobody would let it go on.
+            // It still has to receive notices about its messages, and nobody would resume it.
             return Err(LifecycleError::Stopping);
         }
         let index = self.find_for_embedder(agent)?;
@@ -252,7 +252,7 @@ impl Shard {
         self.go_on(index);
     }
 
-    /// Begins to drain an agent, or answers why not.
+    /// Begins to drain an agent, or responds why not.
     pub(in crate::shard) fn drain_agent(&mut self, agent: AgentId, within_ms: u64, token: Token) {
         if let Err(error) = self.begin_drain(agent, within_ms, token) {
             self.outputs.answer(token, Answer::Drained(Err(error)));
@@ -288,14 +288,14 @@ impl Shard {
         }
         self.lifecycle.drain(key);
         self.report_state(index);
-        // A suspended agent could never handle what it has.
+        // A suspended agent could never handle its messages.
         if state == AgentState::Suspended {
             self.end_suspension(index);
         }
         Ok(())
     }
 
-    /// Removes the drained agents that have handled everything. Says whether there was one.
+    /// Removes the drained agents that have handled everything. Returns whether there was one.
     pub(in crate::shard) fn end_drains(&mut self) -> bool {
         if !self.lifecycle.drains() {
             return false;
@@ -318,14 +318,14 @@ impl Shard {
         ended
     }
 
-    /// The time for draining an agent is over.
+    /// Ends the drain of an agent at its deadline.
     pub(in crate::shard) fn on_drain_end(&mut self, key: AgentKey) {
         if self.agents.resolve(key).is_some() {
             self.remove_agent(key.index, StopReason::DrainDeadline);
         }
     }
 
-    /// The router stops, and nobody is drained any more.
+    /// Ends all drains when the router stops.
     pub(in crate::shard) fn stop_drains(&mut self) {
         for agent in self.lifecycle.take_draining() {
             let slot = self.agents.resolve_mut(agent);
@@ -335,7 +335,7 @@ impl Shard {
         }
     }
 
-    /// An agent that is there or was there not long ago.
+    /// Returns a snapshot of an agent that exists or existed recently.
     pub(in crate::shard) fn view_agent(&self, agent: AgentId) -> Option<AgentView> {
         let shard = self.index;
         let Some(slot) = self.agents.find(agent).and_then(|index| self.agents.get(index)) else {
@@ -375,7 +375,7 @@ impl Shard {
     }
 }
 
-/// Whether an agent that is drained still has something to handle, or to send.
+/// Whether a drained agent still has something to handle, or to send.
 fn has_something_left(slot: &AgentSlot) -> bool {
     let in_inbox = match &slot.behaviour {
         Behaviour::InboxState(outside) => outside.handed_out > 0,

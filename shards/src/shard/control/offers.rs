@@ -12,10 +12,10 @@ use crate::shard::shard_frame::Control;
 use crate::supervision::BreakerGate;
 
 impl Shard {
-    /// Offers a capability in an agent's name, on every shard.
+    /// Adds a capability of an agent, on every shard.
     pub(in crate::shard) fn advertise(&mut self, index: AgentIndex, capability: Term) {
         let shard = self.index;
-        // Whoever takes nothing new is not to be found.
+        // An agent that accepts nothing new must not be found.
         let Some(slot) = self.agents.get_mut(index).filter(|slot| !slot.flags.is(AgentFlags::DRAINING)) else {
             return;
         };
@@ -54,7 +54,7 @@ impl Shard {
         }
     }
 
-    /// Has every shard know whether a provider's breaker is open, where that has changed.
+    /// Tells every shard whether a provider's breaker is open, if that has changed.
     pub(in crate::shard) fn publish_breaker(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (agent, shut) = (slot.id, slot.gate == BreakerGate::Open && slot.provider);
@@ -68,7 +68,7 @@ impl Shard {
         self.links.broadcast_newest(is_older, || Control::Available(agent, !shut));
     }
 
-    /// Tells watchers how an agent stands now.
+    /// Notifies watchers of an agent's current state.
     #[cold]
     pub(in crate::shard) fn notify_watchers(&mut self, index: AgentIndex, removed: bool) {
         let watchers = self.inquiries.watchers();

@@ -1,8 +1,8 @@
-//! What shards tell each other beside messages.
+//! Control data between shards.
 //!
-//! Invariants: a notice is no accepted message and never causes another notice; in a full control lane it is counted
-//! instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is room
-//! for it in the ring to the sender, so that notices are bounded by what was admitted.
+//! Invariants: a notice is not an accepted message and never causes another notice; in a full control lane it is
+//! counted instead of kept. A notice about a message holds that message's credit or place in the mailbox until there is
+//! room for it in the ring to the sender, so that notices are bounded by what was admitted.
 
 use crate::base::index::ShardIndex;
 use crate::planted::{self, Bug};
@@ -42,7 +42,7 @@ impl Shard {
         told
     }
 
-    /// Takes note of what another shard says.
+    /// Handles control data from another shard.
     pub(in crate::shard) fn on_control(&mut self, from: ShardIndex, control: Control) {
         match control {
             Control::Notice(envelope) => {
@@ -67,7 +67,7 @@ impl Shard {
         }
     }
 
-    /// Tells the other shards how much waits at the providers of this one, where that has changed.
+    /// Tells the other shards the load of this one's providers, if it has changed.
     pub(in crate::shard) fn post_loads(&mut self) {
         if !self.capabilities.has_load_changed() {
             return;
@@ -86,7 +86,7 @@ impl Shard {
         self.capabilities.give_back(changed);
     }
 
-    /// Hands what is to be told to the rings, as far as they have room.
+    /// Moves waiting posts into the rings, as far as they have room.
     pub(in crate::shard) fn flush_outgoing(&mut self) {
         self.post_acknowledgements();
         for to in self.links.others() {

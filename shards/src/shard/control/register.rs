@@ -1,7 +1,7 @@
-//! Agents that come and go.
+//! Registration and removal of agents.
 //!
-//! Registration is a barrier: it is answered once every shard's copy of the capability index has it, so whoever looks
-//! for a capability after the answer finds the agent.
+//! Registration is a barrier: it is answered once every shard's copy of the capability index contains it, so a look-up
+//! of a capability after the answer finds the agent.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Shard {
         self.after_barrier(told, OnBarrier::Answer(token, results));
     }
 
-    /// Registers an agent for another agent, which hears of it by a message from the router.
+    /// Registers an agent for another agent, which receives a message from the router about it.
     pub(in crate::shard) fn register_for(&mut self, registration: Registration, requester: AgentId) {
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
@@ -59,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// Registers what agents have asked for.
+    /// Registers agents that others registered while they were started.
     pub(in crate::shard) fn register_waiting(&mut self) -> usize {
         let count = self.lifecycle.registrations().min(REGISTRATIONS_PER_TURN_MAX);
         for _ in 0..count {
@@ -69,7 +69,7 @@ impl Shard {
         count
     }
 
-    /// Whether the other shards are being told of something that the agent offers.
+    /// Whether the other shards are being told of a capability of the agent.
     fn is_provider(&self, index: AgentIndex) -> bool {
         self.agents.get(index).is_some_and(|slot| slot.provider)
     }
@@ -100,7 +100,7 @@ impl Shard {
         }
     }
 
-    /// Confirms what another agent asked for, once every shard knows of it.
+    /// Confirms a request of another agent, once every shard knows.
     pub(in crate::shard) fn confirm_when_known(&mut self, asker: AgentId, inquiry: AdminRequest) {
         self.after_barrier(true, OnBarrier::Confirm(asker, inquiry));
     }
@@ -196,14 +196,14 @@ impl Shard {
         (name == ROUTER_NAME).then(|| RegistrationError::Reserved { name: name.to_owned() })
     }
 
-    /// Whether an agent of this name was there in an earlier run and waits to be registered again. The name is not known if
-    /// only a message is left that was rewritten when the agent was gone.
+    /// Whether an agent of this name existed in an earlier run and waits to be registered again. The name is unknown if
+    /// only a message is left that was rewritten after the agent was gone.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
         let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
         self.agents.get(index).is_some_and(|slot| slot.flags.is(AgentFlags::ABSENT) && is_named(slot))
     }
 
-    /// Gives an agent that was there in an earlier run its handler.
+    /// Gives an agent that existed in an earlier run its handler.
     fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: AgentFactory) -> AgentIndex {
         if let Some(slot) = self.agents.get_mut(index) {
             if slot.name.is_empty() {
@@ -216,7 +216,7 @@ impl Shard {
         index
     }
 
-    /// An agent that was there in an earlier run, or for which something waits from then. It is called once it is
+    /// Adds an agent that existed in an earlier run, or for which something waits from then. It is called once it is
     /// registered.
     pub(in crate::shard) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
         if let Some(index) = self.agents.find(id) {

@@ -12,12 +12,12 @@ use crate::shard::io::{Answer, Event, Output};
 use crate::supervision::{BreakerGate, catch_panic, drop_quietly};
 
 impl Shard {
-    /// Removes an agent. What waits for it is given up; what it has sent still goes out.
+    /// Removes an agent. What waits for it is given up; what it has sent still leaves.
     pub(in crate::shard) fn deregister(&mut self, index: AgentIndex) {
         self.remove_agent(index, StopReason::Deregistered);
     }
 
-    /// As [`Shard::deregister`], for another reason.
+    /// Like [`Shard::deregister`], for another reason.
     pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         if slot.is_leaving() {
@@ -27,7 +27,7 @@ impl Shard {
         let id = slot.id;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
             Behaviour::Native(agent) => self.stop_native(index, id, agent),
-            // What is in the inbox is out of the shard's hands: whoever has the inbox can still read it.
+            // What is in the inbox has left the shard: its owner can still read it.
             Behaviour::InboxState(outside) => {
                 self.ledger.process(u64::from(outside.handed_out));
                 self.held.count_outside(-i64::from(outside.handed_out));
@@ -55,7 +55,7 @@ impl Shard {
         }
     }
 
-    /// Tells a native agent that it is stopped, and drops it.
+    /// Calls a native agent's `stopped`, and drops it.
     pub(in crate::shard) fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
         self.agents.calling.begin(index);
         if let Err(what) = catch_panic(|| agent.stopped()) {
@@ -64,7 +64,7 @@ impl Shard {
         drop_quietly(agent);
     }
 
-    /// What has to be done for an agent that goes, while it still has its place and its mail.
+    /// Cleans up after an agent that is being removed, while it still has its place and its mail.
     pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
@@ -84,8 +84,7 @@ impl Shard {
         }
     }
 
-    /// Gives up everything that waits for an agent. When the router stops, what the router itself has to say goes on
-    /// waiting.
+    /// Gives up everything that waits for an agent. When the router stops, its own notices continue to wait.
     pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.
@@ -115,8 +114,8 @@ impl Shard {
         }
     }
 
-    /// Tells every native agent that it is stopped, once the router has come to its end, and drops it. The agents stay
-    /// registered, and those that are to outlive the process stay in the journal. What panics is reported through `outputs`.
+    /// Calls `stopped` of every native agent at the end of the router, and drops the agents. They stay registered, and
+    /// persistent ones stay in the journal. Panics are reported through `outputs`.
     pub fn stop_agents(&mut self, outputs: &mut Vec<Output>) {
         self.outputs.swap(outputs);
         let agents: Vec<AgentIndex> = self.agents.iter().map(|(index, _)| index).collect();

@@ -1,10 +1,11 @@
-//! Dead letters once more: they are looked through, sent again, or thrown away.
+//! Searching, replaying and deleting dead letters.
 //!
-//! Invariants: a replayed letter is set aside while its message, under a new id, is on its way, and is gone when the message has
-//! come to its receiver: a durable one is on disk there, a volatile one is in the mailbox. If the message does not come there,
-//! the letter stays as it is, its reason, attempts and replays included; so does one that cannot be replayed now. A message is
-//! replayed [`REPLAYS_MAX`] times at most, whatever happens to it in between, so that replays cannot loop. A replayed
-//! message passes its conversation again and does not begin it again once it had reached it.
+//! Invariants: a replayed letter is set aside while its message, under a new id, is in transit, and is removed when the
+//! message has reached its receiver: a durable one is on disk there, a volatile one is in the mailbox. If the message
+//! does not get there, the letter is unchanged, including its reason, attempts and replays; so is one that cannot be
+//! replayed now. A message is replayed at most [`REPLAYS_MAX`] times, whatever happens to it in between, so that
+//! replays cannot loop. A replayed message passes its conversation again and does not begin it again once it had
+//! reached it.
 
 use std::collections::BTreeMap;
 
@@ -20,26 +21,26 @@ use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::{Answer, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
 
-/// How often one message can be replayed.
+/// Maximum number of replays of one message.
 pub const REPLAYS_MAX: u8 = 5;
-/// Requests to replay dead letters that one shard works on at the same time.
+/// Maximum number of replay requests that a shard works on at the same time.
 pub const REPLAY_REQUESTS_MAX: usize = 1_024;
-/// So long a request waits for its messages to come to their receivers, in milliseconds. Those that have not by then count as
-/// replayed: their letters stay until they have.
+/// How long a request waits for its messages to reach their receivers, in milliseconds. Those that have not by then
+/// count as replayed: their letters stay until they have.
 pub const REPLAY_ANSWER_MS: u64 = 5_000;
 
-/// Why a dead letter was not replayed. It stays where it is, unless there is none.
+/// A dead letter was not replayed. It stays where it is, unless there is none.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// There is no such letter.
-    #[error("there is no dead letter {id}: it was replayed, purged or made room for newer ones, or never was")]
+    #[error("there is no dead letter {id}: it was replayed, purged or dropped for newer ones, or never existed")]
     Unknown {
-        /// The number that was asked for.
+        /// The requested id.
         id: DeadLetterId,
     },
-    /// It was replayed as often as it can be.
-    #[error("the dead letter {id} was replayed {REPLAYS_MAX} times already, and no message is replayed more often")]
+    /// It was replayed the maximum number of times.
+    #[error("the dead letter {id} was replayed {REPLAYS_MAX} times already, which is the limit")]
     TooOften {
         /// The letter.
         id: DeadLetterId,
@@ -50,30 +51,30 @@ pub enum ReplayError {
         /// The letter.
         id: DeadLetterId,
     },
-    /// Nobody is there to receive it: register the receiver, or replay it to another agent. A durable message also waits for a
+    /// The receiver does not exist: register it, or replay to another agent. A durable message also waits for a
     /// persistent agent that is not registered again yet.
     #[error(
-        "the dead letter {id} was not replayed: its receiver is not there, and the letter stays as it is: replay it where the receiver \
+        "the dead letter {id} was not replayed: its receiver is not registered, and the letter is unchanged: replay it where the receiver \
          is registered, or to another agent; only a durable message can wait, for an agent that is persistent"
     )]
     NoReceiver {
         /// The letter.
         id: DeadLetterId,
     },
-    /// The message did not come to its receiver.
-    #[error("the dead letter {id} was not replayed: {}; the letter stays as it is", .reason.explanation())]
+    /// The message did not reach its receiver.
+    #[error("the dead letter {id} was not replayed: {}; the letter is unchanged", .reason.explanation())]
     Refused {
         /// The letter.
         id: DeadLetterId,
-        /// Why not.
+        /// The reason.
         reason: DeadLetterReason,
     },
-    /// The shard did not accept the message anew.
+    /// The shard did not accept the message.
     #[error("the dead letter {id} was not replayed: {error}")]
     NotAccepted {
         /// The letter.
         id: DeadLetterId,
-        /// Why. After [`SendErrorKind::Full`] it is worth trying again later.
+        /// The reason. After [`SendErrorKind::Full`] it is worth trying again later.
         error: SendErrorKind,
     },
 }
@@ -84,7 +85,7 @@ impl ReplayError {
         matches!(self, Self::NotAccepted { error: SendErrorKind::Full | SendErrorKind::Stopping, .. })
     }
 
-    /// Why a letter's message did not come to its receiver.
+    /// Returns why a letter's message did not reach its receiver.
     fn of(id: DeadLetterId, ending: Ending) -> Option<Self> {
         match ending {
             Ending::Kept => None,
@@ -102,65 +103,65 @@ impl ReplayError {
     }
 }
 
-/// The id of a dead letter's message that is sent again to an agent: the same one for the same letter, whatever its number is
-/// after a start with another number of shards, and another one for another letter of the same message, which may have had several
-/// receivers.
+/// Returns the id of a dead letter's message replayed to an agent: the same one for the same letter, even if its number
+/// changes with the number of shards, and another one for another letter of the same message, which may have had
+/// several receivers.
 fn replayed_id(message: MessageId, was_for: AgentId, to: AgentId) -> MessageId {
     message.derived(was_for, !0).derived(to, !1)
 }
 
-/// Requests to replay dead letters whose messages are on their way.
+/// Replay requests whose messages are in transit.
 #[derive(Debug, Default)]
 pub(crate) struct Replays {
     open: BTreeMap<u64, Request>,
     counted: u64,
 }
 
-/// One of them.
+/// A replay request.
 #[derive(Debug)]
 struct Request {
     token: Token,
     portion: ReplayPortion,
-    /// Messages that have neither come to their receivers nor ended.
+    /// Number of messages that have neither reached their receivers nor ended.
     on_their_way: usize,
-    /// More may follow in this turn.
+    /// Whether this turn may add more.
     is_growing: bool,
 }
 
-/// Some of a shard's dead letters, the newest first.
+/// Some of a shard's dead letters, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterPortion {
     /// What was found.
     pub letters: Vec<DeadLetter>,
-    /// If there are older letters which were not looked at: before which one to go on.
+    /// Where to continue if there are older letters: before this one.
     pub next: Option<DeadLetterId>,
 }
 
-/// What came of replaying some of a shard's dead letters, the oldest first.
+/// The result of replaying some of a shard's dead letters, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayPortion {
-    /// The letters that were replayed, each with its message's new id.
+    /// The replayed letters, each with the new id of its message.
     pub replayed: Vec<(DeadLetterId, MessageId)>,
-    /// Why others were not. They stay.
+    /// Why other letters were not replayed. These are kept.
     pub refused: Vec<ReplayError>,
-    /// Of the refused ones, those whose messages were sent and did not come to their receivers, each with the id that events and
-    /// notices know that message by.
+    /// The refused letters whose messages were sent but did not reach their receivers, each with the message id used in
+    /// events and notices.
     pub returned: Vec<(DeadLetterId, MessageId)>,
-    /// Why the shard stopped before the end: it can replay nothing more now.
+    /// Why the shard stopped early: it can replay nothing more now.
     pub stopped: Option<ReplayError>,
-    /// If there are newer letters which were not looked at: after which one to go on.
+    /// If newer letters were not examined, the one after which to continue.
     pub next: Option<DeadLetterId>,
 }
 
 impl Shard {
-    /// Answers with dead letters, the newest first.
+    /// Replies with dead letters, newest first.
     #[cold]
     pub(in crate::shard) fn list_dead_letters(&mut self, search: &DeadLetterSearch, limit: usize, token: Token) {
         let (letters, next) = self.dead_letters.list(search, limit);
         self.outputs.answer(token, Answer::DeadLetters(DeadLetterPortion { letters, next }));
     }
 
-    /// Throws dead letters away, and answers how many.
+    /// Deletes dead letters and replies with their number.
     #[cold]
     pub(in crate::shard) fn purge_dead_letters(&mut self, search: &DeadLetterSearch, token: Token) {
         let (ids, next) = self.dead_letters.select(search, LETTERS_SEARCHED_MAX);
@@ -172,8 +173,8 @@ impl Shard {
         self.outputs.answer(token, Answer::DeadLettersPurged { letters: purged as u64, next });
     }
 
-    /// Sends dead letters again, the oldest first, so that messages between two agents keep their order. Goes on until
-    /// the shard can take no more. It is answered when the messages have come to their receivers, or not.
+    /// Sends dead letters again, oldest first, so that messages between two agents keep their order. Continues until
+    /// the shard has no room. The reply is sent once the messages have reached their receivers or failed.
     #[cold]
     pub(in crate::shard) fn replay_dead_letters(
         &mut self,
@@ -195,7 +196,7 @@ impl Shard {
             };
             let Some(Request { portion, .. }) = self.replays.open.get_mut(&request) else { return };
             match replayed {
-                // A letter that was replayed before this one died at once and took its room.
+                // A letter that was replayed before this one failed immediately and took its slot.
                 Ok(()) | Err(ReplayError::Unknown { .. }) => {}
                 Err(error) if error.concerns_all() => {
                     portion.stopped = Some(error);
@@ -216,7 +217,7 @@ impl Shard {
         }
     }
 
-    /// A dead letter's message has come to its receiver, or it has not and the letter stays.
+    /// Ends the replay of a dead letter: its message was delivered, or it was not and the letter is kept.
     #[cold]
     pub(in crate::shard) fn end_replay(&mut self, letter: DeadLetterId, request: u64, ending: Ending) {
         if ending == Ending::Kept {
@@ -238,7 +239,7 @@ impl Shard {
         }
     }
 
-    /// Answers a request, if that was not done before.
+    /// Replies to a request unless that was done before.
     #[cold]
     pub(in crate::shard) fn answer_replays(&mut self, request: u64) {
         if let Some(Request { token, portion, .. }) = self.replays.open.remove(&request) {
@@ -246,15 +247,15 @@ impl Shard {
         }
     }
 
-    /// Answers what is open when the router has stopped.
+    /// Replies to the open requests when the router has stopped.
     pub(in crate::shard) fn stop_replays(&mut self) {
         for request in self.replays.open.keys().copied().collect::<Vec<_>>() {
             self.answer_replays(request);
         }
     }
 
-    /// Sends a dead letter's message again: as a newly accepted one, with a new id, to whom it was for or to another
-    /// agent. It waits in the gateway's outbox where it has to, and its sender stays who it was.
+    /// Sends a dead letter's message again as a newly accepted one, with a new id, to its receiver or to another agent.
+    /// It waits in the gateway's outbox if it has to, and keeps its sender.
     fn replay(&mut self, id: DeadLetterId, to: Option<AgentId>, request: u64) -> Result<(), ReplayError> {
         self.check_replay(id, to)?;
         let Some(letter) = self.dead_letters.begin_replay(id) else { return Err(ReplayError::Unknown { id }) };
@@ -263,7 +264,7 @@ impl Shard {
         let (text_borne, was_for) = (message.delivery_meta().text_borne, message.target());
         self.readdress(&mut message, to);
         message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
-        // A durable message gets the same id should it be replayed again, because the machine stopped in between.
+        // A durable message gets the same id if it is replayed twice because the machine stopped in between.
         let durable = message.reliability() == Reliability::Durable;
         let message_id = match (message.id(), message.target()) {
             (Some(own), Some(target)) if durable && planted::is(Bug::ReplayedIdByNumber) => {
@@ -289,7 +290,7 @@ impl Shard {
         Ok(())
     }
 
-    /// What forbids to replay a letter now.
+    /// Checks whether a letter can be replayed now.
     fn check_replay(&self, id: DeadLetterId, to: Option<AgentId>) -> Result<(), ReplayError> {
         let Some(letter) = self.dead_letters.get(id) else { return Err(ReplayError::Unknown { id }) };
         if letter.replays >= REPLAYS_MAX {
@@ -299,7 +300,7 @@ impl Shard {
         if let Some(error) = refusal.or_else(|| self.refusal(self.agents.gateway(), &letter.message)) {
             return Err(ReplayError::NotAccepted { id, error });
         }
-        // What is known to fail is not tried. Of a mailbox on another shard, that shard says so.
+        // Replays that are known to fail are not attempted. For a mailbox on another shard, that shard decides.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
         if self.wait_queues.exist() && self.wait_queues.must_wait(&letter.message, receiver) {
@@ -310,7 +311,7 @@ impl Shard {
         }
         let slot = self.agents.find(receiver).and_then(|index| self.agents.get(index));
         let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else { return Err(ReplayError::NoReceiver { id }) };
-        // Only a durable message can wait for an agent that is not registered again.
+        // Only a durable message can wait for an agent that is not registered yet.
         if slot.flags.is(AgentFlags::ABSENT) && letter.message.reliability() != Reliability::Durable {
             return Err(ReplayError::NoReceiver { id });
         }
@@ -319,8 +320,8 @@ impl Shard {
         if has_room { Ok(()) } else { Err(ReplayError::ReceiverFull { id }) }
     }
 
-    /// Whether the message had passed its conversation before it was given up, or was let in once and replayed: then it
-    /// does not begin it again, should it be closed meanwhile.
+    /// Whether the message had passed its conversation before it failed, or was admitted once and replayed. It then
+    /// does not reopen a conversation that was closed meanwhile.
     fn has_reached_conversation(&self, letter: &DeadLetter) -> bool {
         let message = &letter.message;
         if message.conversation().is_none() || message.role() == ConversationRole::Unresolved {
@@ -333,9 +334,9 @@ impl Shard {
             | DeadLetterReason::TooManyConversations
             | DeadLetterReason::AmbiguousConversation
             | DeadLetterReason::ProtocolViolation => true,
-            // On the sender's own shard it may have been for want of a place in the outbox.
+            // On the sender's own shard, the outbox may have been full.
             DeadLetterReason::ShardFull => message.sender().is_some_and(|sender| self.is_here(self.home_of(sender))),
-            // It ended on its sender's shard, on the way to another one.
+            // It expired on its sender's shard, on the way to another one.
             DeadLetterReason::Expired => {
                 let is_here = |agent: Option<AgentId>| agent.is_some_and(|agent| self.is_here(self.home_of(agent)));
                 is_here(message.sender()) && !is_here(message.target())
@@ -345,16 +346,16 @@ impl Shard {
         message.rejoins() || !died_before
     }
 
-    /// Says anew whom a message is for, and keeps it in its conversation, which it must be able to find from here.
+    /// Sets a message's receiver, and keeps it in its conversation, which it must be able to find from here.
     fn readdress(&self, message: &mut Message, to: Option<AgentId>) {
         let redirected = to.filter(|to| message.target() != Some(*to));
         if message.conversation().is_some() {
             match (message.role(), message.sender(), message.target()) {
-                // Its conversation lives on its sender's shard, and it passes by there.
+                // Its conversation lives on its sender's shard, which it passes through.
                 (ConversationRole::Initiator, Some(sender), _) if !self.is_here(self.home_of(sender)) => {
                     message.set_member_of(sender);
                 }
-                // It was for who began the conversation, and goes to someone else.
+                // It was for the initiator of the conversation and now goes to another agent.
                 (ConversationRole::Participant, _, Some(initiator)) if redirected.is_some() => {
                     message.set_member_of(initiator);
                 }
@@ -363,7 +364,7 @@ impl Shard {
         }
         match (redirected, message.receiver()) {
             (Some(agent), _) => message.set_receiver(Receiver::Agent(agent)),
-            // Whoever offers the capability now will do as well as the one who failed.
+            // Any current provider of the capability will do.
             (None, Receiver::Provider(_, capability))
                 if to.is_none() && message.role() != ConversationRole::Participant =>
             {

@@ -1,8 +1,8 @@
-//! Until when: answers that are wanted by a moment (`reply-by`), and time that is passed on with what a message causes.
+//! Deadlines: replies due by a time (`reply-by`), and remaining time passed on to the messages a handler sends.
 //!
-//! `reply-by` is wall time and becomes monotonic when its message is accepted, so that no jump of the wall clock makes
-//! an answer early or late. Any reply counts as the answer, an `agree` or a `refuse` too: `reply-by` says until when the
-//! asker wants to hear of it (FIPA SC00061). A question to several agents is answered when one of them has answered.
+//! `reply-by` is wall time and converted to monotonic time when its message is accepted, so a jump of the wall clock
+//! makes no reply early or late. Any reply counts, including `agree` and `refuse`: `reply-by` is the latest time at
+//! which the sender wants a response (FIPA SC00061). A message to several agents is answered by the first reply.
 
 use std::time::Duration;
 
@@ -20,13 +20,14 @@ use crate::shard::io::{AskError, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
 impl Context<'_> {
-    /// How much time is left for `message`: until its lifetime ends or, if that comes first, until its `reply-by`, in
-    /// whole milliseconds. What has no end, as the router's own notices, has [`Duration::MAX`].
+    /// Returns the time left for `message` in whole milliseconds: until its lifetime ends or until its `reply-by`,
+    /// whichever comes first. Returns [`Duration::MAX`] for messages without a deadline, such as the router's own
+    /// notices.
     pub fn remaining(&self, message: &Message) -> Duration {
         let shard = &*self.shard;
         let lifetime = match message.delivery_meta().deadline_ms {
             u64::MAX => Duration::MAX,
-            // It was never delivered, so it has all the time that a message has here.
+            // It was never delivered, so it has the default timeout of this router.
             0 => shard.config.message_timeout.as_duration(),
             deadline_ms => Duration::from_millis(deadline_ms.saturating_sub(shard.clock.now_ms())),
         };
@@ -36,9 +37,9 @@ impl Context<'_> {
         }
     }
 
-    /// Has what is being built expire no later than `message`: for what a handler sends on behalf of the message that
-    /// it handles. A shorter lifetime of its own stays; a `reply-by` of its own becomes no later than that of `message`,
-    /// and none is added. Without a whole millisecond left it has one.
+    /// Limits the lifetime of a message under construction to that of `message`, for what a handler sends on behalf of
+    /// the message it handles. A shorter lifetime is kept. A `reply-by` is moved to that of `message` if it is later;
+    /// none is added. The minimum is one millisecond.
     pub fn pass_deadline(&self, message: &Message, builder: MessageBuilder) -> MessageBuilder {
         let mut remaining = self.remaining(message);
         if !builder.has_lifetime() {
@@ -48,15 +49,15 @@ impl Context<'_> {
             Some(moment) => builder.reply_by_at_most(moment),
             None => builder,
         };
-        // A lifetime counts from the moment of delivery, if there is one.
+        // A lifetime counts from the delivery time if there is one.
         let delay_ms = builder.deliver_at_of().map_or(0, |moment| self.shard.clock.until(moment));
         builder.within(remaining.saturating_sub(Duration::from_millis(delay_ms)))
     }
 }
 
 impl Shard {
-    /// Remembers a message with `reply-by` that its sender has just sent. Says whether there was room; answers to the
-    /// shard's own gateway are waited for elsewhere.
+    /// Records a message with `reply-by` that its sender has just sent. Returns whether there was room; replies to the
+    /// shard's own gateway are tracked elsewhere.
     #[cold]
     pub(in crate::shard) fn expect_reply(&mut self, agent: AgentIndex, envelope: &Envelope) -> bool {
         if agent == self.agents.gateway() || self.phase == ShardPhase::Stopped {
@@ -78,7 +79,7 @@ impl Shard {
         self.arm_reply(place, number, due_ms)
     }
 
-    /// Has a question looked at later. One that can't be is forgotten.
+    /// Arms a timer for a pending reply. The entry is dropped if there is no room for the timer.
     fn arm_reply(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
         let timer = self.timers.insert(at_ms, Alarm::PendingReply { place, number }).ok();
         let armed = timer.is_some();
@@ -100,14 +101,14 @@ impl Shard {
         }
     }
 
-    /// Forgets what an agent asked.
+    /// Drops an agent's pending replies.
     pub(in crate::shard) fn forget_replies_of(&mut self, agent: AgentIndex) {
         while let Some(place) = self.agents.get(agent).map(|slot| slot.first_reply).filter(|place| *place != NONE) {
             self.forget_reply(place);
         }
     }
 
-    /// Forgets what the initiator of a conversation that has ended asked in it.
+    /// Drops the pending replies of the initiator of a conversation that has ended.
     pub(in crate::shard) fn forget_replies_in(
         &mut self,
         initiator: crate::message::AgentId,
@@ -120,14 +121,15 @@ impl Shard {
         }
     }
 
-    /// Takes note of a message that its receiver's mailbox has taken in, for the question that it may answer.
+    /// Matches a message that entered its receiver's mailbox with the pending reply it may resolve.
     #[cold]
     pub(in crate::shard) fn match_reply(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
         let Some(place) = self.pending_replies.answered_by(asker, message) else { return };
         let Some(question) = self.pending_replies.get(place) else { return };
         if question.due_ms < self.clock.now_ms() && !question.overdue {
-            // Its timer is about to fire: the asker hears first that no answer came in time, and then gets the answer.
+            // Its timer is about to fire: the sender is notified first that no reply arrived in time, then gets the
+            // reply.
             self.on_reply_timeout(place, question.number);
         }
         let Some((late, done)) = self.pending_replies.answer(place, self.clock.now_ms()) else {
@@ -141,7 +143,7 @@ impl Shard {
         }
     }
 
-    /// The asker has heard that a question was not delivered: there is no answer to wait for.
+    /// Drops a pending reply whose sender was notified that the message was not delivered.
     #[cold]
     pub(in crate::shard) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
@@ -150,8 +152,8 @@ impl Shard {
         }
     }
 
-    /// Looks at a question whose moment has come: tells its asker if no answer came, and remembers it for as long as a
-    /// conversation may be silent, to mark an answer that comes late.
+    /// Handles a due pending reply: notifies its sender if no reply arrived, and keeps the entry for the idle timeout
+    /// of a conversation to mark a late reply.
     pub(in crate::shard) fn on_reply_timeout(&mut self, place: u32, number: u32) {
         let Some(question) = self.pending_replies.get(place).filter(|question| question.number == number) else {
             return;
@@ -165,11 +167,11 @@ impl Shard {
         }
         if !answered {
             if self.agents.get(agent).is_some_and(|slot| !slot.mailbox.has_room_for_notice()) {
-                // It is not lost among the notices that are only counted: it waits where it is.
+                // The notice is not reduced to a count: the entry waits here instead.
                 self.arm_reply(place, number, self.clock.now_ms() + SWEEP_INTERVAL_MS);
                 return;
             }
-            // From now on the router's own report about it is no reason to forget it.
+            // From now on the router's own report about it does not remove it.
             self.pending_replies.set_overdue(place);
             self.notify_missing_reply(place);
         }
@@ -206,7 +208,7 @@ impl Shard {
         self.send_notice(builder, asker, Reservation::Nothing);
     }
 
-    /// Forgets all questions: the router stops.
+    /// Drops all pending replies when the router stops.
     pub(in crate::shard) fn drop_pending_replies(&mut self) {
         let askers: Vec<AgentIndex> = self.agents.iter_with_leaving().collect();
         for agent in askers {
@@ -214,8 +216,8 @@ impl Shard {
         }
     }
 
-    /// Whether a message answers something that its receiver, which lives here, asked: as the shard's questions, the
-    /// message's conversation or the message that it was made a reply to say.
+    /// Whether a message replies to a request of its receiver, which lives here, according to the shard's pending
+    /// replies, the message's conversation or the message it was built as a reply to.
     pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
         let Some(slot) = self.agents.get(index) else { return false };
         if index == self.agents.gateway() {
@@ -231,7 +233,7 @@ impl Shard {
     }
 }
 
-/// Answers that callers from outside wait for.
+/// Replies to callers outside the router.
 impl Shard {
     /// The name of an agent of this shard.
     fn name_of(&self, agent: AgentId) -> Option<Box<str>> {
@@ -239,7 +241,7 @@ impl Shard {
         Some(slot.name.as_ref().into())
     }
 
-    /// Hands the gateway's mail to those who asked.
+    /// Passes the gateway's mail to the callers that asked.
     pub(in crate::shard) fn answer_asks(&mut self) -> u32 {
         let mut handled = 0;
         while let Some(envelope) = self.pop_mail(self.agents.gateway()) {
@@ -249,7 +251,7 @@ impl Shard {
             let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains(*correlation));
             match (envelope.kind, asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
-                    // A receipt is no answer: the question goes on waiting for one.
+                    // A receipt is not the reply: the call keeps waiting.
                     if tells_of_failure(envelope.message.performative())
                         && let Some(error) = DeliveryError::of_notice(&envelope.message)
                     {
@@ -267,7 +269,7 @@ impl Shard {
                         Receipt::None
                     };
                     self.send_receipt(&envelope.message, wanted, reservation);
-                    // An agree announces the answer that was asked for; it is not the answer.
+                    // An agree announces the reply; it is not the reply itself.
                     if envelope.message.performative() != Performative::Agree {
                         self.end_ask(correlation, Ok(envelope.message));
                     }

@@ -1,12 +1,13 @@
-//! What an earlier run left in its journals: read once at the start, divided among the shards of this run, and taken in.
+//! The state an earlier run left in its journals: read once at the start, divided among the shards of this run, and
+//! restored.
 //!
-//! Every start writes what is left into new journals, whatever the number of shards was: so there is one way to recover, and
-//! an old journal is only ever read. Settled messages leave nothing but their ids, for the window in which a message that
-//! comes again is told.
+//! Every start writes the remaining state into new journals, even if the number of shards is unchanged. So there is one
+//! recovery path, and an old journal is only ever read. Settled messages leave only their ids, for the deduplication
+//! window.
 //!
-//! Invariants: a message that was acknowledged and not settled is there after a start, once; messages between two agents keep
-//! their order; a conversation that the journal knows goes on, one that it does not know is begun again where a durable message
-//! belongs to it, and counted.
+//! Invariants: a message that was acknowledged and not settled exists exactly once after a start. Messages between two
+//! agents keep their order. A conversation in the journal continues; one that is not there is reopened if a durable
+//! message belongs to it, and counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,35 +29,35 @@ use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
 use crate::shard::{Alarm, Shard, ShardConfig};
 
-/// When so many bytes of records are written down, they are to be taken.
+/// Bytes of written records after which they are to be taken.
 const WRITTEN_BYTES: usize = 1 << 20;
 
-/// Where a record of an earlier run stood.
+/// The position of a record of an earlier run.
 type Origin = (ShardIndex, Lsn);
 
-/// What is gathered from the journals of an earlier run.
+/// The state gathered from the journals of an earlier run.
 #[derive(Debug, Default)]
 pub struct Recovery {
     window: usize,
-    /// Of the earlier run, if its number of shards was told.
+    /// The gateways of the earlier run, if its number of shards is known.
     gateways: Option<Gateways>,
-    /// By the record in which each stood first.
+    /// By each message's first record.
     messages: BTreeMap<Origin, DurableMessage>,
-    /// Of those that were rewritten: the record in which each stood first, by the record in which it stands now.
+    /// For rewritten messages: the first record, by the current one.
     moved: HashMap<Origin, Lsn>,
-    /// By the letter's own id; the record is needed to order them.
+    /// By the letter's own id; the record is needed for their order.
     letters: BTreeMap<DeadLetterId, DeadLetter>,
     agents: HashMap<AgentId, PersistentAgent>,
     conversations: HashMap<(AgentId, ConversationId), Vec<ConversationStep>>,
-    /// Messages that came, by shard: the newest of them.
+    /// The newest handled messages per shard.
     seen: BTreeMap<ShardIndex, VecDeque<HandledMessage>>,
-    /// The records of messages that are withdrawn with the record that releases them.
+    /// Records of messages that are withdrawn with the record that releases them.
     withdrawn: HashSet<Origin>,
-    /// Of the messages that came, those that were withdrawn: should one come again, it is new.
+    /// The withdrawn ones among the handled messages: one that comes again is new.
     refused: HashSet<HandledMessage>,
 }
 
-/// What one shard of this run takes over.
+/// The state that one shard of this run restores.
 #[derive(Debug, Default)]
 pub struct RecoveredState {
     messages: Vec<DurableMessage>,
@@ -64,40 +65,40 @@ pub struct RecoveredState {
     agents: Vec<PersistentAgent>,
     conversations: Vec<(AgentId, Vec<ConversationStep>)>,
     handled: Vec<HandledMessage>,
-    /// Who began the conversations that agents of this shard were spoken to in, and when something was said there last.
+    /// The initiators of the conversations that agents of this shard took part in, with the time of the last message.
     initiators: Vec<(InitiatorKey, CachedInitiator, WallTime)>,
-    /// Whether there was an earlier run that left anything to any shard.
+    /// Whether an earlier run left state to any shard.
     follows: bool,
 }
 
 impl RecoveredState {
-    /// How many messages are not settled.
+    /// Returns the number of unsettled messages.
     pub fn messages(&self) -> usize {
         self.messages.len()
     }
 
-    /// How many dead letters there are.
+    /// Returns the number of dead letters.
     pub fn letters(&self) -> usize {
         self.letters.len()
     }
 
-    /// How many agents were registered to outlive the process.
+    /// Returns the number of persistent agents.
     pub fn agents(&self) -> usize {
         self.agents.len()
     }
 
-    /// How many conversations are open.
+    /// Returns the number of open conversations.
     pub fn conversations(&self) -> usize {
         self.conversations.len()
     }
 
-    /// Of how many messages only the ids are known, should they come again.
+    /// Returns the number of messages of which only the ids are known, for deduplication.
     pub fn handled(&self) -> usize {
         self.handled.len()
     }
 
-    /// Raises a shard's limits to what is taken over: it was accepted, so there is room for it whatever the limits are now. Of dead
-    /// letters no more are kept than there were, and further ones take the place of the oldest.
+    /// Raises a shard's limits to the restored state: it was accepted, so there is room for it whatever the limits are
+    /// now. The limit of dead letters becomes their number, and further ones replace the oldest.
     pub fn make_room(&self, config: &mut ShardConfig) {
         config.pending_max += self.messages.len();
         config.dead_letters_max = config.dead_letters_max.max(self.letters.len());
@@ -110,7 +111,7 @@ impl RecoveredState {
         config.duplicates_window = config.duplicates_window.max(self.handled.len());
     }
 
-    /// Writes everything down behind other records, as a journal that begins with it. `full` is called where many bytes have
+    /// Writes everything behind other records, as the beginning of a journal. `full` is called whenever many bytes have
     /// gathered, to take them.
     pub fn write_down(&self, records: &mut Records, mut full: impl FnMut(&mut Records)) {
         let mut write = |record: Record| {
@@ -140,7 +141,7 @@ impl RecoveredState {
         }
     }
 
-    /// Whether nothing is taken over.
+    /// Whether there is nothing to restore.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
             && self.letters.is_empty()
@@ -151,7 +152,7 @@ impl RecoveredState {
     }
 }
 
-/// What the shards of those who were spoken to in a conversation noted of it, and when last.
+/// Returns the initiators recorded by the participants' shards of a conversation, with the last time of each.
 fn cached_initiators_of(
     initiator: AgentId,
     id: ConversationId,
@@ -171,7 +172,7 @@ fn cached_initiators_of(
     initiators
 }
 
-/// What came, as records: what was read without senders is written without senders.
+/// Returns handled messages as records. Entries read without senders are written without senders.
 fn handled_records(handled: &[HandledMessage]) -> impl Iterator<Item = Record> {
     let (unsigned, signed): (Vec<_>, Vec<_>) =
         handled.iter().partition(|message| message.sender == record::Origin::Unknown);
@@ -186,20 +187,20 @@ fn handled_records(handled: &[HandledMessage]) -> impl Iterator<Item = Record> {
     unsigned.into_iter().chain(signed)
 }
 
-/// How many agents have taken part in a conversation, its initiator included.
+/// Returns the number of agents that took part in a conversation, including its initiator.
 fn participants(steps: &[ConversationStep]) -> usize {
     let agents = steps.iter().flat_map(|step| [step.message.sender(), step.message.target()]);
     agents.flatten().collect::<HashSet<_>>().len()
 }
 
 impl Recovery {
-    /// Nothing yet. Of so many messages per shard the ids are remembered, whether they were settled or not.
+    /// Returns an empty state that remembers the ids of the last `window` messages per shard, settled or not.
     pub fn new(window: usize) -> Self {
         Self { window, ..Self::default() }
     }
 
-    /// Says how many shards the earlier run had, so that what was sent from outside without a sender is known as that whatever
-    /// the number of shards is now.
+    /// Sets the number of shards of the earlier run, so that messages sent from outside without a sender are recognised
+    /// whatever the number of shards is now.
     #[must_use]
     pub fn of_shards(mut self, shards: u16) -> Self {
         let shards = crate::domain::ShardCount::try_new(shards).ok();
@@ -207,10 +208,11 @@ impl Recovery {
         self
     }
 
-    /// Takes a record of the earlier run. The records of one shard come in the order of their sequences.
+    /// Reads a record of the earlier run. The records of one shard must come in the order of their sequence numbers.
     ///
     /// # Errors
-    /// The record is not of this version's form. Nothing has changed.
+    ///
+    /// Returns an error if the record does not have the form of this version. Nothing has changed then.
     pub fn take(&mut self, shard: ShardIndex, sequence: Lsn, kind: u8, body: &[u8]) -> Result<(), RecordError> {
         match Record::read(kind, body)? {
             Record::Message(mut message) => {
@@ -267,7 +269,7 @@ impl Recovery {
         Ok(())
     }
 
-    /// Takes note that so many attempts to handle a message had begun that stands in this record, if it is not settled.
+    /// Records the number of started attempts to handle the message in this record, if it is not settled.
     pub fn note_attempts(&mut self, shard: ShardIndex, record: Lsn, attempts: u8) {
         let first = self.moved.get(&(shard, record)).copied().unwrap_or(record);
         if let Some(message) = self.messages.get_mut(&(shard, first)) {
@@ -275,10 +277,11 @@ impl Recovery {
         }
     }
 
-    /// As [`Recovery::take`], for a record that was written while others were read: what it releases is kept, because what
-    /// came of that may not have been read.
+    /// Like [`Recovery::take`], for a record that was written while others were being read: what it releases is kept,
+    /// because its consequences may not have been read.
     ///
     /// # Errors
+    ///
     /// As for [`Recovery::take`].
     pub fn take_without_release(
         &mut self,
@@ -301,7 +304,7 @@ impl Recovery {
         }
     }
 
-    /// What a message is known by, should it come again.
+    /// Returns the deduplication key of a message.
     fn handled(&mut self, message: &Message) -> Option<HandledMessage> {
         let (id, receiver) = (message.id()?, message.target()?);
         let sender = match &mut self.gateways {
@@ -325,7 +328,7 @@ impl Recovery {
         }
     }
 
-    /// The record of a message is released.
+    /// Releases the record of a message.
     fn settle(&mut self, shard: ShardIndex, record: Lsn) {
         let first = self.moved.remove(&(shard, record)).unwrap_or(record);
         let Some(settled) = self.messages.remove(&(shard, first)) else { return };
@@ -336,17 +339,17 @@ impl Recovery {
         }
     }
 
-    /// How many messages are not settled.
+    /// Returns the number of unsettled messages.
     pub fn messages(&self) -> usize {
         self.messages.len()
     }
 
-    /// The messages that are not settled, in the order of their shards and records.
+    /// Returns the unsettled messages, ordered by shard and record.
     pub fn unsettled(&self) -> impl Iterator<Item = &DurableMessage> {
         self.messages.values()
     }
 
-    /// The agents that outlive the process, in no order.
+    /// Returns the persistent agents in unspecified order.
     pub fn agents(&self) -> impl Iterator<Item = &PersistentAgent> {
         self.agents.values()
     }
@@ -361,7 +364,7 @@ impl Recovery {
         let count = usize::from(partition.shard_count());
         let mut shares: Vec<RecoveredState> = (0..count).map(|_| RecoveredState::default()).collect();
         let (mut earlier, mut gateways) = (self.gateways.take(), Gateways::new(partition));
-        // What came from outside without a sender is known as that in the runs to come as well.
+        // What came from outside without a sender stays recognisable as such in later runs.
         let mut move_in = |message: &mut Message, share: usize| {
             let is_outside = |earlier: &mut Gateways| earlier.sender(message.sender()).is_none();
             if message.sender().is_some()
@@ -401,7 +404,7 @@ impl Recovery {
         let follows = shares.iter().any(|share| !share.is_empty());
         for share in &mut shares {
             share.follows = follows;
-            // The tables have no order, and what a shard does follows from its inputs alone.
+            // The tables are unordered, but a shard's behaviour must follow from its inputs alone.
             share.initiators.sort_by_key(|(key, ..)| (key.participant, key.conversation, key.peer));
             share.agents.sort_by(|one, other| one.name.cmp(&other.name));
             share.conversations.sort_by_key(|(initiator, steps)| (steps.first().map(|step| step.at), *initiator));
@@ -417,11 +420,11 @@ impl Recovery {
 }
 
 impl Shard {
-    /// Takes over what an earlier run left: before the first turn, and before any agent is registered. All of it is written
-    /// to this run's journal; serve nobody before that is committed.
+    /// Restores the state of an earlier run. Must run before the first turn and before any agent is registered. All of
+    /// it is written to this run's journal; serve no requests before that is committed.
     pub fn restore(&mut self, inheritance: RecoveredState) {
         if inheritance.follows {
-            // What another shard's journal has of a conversation, this one's may have lost.
+            // This shard's journal may have lost what another shard's journal has of a conversation.
             self.conversations.expect_lost_ones(self.clock.now_ms());
         }
         if inheritance.is_empty() {
@@ -481,7 +484,7 @@ impl Shard {
         self.restore_message(envelope, target, &receiver_name, expires);
     }
 
-    /// Lets the steps of a conversation pass once more, without their messages. They were let pass before, so none is refused.
+    /// Replays the steps of a conversation without their messages. They were admitted before, so none is refused.
     fn restore_conversation(&mut self, initiator: AgentId, steps: &[ConversationStep]) {
         let Some(last) = steps.last() else { return };
         let silent_ms = self.clock.since(last.at);
@@ -516,8 +519,9 @@ impl Shard {
         }
     }
 
-    /// Whether a message may belong to a conversation that was lost when an earlier run ended, or that this run knows less of than
-    /// its sender does. Such a conversation ends for want of traffic like any other, so it is not asked for longer than that.
+    /// Whether a message may belong to a conversation that was lost when an earlier run ended, or that this run knows
+    /// less about than its sender. Such a conversation ends after the idle timeout like any other, so this holds no
+    /// longer than that.
     #[cold]
     pub(in crate::shard) fn may_be_behind(&self, message: &Message) -> bool {
         message.reliability() == crate::message::Reliability::Durable

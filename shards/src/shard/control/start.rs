@@ -21,7 +21,7 @@ use crate::shard::{Alarm, Shard};
 use crate::supervision::{RestartCause, catch_panic, drop_quietly};
 
 impl Shard {
-    /// Lets the effects of a finished handler take place. Returns whether the agent wants to be removed.
+    /// Commits the effects of a finished handler. Returns whether the agent wants to be removed.
     #[inline(always)]
     pub(in crate::shard) fn commit_effects(&mut self, index: AgentIndex, id: AgentId) -> bool {
         match self.effects.len() {
@@ -78,7 +78,7 @@ impl Shard {
         self.submit(index, envelope);
     }
 
-    /// Calls a native agent's `started`. An agent that panics there is gone, and its place is still to be cleared.
+    /// Calls a native agent's `started`. An agent that panics there is gone, and its place still has to be cleared.
     pub(in crate::shard) fn start_agent(&mut self, index: AgentIndex) -> Result<(), String> {
         let Some(slot) = self.agents.get_mut(index) else { return Ok(()) };
         if !matches!(slot.behaviour, Behaviour::Native(_)) {
@@ -108,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// Puts an agent back that was being called.
+    /// Puts an agent back after a call.
     pub(in crate::shard) fn come_back(&mut self, index: AgentIndex, agent: Box<dyn Agent>, leaves: bool) {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.behaviour = Behaviour::Native(agent);
@@ -118,7 +118,7 @@ impl Shard {
         }
     }
 
-    /// Restarts an agent, at once or when its delay is over. One that was restarted too often is removed.
+    /// Restarts an agent, at once or after its delay. Removes an agent that has used up its restarts.
     #[cold]
     pub(in crate::shard) fn restart(&mut self, index: AgentIndex, cause: RestartCause) {
         if self.begin_restart(index, cause) {
@@ -152,19 +152,19 @@ impl Shard {
                 }
                 self.arm_sweep(index);
             }
-            // An agent that could never be started again would only collect mail.
+            // An agent that can never be started again would only collect messages.
             Err(_) => self.remove_agent(index, StopReason::RestartsExhausted),
         }
         false
     }
 
-    /// The wait before a restart is over.
+    /// Handles the end of a restart delay.
     #[cold]
     pub(in crate::shard) fn on_restart_due(&mut self, key: AgentKey) {
         let Some(slot) = self.agents.resolve_mut(key) else { return };
         let index = key.index;
         slot.cold().restarts().timer = None;
-        // A suspended agent is not called, not even to be started: that waits until it is resumed.
+        // A suspended agent is not called, not even to be started; that waits until it is resumed.
         if !slot.flags.is(AgentFlags::SUSPENDED) {
             self.start_again(index);
             self.go_on(index);

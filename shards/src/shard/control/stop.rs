@@ -1,7 +1,8 @@
-//! What a shard still had when it was told to stop, by where it stood.
+//! What a shard still held when it was told to stop, by place.
 //!
-//! Invariant: every message that is given up because the router stops, or left to the next start, is counted here once, so
-//! the total is that of [`DeadLetterReason::Stopped`](crate::dead_letter::DeadLetterReason::Stopped) since the stop, and of what is kept.
+//! Invariant: every message that is abandoned because the router stops, or left to the next start, is counted here
+//! once. So the total equals the number of [`DeadLetterReason::Stopped`](crate::dead_letter::DeadLetterReason::Stopped)
+//! since the stop plus the kept ones.
 
 use hashbrown::HashMap;
 
@@ -14,17 +15,18 @@ use crate::shard::{Shard, ShardPhase};
 use crate::stats::unfinished::{Place, Unfinished};
 
 impl Shard {
-    /// What was left when the shard was told to stop, and what was given up since for the same reason. Nothing before.
+    /// Returns what was left when the shard was told to stop, and what was abandoned since for that reason. Empty
+    /// before.
     pub fn unfinished(&self) -> Unfinished {
         self.ledger.unfinished()
     }
 
-    /// Gives away the dead letters that it keeps, oldest first: the shard has come to its end.
+    /// Moves out the dead letters, oldest first, when the shard has ended.
     pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         self.dead_letters.take_all()
     }
 
-    /// Begins to count, before anything is given up.
+    /// Starts counting, before anything is abandoned.
     #[cold]
     pub(in crate::shard) fn begin_unfinished(&mut self) {
         let (questions, asks) = (self.pending_replies.awaited() as u64, self.asks.len() as u64);
@@ -32,7 +34,7 @@ impl Shard {
         self.ledger.begin_unfinished(questions, asks, conversations);
     }
 
-    /// Messages whose handlers are suspended.
+    /// Returns the number of messages in suspended handlers.
     pub(in crate::shard) fn messages_in_hand(&self) -> u64 {
         let in_hand = |(_, slot): &(_, &crate::shard::agent::registry::AgentSlot)| {
             let in_hand = slot.cold.as_ref().and_then(|cold| cold.in_hand.as_ref());
@@ -41,7 +43,7 @@ impl Shard {
         self.agents.iter().filter(in_hand).count() as u64
     }
 
-    /// Where the messages of the slab stand that are in no mailbox. Those that are not named wait for a timer.
+    /// Returns the places of the slab's messages that are in no mailbox. Those not listed wait for a timer.
     pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Place> {
         let committing = self.journal.uncommitted().map(|place| (place, Place::Commit));
         let crossing = self.links.in_transit().map(|place| (place, Place::Crossing));
@@ -50,14 +52,14 @@ impl Shard {
         committing.chain(crossing).chain(sent).collect()
     }
 
-    /// The places of a list, in its order.
+    /// Returns the places of a list in order.
     fn listed(&self, queue: Queue) -> impl Iterator<Item = u32> {
         std::iter::successors(queue.front(), |place| {
             self.held.get(*place).map(crate::mailbox::Envelope::next).filter(|next| *next != crate::base::slab::NONE)
         })
     }
 
-    /// Gives up everything that is pending.
+    /// Abandons everything that is pending.
     pub(in crate::shard) fn stop(&mut self) {
         if self.phase == ShardPhase::Stopped {
             return;
@@ -92,10 +94,10 @@ impl Shard {
     }
 }
 
-/// What is on its way when the shard stops.
+/// Messages in transit when the shard stops.
 impl Shard {
-    /// Gives up what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits.
-    /// `in_line` are the places of what waits for a receiver that is closed.
+    /// Abandons what is neither in a mailbox nor in a handler: outboxes, fan-outs, transit, delays, commits. `in_line`
+    /// are the places of messages that wait for a receiver that is closed.
     pub(in crate::shard) fn stop_what_travels(&mut self, in_line: &[u32]) {
         let mut stand = self.places_without_timer();
         stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
@@ -125,7 +127,7 @@ impl Shard {
                 self.dead_letter_all(envelope, DeadLetterReason::Stopped);
             }
         }
-        // What was delayed still counts against its mailbox, into which nothing gets any more.
+        // Delayed messages still count against their mailbox, which accepts nothing more.
         let held = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
         let held: u64 = held.map(|slot| slot.mailbox.held_bytes()).sum();
         self.held.reset_memory(held);

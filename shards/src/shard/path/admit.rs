@@ -1,4 +1,4 @@
-//! From the world into the shard: inputs become accepted messages or typed refusals.
+//! Admission: inputs become accepted messages or typed refusals.
 
 use crate::mailbox::held::ordinary_memory;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
@@ -13,7 +13,7 @@ use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::stats::unfinished::Place;
 
 impl Shard {
-    /// A volatile message is answered for at once, a durable one when it is on disk.
+    /// Admits a message and replies: at once for a volatile message, after the commit for a durable one.
     pub(in crate::shard) fn admit_and_answer(&mut self, message: Message, token: Token) {
         let admitted = self.admit(message, Some(token));
         self.answer_for(admitted, token);
@@ -34,18 +34,18 @@ impl Shard {
         }
     }
 
-    /// Nobody waits for the answer to a tell, so one that finds its sender's outbox full waits in the channel.
+    /// A tell has no reply, so one that finds its sender's outbox full waits in the channel.
     pub(in crate::shard) fn take_tell(&mut self, message: Message) -> Option<Input> {
         match self.admit(message, None) {
             Ok(_) => None,
-            // One that would never fit is not waited for.
+            // One that would never fit does not wait.
             Err((SendErrorKind::MemoryFull { limit }, message))
                 if message.weight() as u64 <= ordinary_memory(limit) =>
             {
                 Some(Input::Tell(message))
             }
             Err((SendErrorKind::Full, message)) => Some(Input::Tell(message)),
-            // What comes behind it does not wait for ever because the disk is full.
+            // Inputs behind it must not wait indefinitely because the disk is full.
             Err((SendErrorKind::JournalFull, message)) if !self.is_journal_given_up() => Some(Input::Tell(message)),
             Err((error, mut message)) => {
                 // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
@@ -71,13 +71,14 @@ impl Shard {
     /// Adds a routing plugin behind the others.
     ///
     /// # Errors
-    /// There are [`PLUGINS_MAX`](crate::api::PLUGINS_MAX) already; the plugin comes back.
+    ///
+    /// Returns the plugin if there are already [`PLUGINS_MAX`](crate::api::PLUGINS_MAX).
     pub fn add_plugin(&mut self, plugin: Box<dyn RoutePlugin>) -> Result<(), Box<dyn RoutePlugin>> {
         self.plugins.add(plugin)
     }
 
-    /// Has every plugin judge a message that is about to be accepted. One that cannot be held to the protocol that it names
-    /// is counted.
+    /// Asks every plugin about a message that is about to be accepted. One that cannot be checked against the protocol
+    /// it names is counted.
     #[cold]
     pub(in crate::shard) fn ask_plugins(&mut self, message: &mut Message) -> Result<(), SendErrorKind> {
         self.conversations.count_unchecked(message);
@@ -85,14 +86,15 @@ impl Shard {
         judged.map_err(|PluginRefusal { plugin, reason }| SendErrorKind::RefusedByPlugin { plugin, reason })
     }
 
-    /// Takes over a message from outside, in the name of its sender or, if it names none, of the shard's gateway. Nothing is
-    /// answered for a durable message: whoever asked with this token hears of it when it is on disk.
+    /// Accepts a message from outside on behalf of its sender or, if it names none, of the shard's gateway. Sends no
+    /// reply for a durable message: the caller with this token gets it after the commit.
     fn admit(&mut self, message: Message, token: Option<Token>) -> Result<Option<MessageId>, (SendErrorKind, Message)> {
         let judged = !self.plugins.have_to_judge(&message);
         self.admit_judged(message, token, judged)
     }
 
-    /// As [`Shard::admit`]; plugins are asked unless they have judged the message before. They see only what would be accepted.
+    /// Like [`Shard::admit`], but does not ask plugins that have judged the message before. They see only messages that
+    /// would be accepted.
     pub(in crate::shard) fn admit_judged(
         &mut self,
         mut message: Message,
@@ -132,7 +134,7 @@ impl Shard {
         Ok((!answered_later).then_some(id))
     }
 
-    /// Takes over a message from a handler: it waits among the handler's effects until the handler is done.
+    /// Accepts a message from a handler: it waits among the handler's effects until the handler is done.
     #[inline]
     pub(in crate::shard) fn take_from_handler(
         &mut self,
@@ -156,7 +158,8 @@ impl Shard {
         {
             return Err(self.reject(error, message));
         }
-        // Those that have ids of their own count as well: it does not matter for the others where the handler was suspended.
+        // Messages with their own ids count as well, so that the other ids do not depend on where the handler was
+        // suspended.
         if message.reliability() == Reliability::Durable
             && let Some(id) = self.journal.derive_id()
             && message.id().is_none()
@@ -169,7 +172,7 @@ impl Shard {
         Ok(message_id)
     }
 
-    /// What forbids this agent to send this message now.
+    /// Returns the reason why this agent cannot send this message now.
     #[inline]
     pub(in crate::shard) fn refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let limit = self.config.content_max.into_inner() as usize;
@@ -198,7 +201,7 @@ impl Shard {
         }
     }
 
-    /// What forbids durable messages now.
+    /// Returns the reason why durable messages are refused now.
     #[cold]
     fn durability_refusal(&self) -> Option<SendErrorKind> {
         match self.journal.condition() {
@@ -210,7 +213,8 @@ impl Shard {
         }
     }
 
-    /// What forbids this agent to ask for another answer by a moment. What its handler has sent before may ask as well.
+    /// Returns the reason why this agent cannot wait for another reply by a time. Messages its handler has sent before
+    /// may need a slot as well.
     #[cold]
     fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let asker = self.agents.get(agent).filter(|_| agent != self.agents.gateway())?.id;
@@ -235,7 +239,7 @@ impl Shard {
         envelope
     }
 
-    /// A lifetime counts from now or, for a message that is to be delivered later, from then.
+    /// A lifetime counts from now, or from the delivery time of a delayed message.
     #[inline]
     pub(in crate::shard) fn deadline_of(&self, message: &Message) -> u64 {
         self.clock.now_ms().saturating_add(self.delay_of(message)).saturating_add(self.lifetime_of(message))
@@ -250,8 +254,8 @@ impl Shard {
         }
     }
 
-    /// The moment from which the message's lifetime counts, in milliseconds of monotonic time: what [`Self::deadline_of`]
-    /// began with. Nothing if it was not admitted.
+    /// Returns when the message's lifetime began, in milliseconds of monotonic time: the start used by
+    /// [`Self::deadline_of`]. None if it was not admitted.
     pub(in crate::shard) fn lifetime_began(&self, message: &Message) -> Option<u64> {
         match message.delivery_meta().deadline_ms {
             0 => None,
@@ -259,7 +263,7 @@ impl Shard {
         }
     }
 
-    /// How long the message must not be delivered yet, in milliseconds.
+    /// Returns the delay until the message may be delivered, in milliseconds.
     #[inline]
     pub(in crate::shard) fn delay_of(&self, message: &Message) -> u64 {
         match message.details().and_then(|details| details.deliver_at) {
@@ -274,10 +278,10 @@ impl Shard {
             return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
-            // A value of the caller's own is kept, unless somebody is waiting for the same one.
+            // The caller's own value is kept, unless another call waits for the same one.
             Some(correlation) if !self.asks.contains(correlation) => correlation,
             _ => {
-                // Nor is one given out that a caller of now chose; the next counts are free.
+                // A value chosen by a current caller is not assigned either; the next counts are free.
                 let mut correlation = self.ids.correlation();
                 while self.asks.contains(correlation) {
                     correlation = self.ids.correlation();

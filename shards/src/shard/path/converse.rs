@@ -1,4 +1,4 @@
-//! A message passes its conversation: whose it is, and whether its protocol allows it.
+//! Conversations: finding a message's conversation and checking its protocol.
 
 use crate::conversation::initiators::{CachedInitiator, InitiatorKey};
 use crate::conversation::{ConversationIndex, Passage, Passed, REPLY_TO_NOTED_MAX, Timeout};
@@ -34,7 +34,7 @@ impl Shard {
         if envelope.message.reliability() == Reliability::Durable {
             self.keep_step(index, initiator, false, envelope);
         }
-        // Most messages know it already, and what was not written just now can be copied into a ring at once.
+        // Most messages know it already, and a message that was not just written can be copied into a ring at once.
         if envelope.conversation_place != index.0 {
             envelope.conversation_place = index.0;
         }
@@ -44,8 +44,8 @@ impl Shard {
         }
     }
 
-    /// Lets a message pass that was refused for this reason, if it belongs to a conversation that a crash has lost. Returns nothing
-    /// if the message has come to its receiver before.
+    /// Admits a message refused for this reason if it belongs to a conversation that was lost in a crash. Returns
+    /// nothing if the message has reached its receiver before.
     #[cold]
     pub(in crate::shard) fn rejoin(
         &mut self,
@@ -62,7 +62,7 @@ impl Shard {
         self.conversations.rejoin(id, passage).map(Some)
     }
 
-    /// As [`Shard::converse`], where conversations are held to their protocols.
+    /// Like [`Shard::converse`], with protocols enforced.
     #[inline(never)]
     pub(in crate::shard) fn converse_by_protocol(
         &mut self,
@@ -106,8 +106,8 @@ impl Shard {
         }
     }
 
-    /// Whether a durable message passed its conversation in an earlier run, or came to its receiver already, and is sent again:
-    /// the step was taken, and the conversation may have ended since.
+    /// Whether a durable message is sent again that passed its conversation in an earlier run or has reached its
+    /// receiver: the step was taken, and the conversation may have ended since.
     #[cold]
     pub(in crate::shard) fn has_passed(&mut self, id: ConversationId, passage: &Passage<'_>) -> bool {
         self.conversations.repeats(id, passage).is_some()
@@ -125,7 +125,7 @@ impl Shard {
             self.conversations.set_timer(index, Some(timer));
             return Ok(());
         }
-        // A conversation that could never time out is not begun.
+        // A conversation that could never time out is not opened.
         self.conversations.close(initiator, id);
         Err(DeadLetterReason::TooManyConversations)
     }
@@ -164,7 +164,7 @@ impl Shard {
         self.forget_replies_in(initiator, id);
     }
 
-    /// Remembers who began a text-borne conversation, for the receiver's answers.
+    /// Records the initiator of a conversation with a textual id, for the receiver's replies.
     pub(in crate::shard) fn note_conversation(&mut self, message: &Message) {
         let (Some(conversation), Some(peer), Some(participant), Some(initiator)) =
             (message.conversation(), message.sender(), message.target(), message.initiator())
@@ -180,7 +180,7 @@ impl Shard {
         }
         let note = CachedInitiator { initiator, asked: message.reply_with(), protocol: message.protocol_term() };
         self.write_note(InitiatorKey { participant, conversation, peer }, note);
-        // Whoever gets the answers is a peer as well.
+        // The agents in reply-to are peers as well.
         for aid in reply_to.iter().take(REPLY_TO_NOTED_MAX) {
             let peer = aid.id();
             if peer != participant {
@@ -195,14 +195,14 @@ impl Shard {
         }
     }
 
-    /// Looks at an entry that may not have been used for a conversation's timeout.
+    /// Examines an entry that may have been unused for a conversation's timeout.
     pub(in crate::shard) fn on_initiator_timeout(&mut self, key: InitiatorKey) {
         if let Some(again_ms) = self.conversations.time_out_initiator(&key, self.clock.now_ms()) {
             self.look_after_initiator(key, again_ms);
         }
     }
 
-    /// Looks at an entry later. One that cannot be looked after is dropped at once instead of staying for ever.
+    /// Schedules another examination of an entry. One without a timer is dropped at once rather than kept indefinitely.
     fn look_after_initiator(&mut self, key: InitiatorKey, at_ms: u64) {
         if self.timers.insert(at_ms, Alarm::CachedInitiator(key)).is_err() {
             self.conversations.forget_initiator(&key);

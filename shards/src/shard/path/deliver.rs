@@ -1,7 +1,8 @@
-//! Into the receiver's mailbox: the conversation lets the message pass, the mailbox has room, the moment has come.
+//! Delivery into the receiver's mailbox: the conversation admits the message, the mailbox has room, and its delivery
+//! time has come.
 //!
-//! Invariants: a message counts against its mailbox from when it is taken in until it is settled, whatever it waits for
-//! meanwhile; what waits for an agent that is not called ends with its lifetime all the same.
+//! Invariants: a message counts against its mailbox from acceptance until it is settled, whatever it waits for
+//! meanwhile. A message for an agent that is not being called still expires at the end of its lifetime.
 
 use crate::base::slab::NONE;
 use crate::mailbox::{Envelope, Reservation};
@@ -12,10 +13,10 @@ use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::path::enqueue::enqueue;
 
 impl Shard {
-    /// Puts a message into its receiver's mailbox, where it is settled from, or gives it up.
+    /// Puts a message into its receiver's mailbox, from which it is settled, or abandons it.
     #[inline(always)]
     pub(in crate::shard) fn deliver(&mut self, envelope: Envelope, target: AgentId) {
-        // A reply knows where its receiver lies.
+        // A reply knows its receiver's place.
         let probably = AgentIndex(envelope.receiver_place);
         if self.agents.lies_at(target, probably) {
             self.deliver_to::<true>(envelope, probably);
@@ -24,7 +25,7 @@ impl Shard {
         }
     }
 
-    /// As [`Shard::deliver`], for a message that does not know where its receiver lies.
+    /// Like [`Shard::deliver`], for a message that does not know its receiver's place.
     #[inline(never)]
     pub(in crate::shard) fn deliver_by_id(&mut self, envelope: Envelope, target: AgentId) {
         match self.agents.find(target) {
@@ -33,13 +34,13 @@ impl Shard {
         }
     }
 
-    /// As [`Shard::deliver`], for a message that is taken in whatever room there is.
+    /// Like [`Shard::deliver`], for a message that is accepted regardless of room.
     #[cold]
     pub(in crate::shard) fn take_in(&mut self, envelope: Envelope, index: AgentIndex) {
         self.deliver_to::<false>(envelope, index);
     }
 
-    /// Has the mailbox hold a message, if it has room for it or has to take it, and puts it there.
+    /// Reserves room in the mailbox, if there is room or none is needed, and puts the message there.
     #[inline(always)]
     pub(in crate::shard) fn deliver_to<const NEEDS_ROOM: bool>(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };

@@ -1,8 +1,8 @@
-//! From the mailbox to the handler, and what comes of it: processed, tried again, or given up.
+//! Calling handlers with messages from mailboxes, and the outcome: processed, retried or abandoned.
 //!
-//! Invariants: a handler's effects take place when it is done and not at all when it fails; an agent whose outbox is
-//! not empty is not called, so that it cannot send faster than the rings carry; one agent gets at most its quota before
-//! its neighbours get their turn; a panic in a handler is a failed attempt and nothing more.
+//! Invariants: a handler's effects are committed when it is done, and not at all if it fails. An agent whose outbox is
+//! not empty is not called, so it cannot send faster than the rings carry. One agent handles at most its quota before
+//! its neighbours get their turn. A panic in a handler is a failed attempt and nothing more.
 
 use std::num::NonZeroU8;
 use std::ops::ControlFlow;
@@ -25,28 +25,28 @@ use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quie
 
 /// The messages that an agent is given in one call.
 ///
-/// [`Batch::next`] hands out one message with the context for handling it; [`Batch::settle`] says what came of it. A
-/// message that is not settled counts as done when the next one is taken or the batch ends; one that is not taken
-/// stays in the mailbox.
+/// [`Batch::next`] returns a message with the context for handling it; [`Batch::settle`] reports its outcome. A message
+/// that is not settled counts as done when the next one is taken or the batch ends; one that is not taken stays in the
+/// mailbox.
 pub struct Batch<'a> {
     shard: &'a mut Shard,
     agent: AgentKey,
     id: AgentId,
-    /// How many messages it may take, and how many it has taken.
+    /// Maximum and actual number of messages taken.
     most: u32,
     taken: u32,
     current: Option<Envelope>,
     failure: Option<Failure>,
-    /// The message that failed had failed before.
+    /// Whether the message that failed had failed before.
     failed_again: bool,
     leaves: bool,
-    /// Whether each call is timed, and when the present one began.
+    /// Whether calls are timed, and when the current one began.
     timed: bool,
     began_ns: Option<u64>,
 }
 
 impl Batch<'_> {
-    /// The next message, with the context for handling it.
+    /// Returns the next message, with the context for handling it.
     #[inline(always)] // What it answers would go through memory otherwise, which was measured to stall each message.
     #[allow(clippy::should_implement_trait)] // What it lends lives only until the next call.
     pub fn next(&mut self) -> Option<(&Message, Context<'_>)> {
@@ -67,9 +67,9 @@ impl Batch<'_> {
         Some((&self.current.insert(envelope).message, context))
     }
 
-    /// Shows up to `most` of the messages that [`Batch::next`] would give now, in their order, without taking them: for an
-    /// agent that works on several at once. What is done between the calls can change which come, so it compares their
-    /// ids. Returns how many there were.
+    /// Shows up to `most` of the messages that [`Batch::next`] would return now, in order and without taking them, for
+    /// an agent that works on several at once. Actions between calls can change which messages follow, so compare their
+    /// ids. Returns the number shown.
     pub fn look_ahead(&self, most: usize, mut look: impl FnMut(&Message)) -> usize {
         let most = most.min(self.remaining());
         let now_ms = self.shard.clock.now_ms();
@@ -86,12 +86,12 @@ impl Batch<'_> {
         seen
     }
 
-    /// The time at the beginning of the shard's turn.
+    /// Returns the time at the beginning of the shard's turn.
     pub fn now(&self) -> Now {
         self.shard.clock.now()
     }
 
-    /// The id of the agent that is being called.
+    /// Returns the id of the agent that is being called.
     pub fn id(&self) -> AgentId {
         self.id
     }
@@ -101,12 +101,12 @@ impl Batch<'_> {
         self.shard.capabilities.discover(capability)
     }
 
-    /// How many messages [`Batch::next`] may still give, if there are as many.
+    /// Returns how many messages [`Batch::next`] may still return, if that many wait.
     pub fn remaining(&self) -> usize {
         self.most.saturating_sub(self.taken) as usize
     }
 
-    /// Says what came of the message that was taken last.
+    /// Sets the outcome of the message that was taken last.
     #[inline]
     pub fn settle(&mut self, outcome: Outcome) {
         match outcome {
@@ -123,7 +123,8 @@ impl Batch<'_> {
         }
     }
 
-    /// The way of every message that was handled. A function of its own, so that it is not entered for nothing.
+    /// Settles a handled message. Every handled message takes this path; it is a separate function so that it is not
+    /// entered needlessly.
     #[inline(never)]
     fn settle_done(&mut self, envelope: Envelope) {
         self.leaves |= self.shard.commit_effects(self.agent.index, self.id);
@@ -131,7 +132,7 @@ impl Batch<'_> {
         envelope.message.recycle();
     }
 
-    /// Ends the time of one call and begins that of the next. An agent whose breaker opens gets nothing more.
+    /// Ends the time of one call and begins the next. An agent whose breaker opens gets no more messages.
     #[cold]
     fn end_call(&mut self) {
         if self.failure.is_none() {
@@ -149,7 +150,7 @@ impl Batch<'_> {
             self.failed_again = envelope.attempts > 1;
             self.shard.settle_failed(self.agent, envelope, &failure);
         }
-        // What to do with the agent is decided before it is given anything else.
+        // The fate of the agent is decided before it is given anything else.
         self.failure = Some(failure);
         self.most = 0;
     }
@@ -164,17 +165,17 @@ impl Batch<'_> {
 }
 
 impl Shard {
-    /// Calls an agent with what waits for it, up to its quota. Returns how many messages that were.
+    /// Calls an agent with its waiting messages, up to its quota. Returns the number of messages.
     #[inline]
     pub(in crate::shard) fn dispatch(&mut self, index: AgentIndex) -> u32 {
         let Some(slot) = self.agents.get_mut(index) else { return 0 };
-        // Where an agent stood that is gone, another one may have its place now; and mail can go while it waits.
+        // The place of a removed agent may belong to another one now, and mail can disappear while the agent is queued.
         if !std::mem::take(&mut slot.queued) || !(slot.mailbox.has_mail() || slot.has_in_hand()) {
             return 0;
         }
         let (id, key, in_hand) = (slot.id, slot.key(index), slot.has_in_hand());
         if !slot.outbox.is_empty() || slot.is_halted() || (slot.gate == BreakerGate::Open && !in_hand) {
-            // It is scheduled again when its outbox is empty, when it may go on, or when its breaker is half-open.
+            // It is scheduled again when its outbox is empty, when it is resumed, or when its breaker is half-open.
             self.arm_sweep(index);
             return 0;
         }
@@ -251,7 +252,7 @@ impl Shard {
             let has_mail = slot.mailbox.has_mail();
             if taken == 0 || handled >= quota || !has_mail || !slot.may_be_called() {
                 slot.behaviour = Behaviour::Native(agent);
-                // Most agents have nothing left, neither mail nor a message in hand.
+                // Most agents have nothing left, neither mail nor a message in progress.
                 let is_done = handled > 0 && !has_mail && slot.cold.is_none();
                 self.finish_call(index, visit);
                 if is_done {
@@ -263,13 +264,13 @@ impl Shard {
         if handled > 0 {
             self.schedule(index);
         } else if self.agents.has_mail(index) {
-            // It took nothing: it is asked again when more has come, or after a while, but not over and over.
+            // It took nothing: it is called again when more arrives, or after a while, but not in a loop.
             self.arm_sweep(index);
         }
         handled
     }
 
-    /// Puts the agent back, or does what its failure asks for.
+    /// Puts the agent back, or handles its failure.
     fn after_call(
         &mut self,
         index: AgentIndex,
@@ -287,7 +288,7 @@ impl Shard {
                 Supervision::Restart
             }
             Some(failure) => {
-                // An agent that cannot say what to do about its failure is restarted.
+                // An agent that cannot decide about its failure is restarted.
                 match catch_panic(|| agent.supervise(&failure)) {
                     Ok(supervision) => supervision,
                     Err(what) => {
@@ -314,7 +315,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with the message that the agent's handler was suspended over.
+    /// Resumes the message whose handler was suspended.
     fn resume(&mut self, key: AgentKey, id: AgentId, mut agent: Box<dyn Agent>) -> u32 {
         let index = key.index;
         let Some(in_hand) = self.agents.get_mut(index).and_then(|slot| slot.cold().in_hand.take()) else {
@@ -362,7 +363,7 @@ impl Shard {
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
         self.journal.end_handling();
         if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
-            // It was told what it was told. There is no later turn to go on in.
+            // Its effects are discarded: there is no later turn in which to resume.
             return self.effects.discard();
         }
         if envelope.kind == EnvelopeKind::Message {
@@ -371,7 +372,7 @@ impl Shard {
         let effects = self.effects.take();
         if let Some(slot) = self.agents.get_mut(index) {
             slot.cold().in_hand = Some(Suspended { envelope, effects });
-            // It goes on in the next turn, mail or no mail; and what waits behind it may expire meanwhile.
+            // It resumes in the next turn, with or without mail; messages behind it may expire meanwhile.
             slot.queued = true;
             self.scheduler.push_next_turn(index);
             self.arm_sweep(index);
@@ -383,7 +384,7 @@ impl Shard {
         let index = key.index;
         let Some(slot) = self.agents.resolve_mut(key) else { return (false, false) };
         if slot.is_halted() {
-            // It stands among the polled again when it goes on: until then the shard may sleep.
+            // It is put back among the polled agents when it is resumed: until then the shard may sleep.
             return (false, false);
         }
         if !slot.outbox.is_empty() || slot.has_in_hand() {
@@ -406,7 +407,7 @@ impl Shard {
                 (Polled::Finished, false, Some((failure, RestartCause::Failure)))
             }
         };
-        // What came for it meanwhile, such as the answer to what it asked just now, is worth another poll.
+        // Something that arrived for it meanwhile, such as the reply to its request, justifies another poll.
         let has_more = polled == Polled::Finished && self.inquiries.has_something_for(id);
         let goes_on = !leaves && (polled != Polled::Finished || has_more);
         if let Some(slot) = self.agents.get_mut(index) {
@@ -452,7 +453,7 @@ impl Shard {
         handed_out
     }
 
-    /// The next message for an agent that is being called, unless something that it sent has to wait.
+    /// Takes the next message for an agent that is being called, unless a message it sent has to wait.
     #[inline(always)]
     fn pop_for_call(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
@@ -469,7 +470,7 @@ impl Shard {
         }
     }
 
-    /// The next message whose lifetime is not over.
+    /// Takes the next message that has not expired.
     fn pop_live_mail(&mut self, index: AgentIndex) -> Option<Envelope> {
         loop {
             let envelope = self.pop_mail(index)?;
@@ -500,17 +501,17 @@ impl Shard {
         }
     }
 
-    /// Has an embedder's own handler decide about failed attempts.
+    /// Installs an embedder's handler for failed attempts.
     pub fn set_failure_handler(&mut self, handler: Box<dyn FailureHandler>) {
         self.supervision.set_failure_handler(handler);
     }
 
-    /// Returns how many attempts a message may have, by its own settings or the router's.
+    /// Returns the maximum number of attempts for a message, from its own settings or the router's.
     pub(in crate::shard) fn attempts_max(&self, message: &Message) -> u8 {
         message.attempts_max().map_or(self.config.retry.retries.saturating_add(1), NonZeroU8::get)
     }
 
-    /// Decides what becomes of a message after a failed attempt, and for which reason if it is given up.
+    /// Decides about a message after a failed attempt, with the reason if it is abandoned.
     fn decide(&mut self, envelope: &Envelope, receiver: AgentId, failure: &Failure) -> (Decision, DeadLetterReason) {
         let lifetime_ms = match envelope.message.time_to_live_ms() {
             0 => self.config.message_timeout.into_inner(),
@@ -538,7 +539,7 @@ impl Shard {
         (decision, reason)
     }
 
-    /// Tries the message again later, or gives it up, as the failure handler decides.
+    /// Retries the message later or abandons it, as the failure handler decides.
     #[cold]
     fn settle_failed(&mut self, key: AgentKey, envelope: Envelope, failure: &Failure) {
         let index = key.index;
@@ -550,7 +551,7 @@ impl Shard {
         let reservation = Reservation::in_mailbox(key, &envelope);
         match self.decide(&envelope, id, failure) {
             (Decision::RetryAfter(delay_ms), _) => {
-                // A message whose lifetime ends first is looked at then, and expires.
+                // A message whose lifetime ends first is examined then, and expires.
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms())).max(1);
                 self.ledger.retry();
                 self.keep_attempts(&envelope);
@@ -569,8 +570,8 @@ impl Shard {
         self.count_failure(index);
     }
 
-    /// Calls the agents that have mail, each at most for its quota before its neighbours get their turn, until there are
-    /// none or the turn is long enough.
+    /// Calls the agents that have mail, each for at most its quota before others get their turn, until there are none
+    /// or the turn's limit is reached.
     pub(in crate::shard) fn run_agents(&mut self) -> u32 {
         let mut handled = 0;
         while handled < DISPATCHES_PER_TURN_MAX {

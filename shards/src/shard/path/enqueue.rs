@@ -1,4 +1,4 @@
-//! A message goes into the mailbox that holds it: now, when it is durable, or at its moment of delivery.
+//! Enqueueing a message in its mailbox: now, after its commit, or at its delivery time.
 
 use crate::base::index::AgentKey;
 use crate::base::slab::NONE;
@@ -16,14 +16,14 @@ use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
 impl Shard {
-    /// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
+    /// Puts a message for which the mailbox has reserved room into its lane, and the agent into the run queue.
     pub(in crate::shard) fn put_into_mailbox(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let enqueued = enqueue(slot, &mut self.held, &mut self.scheduler, envelope, index);
         self.finish_enqueue(enqueued, index);
     }
 
-    /// Does what few messages need when they are put into their mailboxes.
+    /// Handles the rare outcomes of enqueueing.
     #[inline(always)]
     pub(in crate::shard) fn finish_enqueue(&mut self, enqueued: Enqueued, index: AgentIndex) {
         match enqueued {
@@ -37,7 +37,7 @@ impl Shard {
         }
     }
 
-    /// What few messages need on delivery: a question that they answer, notes, receipts, a journal, a delay.
+    /// Delivers a message with rare needs: a pending reply it resolves, notes, receipts, a journal, a delay.
     #[cold]
     pub(in crate::shard) fn deliver_specially(
         &mut self,
@@ -61,7 +61,7 @@ impl Shard {
             return self.keep(envelope, index);
         }
         if !envelope.journal().is_not() {
-            // A dead letter that is replayed has come to its receiver.
+            // A replayed dead letter has reached its receiver.
             self.acknowledge(envelope.journal(), Ending::Kept);
             envelope.mark(JournalRef::NOT);
         }
@@ -69,7 +69,7 @@ impl Shard {
         self.put_into_mailbox_in_time(envelope, index);
     }
 
-    /// Tells the sender that its message has reached the mailbox, if it wanted to hear that.
+    /// Sends a "delivered" receipt, if the sender requested one.
     pub(in crate::shard) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
         match message.receipt() {
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, reservation),
@@ -77,11 +77,11 @@ impl Shard {
         }
     }
 
-    /// Puts a message into its mailbox now, or when its moment of delivery has come.
+    /// Puts a message into its mailbox now or at its delivery time.
     pub(in crate::shard) fn put_into_mailbox_in_time(&mut self, envelope: Envelope, index: AgentIndex) {
         match self.delay_of(&envelope.message) {
             0 => self.put_into_mailbox(envelope, index),
-            // The wall clock may have jumped back since the message was admitted: it does not wait beyond its lifetime.
+            // The wall clock may have jumped back since admission: the message does not wait beyond its lifetime.
             delay_ms => {
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms()));
                 self.put_into_mailbox_later(envelope, index, delay_ms);
@@ -89,7 +89,7 @@ impl Shard {
         }
     }
 
-    /// Arms a timer that puts a held message into its mailbox. Without a timer to be had it goes there now.
+    /// Arms a timer that puts a held message into its mailbox. If no timer is free, the message is put there now.
     pub(in crate::shard) fn put_into_mailbox_later(&mut self, envelope: Envelope, index: AgentIndex, delay_ms: u64) {
         let Some(key) = self.agents.key(index) else { return };
         let reservation = Reservation::in_mailbox(key, &envelope);
@@ -110,7 +110,7 @@ impl Shard {
     /// Puts a delayed message into its mailbox, if its receiver is still the same.
     pub(in crate::shard) fn deliver_due(&mut self, place: u32, key: AgentKey) {
         if self.phase == ShardPhase::Stopped {
-            // The delayed message was given up, and something else may have its place.
+            // The delayed message was abandoned, and its place may be in use again.
             return;
         }
         let Some(envelope) = self.held.remove(place) else { return };
@@ -126,7 +126,7 @@ impl Shard {
         self.put_into_mailbox(envelope, key.index);
     }
 
-    /// Hands the message to the journal; it goes into its mailbox once it is durable.
+    /// Hands the message to the journal; it enters its mailbox once it is durable.
     #[cold]
     pub(in crate::shard) fn keep(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
@@ -142,7 +142,7 @@ impl Shard {
             self.ledger.process(1);
             self.journal.count_duplicate();
             self.release(reservation);
-            // The first one may not be durable yet, but what is durable up to here includes it.
+            // The first one may not be durable yet, but whatever is durable up to here includes it.
             return self.acknowledge_when(self.journal.records().last(), None, waiter, Ending::Kept);
         }
         let expires = self.clock.wall_at(envelope.deadline_ms);
@@ -161,7 +161,7 @@ impl Shard {
                 envelope.mark(JournalRef::in_record(sequence));
             }
             Err(mut envelope) => {
-                // Should its sender try again, it is not to be taken for one that has come.
+                // If its sender retries, it must not be taken for a duplicate.
                 if let Some(arrival) = arrival {
                     self.journal.forget_arrival(arrival);
                 }
@@ -172,7 +172,7 @@ impl Shard {
     }
 }
 
-/// What is left to do for a message that was to go into its mailbox.
+/// What remains to be done for a message that was to be enqueued.
 pub(in crate::shard) enum Enqueued {
     /// Nothing.
     Done,
@@ -180,11 +180,11 @@ pub(in crate::shard) enum Enqueued {
     Unscheduled,
     /// Its receiver's breaker is open, and the message does not wait for it.
     TurnedAway(Envelope),
-    /// The shard holds as many messages as it can. This is the receiver.
+    /// The shard holds the maximum number of messages. Carries the receiver.
     Full(Envelope, AgentKey),
 }
 
-/// Puts a message that its mailbox holds into its lane, and the agent into the run queue.
+/// Puts a message for which the mailbox has reserved room into its lane, and the agent into the run queue.
 #[inline(always)]
 pub(in crate::shard) fn enqueue(
     slot: &mut AgentSlot,

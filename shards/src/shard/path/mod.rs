@@ -1,5 +1,5 @@
-//! The data plane: admit, outbox, route, transfer, converse, deliver (overflow where there is no room), enqueue, schedule,
-//! dispatch, settle, and notify for what the router reports to agents.
+//! The data plane, in order: admit, outbox, route, transfer, converse, deliver (overflow if there is no room), enqueue,
+//! schedule, dispatch, settle; and notify for the router's reports to agents.
 
 mod admit;
 mod converse;

@@ -1,4 +1,4 @@
-//! What the router itself says to agents, in the name of its agent management system (FIPA SC00023).
+//! Messages from the router to agents, in the name of its agent management system (FIPA SC00023).
 
 use crate::base::slab::NONE;
 use crate::domain::Priority;
@@ -16,7 +16,7 @@ use crate::shard::{Shard, ShardPhase};
 use crate::supervision::BreakerGate;
 
 impl Shard {
-    /// Tells the sender what became of its message (FIPA SC00023: the AMS reports undeliverable messages).
+    /// Reports the outcome of a message to its sender (FIPA SC00023: the AMS reports undeliverable messages).
     pub(in crate::shard) fn send_failure(
         &mut self,
         message: &Message,
@@ -31,7 +31,7 @@ impl Shard {
         self.send_to_sender(message, Performative::Failure, content, reservation);
     }
 
-    /// Tells the sender that its message was delivered or processed, if it wanted to hear that.
+    /// Sends a receipt that a message was delivered or processed, if its sender requested one.
     pub(in crate::shard) fn send_receipt(&mut self, message: &Message, stage: Receipt, reservation: Reservation) {
         let word = match stage {
             Receipt::None => return self.release(reservation),
@@ -50,7 +50,7 @@ impl Shard {
     ) {
         let Some(sender) = message.sender() else { return self.release(reservation) };
         if message.target() == Some(router_id()) && tells_of_failure(performative) {
-            // An agent that answers the router would be told that it cannot, answer that too, and so on without end.
+            // A reply to an agent's reply to the router would cause another failure report, and so on without end.
             return self.release(reservation);
         }
         let mut builder = Message::builder(performative).receiver(sender).content(content);
@@ -63,7 +63,7 @@ impl Shard {
         self.send_notice(builder, sender, reservation);
     }
 
-    /// Tells everyone who took part in a conversation that it has ended for want of traffic.
+    /// Notifies all participants that a conversation timed out.
     pub(in crate::shard) fn notify_timeout(
         &mut self,
         initiator: AgentId,
@@ -83,7 +83,7 @@ impl Shard {
         }
     }
 
-    /// Tells an agent something in the router's name.
+    /// Sends a message to an agent in the router's name.
     pub(in crate::shard) fn send_notice(&mut self, builder: MessageBuilder, to: AgentId, reservation: Reservation) {
         let message = builder.sender(router_id()).priority(Priority::Urgent).build();
         let Ok(mut message) = message else { return self.release(reservation) };
@@ -105,7 +105,7 @@ impl Shard {
             self.ledger.coalesce_notice();
             return;
         };
-        // Nobody lets an agent go on that is not called when the router stops, and its breaker stays as it is.
+        // After the stop, nothing resumes a suspended agent or closes its breaker.
         let never_told = self.phase == ShardPhase::Stopped
             && self.agents.get(index).is_some_and(|slot| slot.is_halted() || slot.gate == BreakerGate::Open);
         let place = if never_told { None } else { self.held.insert(envelope).ok() };
@@ -133,7 +133,7 @@ impl Shard {
         }
     }
 
-    /// Tells the sender of a message that breaks its protocol what it could have sent.
+    /// Tells the sender of a message that violates its protocol what it could have sent.
     #[cold]
     pub(in crate::shard) fn send_not_understood(&mut self, message: &Message, reservation: Reservation) {
         let expected = match self.conversations.refuse_violation() {
@@ -149,7 +149,7 @@ impl Shard {
         self.send_to_sender(message, Performative::NotUnderstood, content, reservation);
     }
 
-    /// Reports a message that passed and breaks its protocol.
+    /// Reports a message that passed and violates its protocol.
     #[cold]
     pub(in crate::shard) fn observe_violation(&mut self) {
         if let Some(violation) = self.conversations.observe_violation() {
@@ -157,7 +157,7 @@ impl Shard {
         }
     }
 
-    /// Tells observers which state an agent has come into.
+    /// Reports an agent's new state to observers.
     pub(in crate::shard) fn report_state(&mut self, index: AgentIndex) {
         if !self.outputs.is_watched() {
             return;
@@ -169,7 +169,7 @@ impl Shard {
     }
 }
 
-/// The `reply-with` of the message that a failure report in the slab is about.
+/// Returns the `reply-with` of the message that a failure report in the slab is about.
 #[cold]
 fn failed_question(held: &Held, place: u32) -> Option<Correlation> {
     let message = &held.get(place)?.message;

@@ -9,7 +9,7 @@ use crate::shard::Shard;
 use crate::shard::path::route::Blocked;
 
 impl Shard {
-    /// Accepts a message and sends it on its way, or puts it behind what its sender has waiting.
+    /// Accepts a message and sends it, or queues it behind its sender's waiting messages.
     #[inline(always)]
     pub(in crate::shard) fn submit(&mut self, agent: AgentIndex, envelope: Envelope) {
         self.ledger.accept(envelope.deliveries_left());
@@ -25,7 +25,7 @@ impl Shard {
         }
     }
 
-    /// Has an outbox wait for credit at a shard. An agent stands in one such list at most, and once.
+    /// Makes an outbox wait for credit at a shard. An agent is in at most one such list, and once.
     pub(in crate::shard) fn block(&mut self, agent: AgentIndex, shard: ShardIndex) {
         let Some(slot) = self.agents.get_mut(agent) else { return };
         let before = slot.blocked.replace(shard);
@@ -63,11 +63,11 @@ impl Shard {
         self.held.unpark(place)
     }
 
-    /// Goes on with outboxes for which there is room again.
+    /// Continues with outboxes for which there is room again.
     pub(in crate::shard) fn flush_outboxes(&mut self) -> usize {
         let mut flushed = 0;
         for shard in self.links.all() {
-            // An unfinished fan-out goes on for one portion a turn.
+            // An unfinished fan-out continues with one portion per turn.
             for _ in 0..self.links.blocked_at(shard) {
                 let Some(agent) = self.links.unblock(shard) else { break };
                 if let Some(slot) = self.agents.get_mut(agent) {
@@ -101,7 +101,7 @@ impl Shard {
         flushed
     }
 
-    /// Frees the place of an agent that has gone. What is delayed for it no longer counts against the memory budget.
+    /// Frees the place of a removed agent. What is delayed for it no longer counts against the memory budget.
     pub(in crate::shard) fn remove_slot(&mut self, index: AgentIndex) {
         if let Some(slot) = self.agents.remove(index) {
             self.held.discharge_mailbox(slot.mailbox.held_bytes());

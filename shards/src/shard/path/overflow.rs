@@ -1,12 +1,12 @@
-//! What happens to a message that finds its receiver's mailbox full, and what a shard may hold in all.
+//! Overflow: messages that find their receiver's mailbox full, and the memory limit of a shard.
 //!
-//! Each agent has a policy for what other agents send it: it is refused, its sender waits (see [`stall`](crate::shard::control::backpressure)),
-//! or the oldest message that waits makes room. Replies are subject to none of them: an agent that asked gets its answer
-//! beyond the mailbox's limit, up to [`REPLY_ROOM`] times that limit. Nor are the router's notices, which have a lane of
-//! their own.
+//! Each agent has a policy for messages of other agents: refuse, make the sender wait (see
+//! [`stall`](crate::shard::control::backpressure)), or drop the oldest waiting message. Replies are exempt: an agent
+//! gets the replies to its requests beyond the mailbox's limit, up to [`REPLY_ROOM`] times that limit. So are the
+//! router's notices, which have their own lane.
 //!
-//! Invariants: whatever is refused or displaced is a dead letter with a reason of its own, and its sender is told; a
-//! message is displaced only if that makes room for the one that displaces it.
+//! Invariants: a refused or displaced message becomes a dead letter with its own reason, and its sender is notified. A
+//! message is displaced only if that makes room for the new one.
 
 use crate::base::index::AgentKey;
 use crate::flow_control::policy::OverflowPolicy;
@@ -23,20 +23,21 @@ use crate::shard::shard_frame::Control;
 pub use crate::mailbox::DISPLACEMENT_SEARCH_MAX;
 pub use crate::mailbox::held::MEMORY_RESERVE_FRACTION;
 
-/// A mailbox holds replies up to so many times its limits in messages and bytes.
+/// Multiple of a mailbox's limits in messages and bytes up to which it holds replies.
 pub const REPLY_ROOM: u32 = 2;
 
 impl Shard {
-    /// Decides about a message whose receiver's mailbox is full, or whose receiver does not take new messages as usual.
+    /// Decides about a message whose receiver's mailbox is full or whose receiver does not accept new messages
+    /// normally.
     #[cold]
     pub(in crate::shard) fn overflow(&mut self, envelope: Envelope, index: AgentIndex) {
         let Some(slot) = self.agents.get(index) else { return };
-        // A dead letter that is replayed waits where it is.
+        // A replayed dead letter waits in the store.
         if slot.flags.is(AgentFlags::DRAINING) || envelope.journal().is_replay() {
             return self.refuse_for(envelope, index);
         }
         let limits = self.config.mailbox_limits();
-        // What comes from another shard has waited there as far as that shard knew.
+        // A message from another shard has waited there, as far as that shard knew.
         if slot.flags.is(AgentFlags::CLOSED)
             && envelope.credit_of.is_none()
             && self.wait_queues.must_wait(&envelope.message, slot.id)
@@ -47,7 +48,7 @@ impl Shard {
         if self.is_reply(&envelope.message, index) {
             return self.overflow_with_reply(envelope, index);
         }
-        // What is larger than the whole mailbox could wait for ever.
+        // A message larger than the whole mailbox could wait indefinitely.
         if u64::from(envelope.weight()) > limits.bytes {
             return self.refuse_for(envelope, index);
         }
@@ -58,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// Takes a reply beyond the limit. It does not overtake what its sender sent before.
+    /// Accepts a reply beyond the limit. It does not overtake earlier messages of its sender.
     fn overflow_with_reply(&mut self, envelope: Envelope, index: AgentIndex) {
         let limits = self.config.mailbox_limits().times(REPLY_ROOM);
         let Some(slot) = self.agents.get(index) else { return };
@@ -74,13 +75,14 @@ impl Shard {
         self.dead_letter(envelope, DeadLetterReason::RepliesFull, reservation);
     }
 
-    /// Makes room for a message by giving up waiting ones of no higher lane, the oldest of the lowest first.
+    /// Makes room for a message by displacing waiting ones of lanes no higher than its own, the oldest of the lowest
+    /// first.
     fn displace(&mut self, envelope: Envelope, index: AgentIndex) {
         let limits = self.config.mailbox_limits();
         let Some(slot) = self.agents.get(index) else { return };
         let messages = (slot.mailbox.held() + 1).saturating_sub(limits.messages);
         let bytes = (slot.mailbox.held_bytes() + u64::from(envelope.weight())).saturating_sub(limits.bytes);
-        // The displaced free their places at once, so what their senders are told is bounded here.
+        // Displaced messages free their places at once, so the notices to their senders are bounded here.
         let (partition, links) = (self.config.partition, &self.links);
         let may_go = |waiting: &Envelope| {
             let much = |sender: AgentId| links.is_backlogged(partition.shard_of(sender));
@@ -100,7 +102,7 @@ impl Shard {
         self.take_in(envelope, index);
     }
 
-    /// Why the shard has no memory for another message from outside or from a handler.
+    /// Returns the error if the shard has no memory for another message from outside or from a handler.
     #[cold]
     pub(in crate::shard) fn memory_refusal(&self, message: &Message, effects_bytes: u64) -> Option<SendErrorKind> {
         let limit = self.config.memory_max;
@@ -108,10 +110,10 @@ impl Shard {
         (!self.held.fits_as(bytes, message.looks_like_reply())).then_some(SendErrorKind::MemoryFull { limit })
     }
 
-    /// Why there is no memory for another message of a handler, with what it has sent before.
+    /// Returns the error if there is no memory for another message of a handler together with those it sent before.
     #[inline(always)]
     pub(in crate::shard) fn refusal_for_effects(&mut self, message: &Message) -> Option<SendErrorKind> {
-        // The first one was looked at alone.
+        // The first one was checked alone.
         if self.effects.is_empty() {
             return None;
         }
@@ -122,7 +124,7 @@ impl Shard {
         self.memory_refusal(message, bytes)
     }
 
-    /// Has a message wait behind its receiver's full mailbox, or refuses it.
+    /// Makes a message wait for room in its receiver's mailbox, or refuses it.
     pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
         let may_close = self.wait_queues.may_close();
         let Some(slot) = self.agents.get_mut(index) else { return };
@@ -147,7 +149,7 @@ impl Shard {
         }
     }
 
-    /// Whether something of the message's sender is in the stall list of its receiver.
+    /// Whether a message from the same sender is in the receiver's stall list.
     pub(in crate::shard) fn is_behind_its_own(&self, message: &Message, index: AgentIndex) -> bool {
         let stalled = self.agents.get(index).and_then(|slot| slot.cold.as_ref()?.stalled.as_ref());
         stalled.is_some_and(|stalled| message.sender().is_some_and(|sender| stalled.has(sender)))
@@ -162,17 +164,17 @@ impl Shard {
         self.arm_waiter_sweep();
     }
 
-    /// Has every shard know whether a receiver is closed.
+    /// Tells every shard whether a receiver is closed.
     pub(in crate::shard) fn broadcast_closed(&mut self, receiver: AgentId, closed: bool) {
         let is_older = |control: &Control| matches!(control, Control::Closed(other, _) if *other == receiver);
         self.links.broadcast_newest(is_older, || Control::Closed(receiver, closed));
     }
 
-    /// Has a message stand in line until its receiver is open.
+    /// Makes a message wait until its receiver is open.
     #[cold]
     pub(in crate::shard) fn wait_for_receiver(&mut self, envelope: Envelope, receiver: AgentId, here: bool) {
         if self.waits_too_much(&envelope.message, receiver) {
-            let detail = "its sender has as many messages waiting for it as it may";
+            let detail = "its sender has the maximum number of messages waiting for it";
             let reservation = Reservation::of(&envelope);
             return self.dead_letter_with(envelope, DeadLetterReason::MailboxFull, detail, reservation);
         }
@@ -216,7 +218,7 @@ impl Shard {
         }
     }
 
-    /// Whether a sender has as many messages in line for a receiver as it may.
+    /// Whether a sender has the maximum number of messages waiting for a receiver.
     #[cold]
     pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
         self.wait_queues.waits_too_much(message, receiver, self.config.outbox.into_inner())

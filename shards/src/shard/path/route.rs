@@ -1,8 +1,8 @@
-//! Out of an outbox to the right shard: who a message is for, where that is, and whether there is a way now.
+//! Routing out of an outbox: the receiver, its shard, and whether the message can leave now.
 //!
-//! Invariants: a message leaves for another shard only with a credit; a message that has to wait keeps everything
-//! behind it in its sender's outbox waiting, so that the order between two agents holds; each refusal is a dead letter
-//! and a `failure` to the sender.
+//! Invariants: a message leaves for another shard only with a credit. A waiting message makes everything behind it in
+//! its sender's outbox wait, which preserves the order between two agents. Each refusal yields a dead letter and a
+//! `failure` to the sender.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::outcome::DeadLetterReason;
 use crate::routing::rules;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
 
-/// A message that has to wait for credit at a shard or, for the own shard, for the next turn.
+/// A message that waits for credit at a shard or, on its own shard, for the next turn.
 pub(crate) struct Blocked {
     pub(crate) shard: ShardIndex,
     pub(crate) envelope: Envelope,
 }
 
 impl Shard {
-    /// Decides who the message is for and sends it there.
+    /// Determines the receiver of a message and sends it there.
     #[inline(always)]
     pub(in crate::shard) fn route(&mut self, envelope: Envelope) -> Result<(), Blocked> {
         match envelope.message.target() {
@@ -29,8 +29,8 @@ impl Shard {
         }
     }
 
-    /// Sends a message on that does not name exactly one receiver: to each of a set or, if it names none, where the
-    /// routing rules say, or to who offers the capability.
+    /// Sends a message that does not name exactly one receiver: to each of a set, or to the agent that the routing
+    /// rules choose, or to a provider of the capability.
     pub(in crate::shard) fn route_without_target(&mut self, mut envelope: Envelope) -> Result<(), Blocked> {
         if !matches!(envelope.message.receiver(), Receiver::Agents(_))
             && let Some(receiver) = rules::first_match(&self.config.rules, &envelope.message)
@@ -79,14 +79,15 @@ impl Shard {
         }
     }
 
-    /// Makes a copy for each receiver. Stops where a copy has to wait, and goes on from there.
+    /// Makes a copy for each receiver. Stops where a copy has to wait, and resumes there.
     pub(in crate::shard) fn fan_out(&mut self, mut envelope: Envelope, agents: &Arc<[AgentId]>) -> Result<(), Blocked> {
         if envelope.fan_out == 0
             && let Some(id) = envelope.message.conversation()
             && let Err((count, most)) = self.conversations.has_room_for_all(&envelope.message, id, agents)
         {
-            // Some of them would have got it, and the sender would not know whom to wait for.
-            let detail = format!("the conversation would have {count} participants: allowed are {most}; nobody got it");
+            // Otherwise only some of them would get it, and the sender would not know whose replies to wait for.
+            let detail =
+                format!("the conversation would have {count} participants: the limit is {most}; nobody got it");
             for envelope in envelope.into_deliveries() {
                 self.dead_letter_with(envelope, DeadLetterReason::TooManyParticipants, &detail, Reservation::Nothing);
             }
@@ -106,13 +107,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Sends a message to its one receiver: straight, or by way of the shard where its conversation lives.
+    /// Sends a message to its one receiver: directly, or through the shard where its conversation lives.
     #[inline(always)]
     pub(in crate::shard) fn route_to(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
         self.route_as(envelope, target, false)
     }
 
-    /// As [`Shard::route_to`], for a message whose turn in its receiver's line has come.
+    /// Like [`Shard::route_to`], for a message whose turn in its receiver's wait queue has come.
     pub(in crate::shard) fn route_on(&mut self, envelope: Envelope, target: AgentId) -> Result<(), Blocked> {
         self.route_as(envelope, target, true)
     }
@@ -126,7 +127,7 @@ impl Shard {
     ) -> Result<(), Blocked> {
         let target_shard = self.config.partition.shard_of(target);
         let mut hop = target_shard;
-        // Who began the conversation, if it lives here.
+        // The initiator of the conversation, if that lives here.
         let mut initiator = None;
         if let Some(id) = envelope.message.conversation() {
             if envelope.message.role() == ConversationRole::Unresolved
@@ -154,7 +155,7 @@ impl Shard {
             }
         }
         let here = self.is_here(hop);
-        // A receiver of this shard that is closed is found to be so on delivery.
+        // On this shard, delivery finds out whether the receiver is closed.
         if !waited
             && self.wait_queues.exist()
             && (!here || self.wait_queues.moves(target))
@@ -164,7 +165,7 @@ impl Shard {
             return Ok(());
         }
         if !here && !self.links.has_credit(hop) {
-            // The port has taken note that this shard wants to hear of new credits.
+            // The port has noted that this shard wants to be notified of new credits.
             return Err(Blocked { shard: hop, envelope });
         }
         if let Some(initiator) = initiator

@@ -1,4 +1,4 @@
-//! When an agent is called: the run queue, and a look at what may expire meanwhile.
+//! Scheduling: the run queue, and the sweep of messages that may expire meanwhile.
 
 use crate::base::index::ShardIndex;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
@@ -28,7 +28,7 @@ impl Shard {
         }
     }
 
-    /// Makes sure that what waits for an agent that is not called does not wait beyond its lifetime.
+    /// Ensures that messages for an agent that is not being called expire on time.
     pub(in crate::shard) fn arm_sweep(&mut self, index: AgentIndex) {
         // Nothing is left that could expire.
         if self.phase == ShardPhase::Stopped {
@@ -41,7 +41,7 @@ impl Shard {
         }
     }
 
-    /// Has an agent go on where it was.
+    /// Lets an agent continue.
     pub(in crate::shard) fn go_on(&mut self, index: AgentIndex) {
         self.poll_again(index);
         self.schedule(index);
@@ -56,7 +56,7 @@ impl Shard {
         }
     }
 
-    /// Has an agent polled again that was not while it could not be called.
+    /// Resumes polling of an agent that could not be called.
     pub(crate) fn poll_again(&mut self, agent: AgentIndex) {
         if let Some(slot) = self.agents.get(agent)
             && slot.polled
@@ -66,8 +66,8 @@ impl Shard {
         }
     }
 
-    /// Makes sure that what waits to pass on to a shard does not wait beyond its lifetime. Each queue has one timer at
-    /// most, because it is armed when the queue begins to fill and again only when it fires.
+    /// Ensures that messages in transit to a shard expire on time. Each queue has at most one timer, because it is
+    /// armed when the queue begins to fill and again only when it fires.
     pub(in crate::shard) fn arm_transit_sweep(&mut self, to: ShardIndex) {
         if !self.links.is_transit_swept(to) {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepTransit(to));
@@ -75,7 +75,7 @@ impl Shard {
         }
     }
 
-    /// Makes sure that nothing waits in a line or a stall list beyond its lifetime.
+    /// Makes sure that nothing waits in a queue or a stall list beyond its lifetime.
     pub(in crate::shard) fn arm_waiter_sweep(&mut self) {
         if !self.wait_queues.is_swept() {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);

@@ -1,7 +1,7 @@
-//! How a message ends: processed, expired, or as a dead letter; and what it held is free again.
+//! The end of a message: processed, expired or dead-lettered; and the release of what it held.
 //!
-//! Invariants: every message is counted out once, with what became of it; what it held of a mailbox or of credit is released
-//! once, by the message itself or by the notice about it.
+//! Invariants: every message is counted once with its outcome. Its share of a mailbox or of credit is released once, by
+//! the message itself or by the notice about it.
 
 use crate::dead_letter::{DeadLetter, DeadLetterReason, LAST_ERROR_BYTES_MAX};
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
@@ -20,7 +20,7 @@ use crate::shard::path::route::Blocked;
 use crate::stats::unfinished::Place;
 
 impl Shard {
-    /// Gives a message up: it becomes a dead letter and its sender hears of it.
+    /// Turns a message into a dead letter and notifies its sender.
     #[cold]
     pub(in crate::shard) fn dead_letter(
         &mut self,
@@ -31,7 +31,7 @@ impl Shard {
         self.dead_letter_with(envelope, reason, "", reservation);
     }
 
-    /// As [`Shard::dead_letter`], with what a handler said to it.
+    /// Like [`Shard::dead_letter`], with a handler's explanation.
     #[cold]
     pub(in crate::shard) fn dead_letter_with(
         &mut self,
@@ -43,13 +43,13 @@ impl Shard {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let Some(message) = self.count_out(envelope, reason, detail, reservation) else { return };
         if journal.is_replay() {
-            // The dead letter that it was made of stays as it was.
+            // The dead letter from which it was replayed is unchanged.
             return self.acknowledge(journal, Settlement::DeadLettered(reason));
         }
         self.keep_dead_letter(message, reason, attempts, detail, journal, Settlement::DeadLettered(reason));
     }
 
-    /// Keeps a message that ended without being handled, whatever it was counted as.
+    /// Keeps a message that ended without being handled, however it was counted.
     #[cold]
     pub(in crate::shard) fn keep_dead_letter(
         &mut self,
@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    /// As [`Shard::dead_letter_with`], but keeps no dead letter. Answers the message, unless it was a notice.
+    /// Like [`Shard::dead_letter_with`], but keeps no dead letter. Replies to the message unless it was a notice.
     #[cold]
     pub(in crate::shard) fn count_out(
         &mut self,
@@ -118,8 +118,8 @@ impl Shard {
         Some(message)
     }
 
-    /// Ends a message whose lifetime is over; its sender hears of it. A durable one is kept as a dead letter, although it counts as
-    /// expired: whoever sent it was told that it is not lost.
+    /// Ends a message whose lifetime is over and notifies its sender. A durable one is kept as a dead letter although
+    /// it counts as expired, because its sender was promised that it is not lost.
     #[cold]
     pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Stage, reservation: Reservation) {
         self.ledger.expire(phase);
@@ -166,7 +166,7 @@ impl Shard {
         }
     }
 
-    /// Takes note that the mailbox of a provider or of a closed receiver holds less.
+    /// Notes that the mailbox of a provider or of a closed receiver holds less.
     #[inline(never)]
     pub(in crate::shard) fn holds_less(&mut self, agent: AgentIndex) {
         let Some(slot) = self.agents.get_mut(agent) else { return };
@@ -189,7 +189,7 @@ impl Shard {
         SendError::new(error, message)
     }
 
-    /// Answers a question from outside. Says whether somebody was waiting.
+    /// Completes a call from outside. Returns whether a caller was waiting.
     pub(in crate::shard) fn end_ask(&mut self, correlation: Correlation, reply: Result<Message, AskError>) -> bool {
         let Some(token) = self.forget_ask(correlation) else { return false };
         self.outputs.answer(token, Answer::Replied(reply));
@@ -208,22 +208,22 @@ impl Shard {
         self.end_ask(correlation, Err(AskError::TimedOut));
     }
 
-    /// Gives up a message that an agent's mailbox holds, because it asked not to wait.
+    /// Gives up a message in an agent's mailbox that asked not to wait.
     #[cold]
     pub(in crate::shard) fn fail_fast(&mut self, envelope: Envelope, index: AgentIndex) {
         let reservation = self.agents.reservation(index, &envelope);
         self.dead_letter(envelope, DeadLetterReason::BreakerOpen, reservation);
     }
 
-    /// Gives the messages to the next start that stand in the journal: they are neither handled nor given up here.
+    /// Leaves journalled messages to the next start: they are neither handled nor abandoned here.
     #[cold]
     pub(in crate::shard) fn leave_to_next_start(&mut self, reservation: Reservation) {
         self.ledger.keep();
         self.release(reservation);
     }
 
-    /// Nobody will register the agents any more that were there in an earlier run: their durable mail is left to the next start,
-    /// so that draining does not wait for it.
+    /// Leaves the durable mail of agents that were not registered again to the next start, so that draining does not
+    /// wait for it.
     #[cold]
     pub(in crate::shard) fn leave_mail_of_absent(&mut self) {
         let absent = self.agents.iter().filter(|(_, slot)| slot.flags.is(AgentFlags::ABSENT));
@@ -239,7 +239,7 @@ impl Shard {
         }
     }
 
-    /// Gives up a message for an agent that is not there.
+    /// Gives up a message for an agent that does not exist.
     #[cold]
     pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
         let former = self.agents.find_former(target);
@@ -249,7 +249,7 @@ impl Shard {
         );
     }
 
-    /// Gives up a message that an agent does not take.
+    /// Gives up a message that an agent does not accept.
     #[cold]
     pub(in crate::shard) fn refuse_for(&mut self, envelope: Envelope, index: AgentIndex) {
         let reservation = Reservation::of(&envelope);
@@ -264,15 +264,15 @@ impl Shard {
         self.dead_letter_with(envelope, reason, detail, reservation);
     }
 
-    /// Gives up a message from another shard for which there is no memory.
+    /// Abandons a message from another shard for which there is no memory.
     #[cold]
     pub(in crate::shard) fn refuse_arrival(&mut self, envelope: Envelope) {
         let reservation = Reservation::of(&envelope);
         self.dead_letter(envelope, DeadLetterReason::MemoryFull, reservation);
     }
 
-    /// When the message was first accepted, for its dead letter. Nothing is written down for that while all goes well:
-    /// it follows from the end of its lifetime.
+    /// Returns when the message was first accepted, for its dead letter. This is computed from the end of its lifetime
+    /// and not stored.
     pub(in crate::shard) fn first_accepted(&self, message: &Message) -> WallTime {
         if let Some(replay) = message.replay() {
             return replay.first;
@@ -290,7 +290,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Gives up a message on its way, with all its deliveries that were not handed out.
+    /// Abandons a message in transit, with all its deliveries that were not handed out.
     #[cold]
     pub(in crate::shard) fn dead_letter_all(&mut self, envelope: Envelope, reason: DeadLetterReason) {
         for envelope in envelope.into_deliveries() {
@@ -307,11 +307,11 @@ impl Shard {
         }
     }
 
-    /// Gives up a message with `reply-by` for which there was room when its handler sent it, and is none now.
+    /// Abandons a message with `reply-by` for which there was room when its handler sent it, but is none now.
     #[cold]
     pub(in crate::shard) fn refuse_ask(&mut self, envelope: Envelope) {
         for envelope in envelope.into_deliveries() {
-            let detail = "too many messages with reply-by are waiting for their answers";
+            let detail = "too many messages with reply-by are waiting for their replies";
             self.dead_letter_with(envelope, DeadLetterReason::NotAdmitted, detail, Reservation::Nothing);
         }
     }

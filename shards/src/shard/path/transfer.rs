@@ -11,14 +11,14 @@ impl Shard {
     #[inline(always)]
     pub(in crate::shard) fn depart(&mut self, envelope: Envelope, to: ShardIndex) {
         if let Err(envelope) = self.links.send(envelope, to) {
-            // Credits were counted just before, so this does not happen; but if it did, nothing would be lost.
+            // Credits were counted just before, so this does not happen; if it did, nothing would be lost.
             debug_assert!(false, "a credit was there and was not");
             return self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
         }
         self.ledger.depart();
     }
 
-    /// Takes in a message from another shard.
+    /// Accepts a message from another shard.
     #[inline]
     pub(in crate::shard) fn arrive(&mut self, from: ShardIndex, mut envelope: Envelope) {
         self.ledger.arrive();
@@ -40,10 +40,10 @@ impl Shard {
         }
         if envelope.message.conversation().is_some() {
             let initiator = match envelope.message.role() {
-                // Of one that is not resolved, this shard knows whether its receiver began the conversation.
+                // For an unresolved one, this shard knows whether its receiver began the conversation.
                 ConversationRole::Participant | ConversationRole::Unresolved => Some(target),
-                // A message between participants first comes to the conversation's home, and from there to its
-                // receiver, where it has passed already.
+                // A message between participants first reaches the conversation's home, and from there its receiver,
+                // where it has passed already.
                 ConversationRole::Member => envelope
                     .message
                     .initiator()
@@ -63,7 +63,7 @@ impl Shard {
         self.deliver(envelope, target);
     }
 
-    /// Sends a message on to its receiver's shard. While it has to wait it holds the credit that it came with.
+    /// Forwards a message to its receiver's shard. While it waits it holds the credit that it arrived with.
     pub(in crate::shard) fn relay(&mut self, envelope: Envelope, to: ShardIndex) {
         if self.links.can_relay(to) {
             return self.depart(envelope, to);
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with messages that pass through. Each holds the credit that it came with, so there are only so many.
+    /// Continues with messages in transit. Each holds the credit that it arrived with, which bounds their number.
     pub(in crate::shard) fn flush_transit(&mut self) {
         for to in self.links.all() {
             while let Some(place) = self.links.next_in_transit(to) {

@@ -117,7 +117,7 @@ impl Member {
         let mut ends = None;
         if self.act(message, label, context, &mut ends).is_err() {
             self.ledger.lock().failed(message);
-            return Outcome::failed("what belongs to it can't be sent now");
+            return Outcome::failed("what belongs to it cannot be sent now");
         }
         let chance = mixed(self.plan.seed ^ self.boot ^ context.now().monotonic_ns, label.number ^ label.stamp << 32);
         if label.kind == Kind::Poison || chance.is_multiple_of(self.plan.fails_in) {

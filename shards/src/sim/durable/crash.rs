@@ -144,7 +144,7 @@ impl Play {
     fn check_conformance(&self) -> Result<(), String> {
         let violations: u64 = self.world.nodes.iter().map(|node| node.shard.conformance().violations()).sum();
         if violations > 0 && self.plan.remembers_all() && !self.may_replay_twice() {
-            return Err(format!("{violations} messages were said to break their protocol, and none did"));
+            return Err(format!("{violations} messages were reported as violations, but none was"));
         }
         Ok(())
     }

@@ -409,7 +409,7 @@ impl Ledger {
         };
         let again = self.violations.iter().find(|(id, times)| **times > self.sent(**id));
         if let Some((id, times)) = again {
-            return Err(format!("what breaks its protocol was reported {times} times: {id}"));
+            return Err(format!("what violates its protocol was reported {times} times: {id}"));
         }
         let whole = reports == found.violations() && refused == found.refused;
         let missing = expected.difference(&reported).next();

@@ -133,8 +133,8 @@ pub struct Failed {
 ///
 /// If the options are out of range.
 pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failed> {
-    assert!(options.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)), "allowed are 1 to 64 shards");
-    assert!(options.actions.is_none_or(|actions| actions <= ACTIONS_MAX), "allowed are up to 1,000,000 actions");
+    assert!(options.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)), "expected 1 to 64 shards");
+    assert!(options.actions.is_none_or(|actions| actions <= ACTIONS_MAX), "at most 1,000,000 actions");
     let mut play = Play::new(seed, options.clone());
     match catch_panic(|| play.play()) {
         Ok(()) => Ok(play.outcome()),

@@ -132,7 +132,7 @@ fn each_refusal_names_its_byte_and_its_reason() {
         ("fe 0004 13", "byte 3: expected a representation, which is 0x10 to 0x12, or 0x00 and its name, found 0x13"),
         ("fe 0004 10 10", "byte 4: expected a date, which begins with 0x20 to 0x22 or 0x24 to 0x26, found 0x10"),
         ("fe 0010 10 24 3111 b1 11 111111 1110'Z' 01", "byte 7: expected two digits of a date, found 0xb1"),
-        ("fe 0010 10 24 3111 2a 11 111111 1110'Z' 01", "byte 4: \"20001900T000000000Z\" is no legal value of :date"),
+        ("fe 0010 10 24 3111 2a 11 111111 1110'Z' 01", "byte 4: \"20001900T000000000Z\" is not a valid value of :date"),
         (
             "fe 0010 10 24 311a23121212122220'Z' 08",
             "byte 15: expected a parameter of an envelope, or 0x01 for its end, found 0x08",
@@ -151,13 +151,16 @@ fn each_refusal_names_its_byte_and_its_reason() {
             "byte 0: the envelope has no parameter from, which is mandatory",
         ),
         ("fe 0099 10 24 311a23121212122220'Z' 05'a'00 05'b'00 01", "byte 18: the parameter :comments is given twice"),
-        ("fe 0099 10 24 311a23121212122220'Z' 06 12 e210 01", "byte 16: \"-10\" is no legal value of :payload-length"),
-        ("fe 0099 10 24 311a23121212122220'Z' 00'a b'00'b'00 01", "byte 16: \"a b\" can't be the name"),
+        (
+            "fe 0099 10 24 311a23121212122220'Z' 06 12 e210 01",
+            "byte 16: \"-10\" is not a valid value of :payload-length",
+        ),
+        ("fe 0099 10 24 311a23121212122220'Z' 00'a b'00'b'00 01", "byte 16: \"a b\" cannot be the name"),
         (
             "fe 0099 10 24 311a23121212122220'Z' 03 01",
             "byte 16: expected an agent identifier, which begins with 0x02, found 0x01",
         ),
-        ("fe 0099 10 24 311a23121212122220'Z' 02 02'b@y'00 02'c'00", "byte 24: a string begins here and never ends"),
+        ("fe 0099 10 24 311a23121212122220'Z' 02 02'b@y'00 02'c'00", "byte 24: a string begins here and is not closed"),
     ] {
         let error = read_envelope(bytes(notation)).expect_err(notation).to_string();
         assert!(error.starts_with(expected), "{notation}: {error}");
@@ -168,7 +171,7 @@ fn each_refusal_names_its_byte_and_its_reason() {
 fn stamps_and_lengths_are_bounded() {
     let external = bytes("fd 0019 'http://z'00 24 311a23121212122220'Z' 01 01");
     let error = read_envelope(external.repeat(65)).unwrap_err();
-    assert_eq!(error.to_string(), "byte 1603: too many stamps: allowed are up to 64");
+    assert_eq!(error.to_string(), "byte 1603: too many stamps: the limit is 64");
     let mut envelope = plain();
     envelope.comments = Some("x".repeat(65_537).into());
     assert!(print_envelope(&envelope, &mut Vec::new()).is_err());

@@ -12,7 +12,7 @@ const TABLE: &[(&str, &str)] = &[
     ("fa10 17 01", "byte 2: expected a performative, which is 0x01 to 0x16, or 0x00 and a word, found 0x17"),
     (
         "fa10 00 10'9 lives'00 01",
-        "byte 3: performative \"9 lives\" is not allowed: allowed is one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
+        "byte 3: performative \"9 lives\" is not allowed: expected one of the 22 acts of FIPA SC00037, or a word of 1 to 64 letters, digits, - _ .",
     ),
     ("fa10 08", "byte 3: expected a parameter, or 0x01 for the end of the message, found the end of the input"),
     ("fa10 08 0e 01", "byte 3: expected a parameter, which is 0x02 to 0x0d, or 0x00 and a word, found 0x0e"),
@@ -24,19 +24,19 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "fa10 08 00 10'content'00 10'b'00 01",
-        "byte 4: \"content\" can't be the name of a user-defined parameter: allowed is a word that is no parameter of FIPA SC00061",
+        "byte 4: \"content\" cannot be the name of a user-defined parameter: expected a word that is not a parameter of FIPA SC00061",
     ),
     (
         "fa10 08 00 10'X-caxton-priority'00 10'first'00 01",
-        "byte 23: \"first\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
+        "byte 23: \"first\" is not a valid value of :X-caxton-priority: expected low, normal, high or urgent",
     ),
     (
         "fa10 08 00 10'X-caxton-capability'00 10'a'00 03 02 10'b'00 01 01 01",
         "byte 25: a message has either a receiver or an X-caxton-capability",
     ),
-    ("fa10 08 09 10'sl", "byte 5: a word begins here and never ends"),
-    ("fa10 08 09 14'\"sl", "byte 5: a string begins here and never ends"),
-    ("fa10 08 09 12 11", "byte 5: a number begins here and never ends"),
+    ("fa10 08 09 10'sl", "byte 5: a word begins here and is not closed"),
+    ("fa10 08 09 14'\"sl", "byte 5: a string begins here and is not closed"),
+    ("fa10 08 09 12 11", "byte 5: a number begins here and is not closed"),
     ("fa10 08 09 12 00 01", "byte 5: expected two characters of a number, found 0x00"),
     ("fa10 08 09 12 b1 10 01", "byte 5: expected two characters of a number, found 0xb1"),
     (
@@ -102,7 +102,7 @@ fn refused(input: &[u8], limits: &Limits, expected: &str) {
 fn nesting_is_bounded() {
     let limits = Limits::default();
     let bomb = [bytes("fa10 08 04"), vec![0x60; 1_000_000]].concat();
-    refused(&bomb, &limits, "byte 67: nested too deep: allowed are up to 64 levels of parentheses");
+    refused(&bomb, &limits, "byte 67: nested too deep: the limit is 64 levels of parentheses");
     let nested = |depth| [bytes("fa10 08 00 10'X-a'00"), vec![0x60; depth], vec![0x40; depth], vec![1]].concat();
     let deepest = reads(nested(63));
     assert_eq!(reads(written(&deepest)), deepest);
@@ -110,38 +110,34 @@ fn nesting_is_bounded() {
     assert!(read(nested(64)).is_err());
 
     let resolvers = |depth: usize| [bytes("fa10 08 02"), bytes("02 10'a'00 03").repeat(depth)].concat();
-    refused(&resolvers(100_000), &limits, "byte 44: nested too deep: allowed are up to 8 levels of resolvers");
+    refused(&resolvers(100_000), &limits, "byte 44: nested too deep: the limit is 8 levels of resolvers");
 }
 
 #[test]
 fn counts_are_bounded() {
     let limits = Limits::default();
     let agents = [bytes("fa10 08 03"), bytes("02 10'a'00 01").repeat(10_001)].concat();
-    refused(&agents, &limits, "byte 50004: too many agents: allowed are up to 10000");
+    refused(&agents, &limits, "byte 50004: too many agents: the limit is 10000");
     let few = Limits { aids_max: 3, ..limits };
     let agents = [bytes("fa10 08 03"), bytes("02 10'a'00 01").repeat(4)].concat();
-    refused(&agents, &few, "byte 19: too many agent identifiers: allowed are up to 3");
+    refused(&agents, &few, "byte 19: too many agent identifiers: the limit is 3");
     let addresses = [bytes("fa10 08 02 02 10'a'00 02"), bytes("10'b'00").repeat(65)].concat();
-    refused(&addresses, &limits, "byte 201: too many addresses: allowed are up to 64");
+    refused(&addresses, &limits, "byte 201: too many addresses: the limit is 64");
     let parameters = [bytes("fa10 08"), bytes("00 10'X-a'00 10'b'00").repeat(65)].concat();
-    refused(&parameters, &limits, "byte 579: too many user-defined parameters: allowed are up to 64");
+    refused(&parameters, &limits, "byte 579: too many user-defined parameters: the limit is 64");
 }
 
 #[test]
 fn sizes_are_bounded() {
     let limits = Limits::default();
     let long = [bytes("fa10 08 09 19 00010001"), vec![b'x'; 65_537], vec![1]].concat();
-    refused(&long, &limits, "byte 4: :language is too long: allowed are up to 65536 bytes");
+    refused(&long, &limits, "byte 4: :language is too long: the limit is 65536 bytes");
     let small = Limits::with_content(ContentLimit::try_new(4).unwrap());
-    refused(&bytes("fa10 08 04 16 05'12345' 01"), &small, "byte 4: the content is too long: allowed are up to 4 bytes");
-    refused(
-        &bytes("fa10 08 04 70'12345'00 40 01"),
-        &small,
-        "byte 4: the content is too long: allowed are up to 4 bytes",
-    );
+    refused(&bytes("fa10 08 04 16 05'12345' 01"), &small, "byte 4: the content is too long: the limit is 4 bytes");
+    refused(&bytes("fa10 08 04 70'12345'00 40 01"), &small, "byte 4: the content is too long: the limit is 4 bytes");
     let short = Limits { message_bytes_max: 8, ..limits };
     for cut in ["fa10 08 04 16 09'123456789' 01", "fa10 08 09 10'abcdefg'00 01", "fa10 08 09 14'#9\"123456789'00 01"] {
-        refused(&bytes(cut), &short, "byte 8: the message is too long: allowed are up to 8 bytes");
+        refused(&bytes(cut), &short, "byte 8: the message is too long: the limit is 8 bytes");
     }
     assert!(parse(&bytes("fa10 08 04 16 01'1' 01"), NOW, &short).is_ok());
 }

@@ -159,7 +159,7 @@ fn what_an_index_repeats_is_limited_like_all_else() {
     decoder.parse(&entry, NOW, &Limits::default()).unwrap();
     let bomb = [bytes("fc10 08 00 10'X-a'00 60"), bytes("18 00").repeat(1_000), bytes("40 01")].concat();
     let error = decoder.parse(&bomb, NOW, &Limits::default()).unwrap_err();
-    assert_eq!(error.to_string(), "byte 12: :X-a is too long: allowed are up to 65536 bytes");
+    assert_eq!(error.to_string(), "byte 12: :X-a is too long: the limit is 65536 bytes");
 }
 
 proptest! {

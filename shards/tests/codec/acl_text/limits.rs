@@ -15,12 +15,12 @@ fn nesting_is_bounded() {
     refused(
         format!("(inform :X-a {bomb}").as_bytes(),
         &limits,
-        "line 1, column 77: nested too deep: allowed are up to 64 levels of parentheses",
+        "line 1, column 77: nested too deep: the limit is 64 levels of parentheses",
     );
     refused(
         format!("(inform :content {bomb}").as_bytes(),
         &limits,
-        "line 1, column 81: nested too deep: allowed are up to 64 levels of parentheses",
+        "line 1, column 81: nested too deep: the limit is 64 levels of parentheses",
     );
     refused(bomb.as_bytes(), &limits, "line 1, column 2: expected a performative such as inform, found \"(\"");
     assert!(Messages::new(bomb.as_bytes(), NOW, &limits).all(|read| read.is_err()));
@@ -33,12 +33,12 @@ fn nesting_is_bounded() {
     };
     reads(nested(7));
     let error = read(nested(100_000)).unwrap_err();
-    assert_eq!(error.kind.to_string(), "nested too deep: allowed are up to 8 levels of resolvers");
+    assert_eq!(error.kind.to_string(), "nested too deep: the limit is 8 levels of resolvers");
     let shallow = Limits { nesting_max: 3, ..limits };
     let error = parse(nested(1).as_bytes(), NOW, &shallow);
     assert!(error.is_ok(), "{error:?}");
     let error = parse(nested(2).as_bytes(), NOW, &shallow).unwrap_err();
-    assert_eq!(error.kind.to_string(), "nested too deep: allowed are up to 3 levels of parentheses");
+    assert_eq!(error.kind.to_string(), "nested too deep: the limit is 3 levels of parentheses");
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn content_is_bounded_in_both_forms() {
     let largest = "x".repeat(bytes);
     assert_eq!(reads(format!("(inform :content \"{largest}\")")).content().len(), bytes);
     assert_eq!(reads(format!("(inform :content #{bytes}\"{largest})")).content().len(), bytes);
-    let expected = "line 1, column 18: the content is too long: allowed are up to 10485760 bytes";
+    let expected = "line 1, column 18: the content is too long: the limit is 10485760 bytes";
     refused(format!("(inform :content \"{largest}x\")").as_bytes(), &limits, expected);
     refused(format!("(inform :content #{}\"{largest}x)", bytes + 1).as_bytes(), &limits, expected);
     refused(format!("(inform :content {largest}x)").as_bytes(), &limits, expected);
@@ -76,11 +76,7 @@ fn a_length_is_compared_with_what_there_is() {
 fn the_message_is_bounded() {
     let limits = Limits { message_bytes_max: 20, ..Limits::default() };
     assert!(parse(b"(inform :content \"\")", NOW, &limits).is_ok());
-    refused(
-        b"(inform :content \"a\")",
-        &limits,
-        "line 1, column 21: the message is too long: allowed are up to 20 bytes",
-    );
+    refused(b"(inform :content \"a\")", &limits, "line 1, column 21: the message is too long: the limit is 20 bytes");
     for long in ["(inform :content \"aaaaaa\")", "(inform :X-a (a a a a a))", "(inform :language aaaaaaaaa)"] {
         let text = format!("(inform)\n{long}\n(inform)");
         let reads: Vec<_> = Messages::new(text.as_bytes(), NOW, &limits).collect();
@@ -97,21 +93,21 @@ fn agents_are_bounded() {
     refused(
         receivers(RECEIVERS_MAX + 1).as_bytes(),
         &Limits::default(),
-        "line 1, column 20024: too many agents: allowed are up to 10000",
+        "line 1, column 20024: too many agents: the limit is 10000",
     );
     let limits = Limits { aids_max: 3, ..Limits::default() };
     assert!(parse(b"(inform :sender a :receiver (set b c))", NOW, &limits).is_ok());
     refused(
         b"(inform :sender a :receiver (set b c d))",
         &limits,
-        "line 1, column 38: too many agent identifiers: allowed are up to 3",
+        "line 1, column 38: too many agent identifiers: the limit is 3",
     );
     let addresses = |count: usize| {
         format!("(inform :sender (agent-identifier :name a :addresses (sequence{})))", " x".repeat(count))
     };
     reads(addresses(64));
     let error = read(addresses(65)).unwrap_err();
-    assert_eq!(error.kind.to_string(), "too many addresses: allowed are up to 64");
+    assert_eq!(error.kind.to_string(), "too many addresses: the limit is 64");
 }
 
 #[test]
@@ -128,10 +124,10 @@ fn user_defined_parameters_are_bounded() {
     let message = |count: usize| format!("(inform{} :reply-by never)", " :X-a b".repeat(count));
     reads(message(USER_PARAMETERS_MAX - 1));
     let error = read(message(USER_PARAMETERS_MAX)).unwrap_err();
-    assert_eq!(error.kind.to_string(), "too many user-defined parameters: allowed are up to 64");
+    assert_eq!(error.kind.to_string(), "too many user-defined parameters: the limit is 64");
     assert_eq!(read(message(USER_PARAMETERS_MAX + 1)).unwrap_err().column, 9 + 7 * 64);
     let long = |bytes: usize| format!("(inform :X-a \"{}\")", "x".repeat(bytes));
     reads(long(65_536));
     let error = read(long(65_537)).unwrap_err();
-    assert_eq!(error.to_string(), "line 1, column 14: :X-a is too long: allowed are up to 65536 bytes");
+    assert_eq!(error.to_string(), "line 1, column 14: :X-a is too long: the limit is 65536 bytes");
 }

@@ -67,7 +67,7 @@ fn names_that_are_no_words_are_read_as_strings_and_written_so() {
     assert!(read("(inform :sender Night Porter@p)").is_err());
     let error = strictly(strict).unwrap_err();
     assert!(matches!(error.kind, ParseErrorKind::NotStrict(_)), "{error}");
-    assert!(error.to_string().contains("\"Night Porter@plant-7:1099/JADE\" is no word"), "{error}");
+    assert!(error.to_string().contains("\"Night Porter@plant-7:1099/JADE\" is not a word"), "{error}");
     assert!(strictly("(inform :sender porter@plant-7)").is_ok());
 
     let told = check_strict(&reads(strict), &NoNames).unwrap_err().to_string();

@@ -11,7 +11,7 @@ const TABLE: &[(&str, &str)] = &[
     ("(", "line 1, column 2: expected a performative such as inform, found the end of the input"),
     (
         "(9lives)",
-        "line 1, column 2: performative \"9lives\" is not allowed: allowed is one of the 22 acts of FIPA SC00037, \
+        "line 1, column 2: performative \"9lives\" is not allowed: expected one of the 22 acts of FIPA SC00037, \
          or a word of 1 to 64 letters, digits, - _ .",
     ),
     ("(inform", "line 1, column 8: expected a parameter name such as :sender, or ), found the end of the input"),
@@ -29,10 +29,10 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("(inform :language)", "line 1, column 18: expected a word, a string or an expression, found \")\""),
     ("(inform :content)", "line 1, column 17: expected content, which is a string, found \")\""),
-    ("(inform\n :content \"abc)", "line 2, column 11: a string begins here and never ends"),
-    ("(inform :content \"abc\\\" x)", "line 1, column 18: a string begins here and never ends"),
-    ("(inform :X-a (b", "line 1, column 14: a parenthesis begins here and never ends"),
-    ("(inform :X-a (b \"c))", "line 1, column 17: a string begins here and never ends"),
+    ("(inform\n :content \"abc)", "line 2, column 11: a string begins here and is not closed"),
+    ("(inform :content \"abc\\\" x)", "line 1, column 18: a string begins here and is not closed"),
+    ("(inform :X-a (b", "line 1, column 14: a parenthesis begins here and is not closed"),
+    ("(inform :X-a (b \"c))", "line 1, column 17: a string begins here and is not closed"),
     ("(inform :X-a (\0))", "line 1, column 15: expected a word, a string or a parenthesis, found \"\\0\""),
     ("(inform :content #4\"abc", "line 1, column 18: the length says 4 bytes, but 3 bytes follow"),
     (
@@ -55,7 +55,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "(inform :sender (agent-identifier :name \"9 \"))",
-        "line 1, column 41: agent name \"9 \" is not allowed: allowed is 1 to 512 bytes without control characters and \
+        "line 1, column 41: agent name \"9 \" is not allowed: expected 1 to 512 bytes without control characters and \
          without white space other than blanks, not beginning or ending with a blank",
     ),
     (
@@ -92,50 +92,50 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "(inform :X-caxton-priority highest)",
-        "line 1, column 28: \"highest\" is no legal value of :X-caxton-priority: allowed is low, normal, high or urgent",
+        "line 1, column 28: \"highest\" is not a valid value of :X-caxton-priority: expected low, normal, high or urgent",
     ),
     (
         "(inform :X-caxton-reliability solid)",
-        "line 1, column 31: \"solid\" is no legal value of :X-caxton-reliability: allowed is volatile, durable",
+        "line 1, column 31: \"solid\" is not a valid value of :X-caxton-reliability: expected volatile, durable",
     ),
     (
         "(inform :X-caxton-receipt read)",
-        "line 1, column 27: \"read\" is no legal value of :X-caxton-receipt: allowed is none, delivered, processed",
+        "line 1, column 27: \"read\" is not a valid value of :X-caxton-receipt: expected none, delivered, processed",
     ),
     (
         "(inform :X-caxton-when-unavailable never)",
-        "line 1, column 36: \"never\" is no legal value of :X-caxton-when-unavailable: allowed is wait, fail-fast",
+        "line 1, column 36: \"never\" is not a valid value of :X-caxton-when-unavailable: expected wait, fail-fast",
     ),
     (
         "(inform :X-caxton-attempts-max 0)",
-        "line 1, column 32: \"0\" is no legal value of :X-caxton-attempts-max: allowed is 1 to 255",
+        "line 1, column 32: \"0\" is not a valid value of :X-caxton-attempts-max: expected 1 to 255",
     ),
     (
         "(inform :X-caxton-time-to-live-ms 0)",
-        "line 1, column 35: \"0\" is no legal value of :X-caxton-time-to-live-ms: allowed is 1 to 300000 milliseconds",
+        "line 1, column 35: \"0\" is not a valid value of :X-caxton-time-to-live-ms: expected 1 to 300000 milliseconds",
     ),
     (
         "(inform :X-caxton-deliver-at soon)",
-        "line 1, column 30: \"soon\" is no legal value of :X-caxton-deliver-at: allowed is a date such as \
+        "line 1, column 30: \"soon\" is not a valid value of :X-caxton-deliver-at: expected a date such as \
          20250131T235959999Z",
     ),
     (
         "(inform :X-caxton-message-id m1)",
-        "line 1, column 30: \"m1\" is no legal value of :X-caxton-message-id: allowed is m and 32 hexadecimal digits, the \
+        "line 1, column 30: \"m1\" is not a valid value of :X-caxton-message-id: expected m and 32 hexadecimal digits, the \
          last 16 not all zero",
     ),
     (
         "(inform :X-caxton-traceparent 00-1)",
-        "line 1, column 31: \"00-1\" is no legal value of :X-caxton-traceparent: allowed is a W3C trace context",
+        "line 1, column 31: \"00-1\" is not a valid value of :X-caxton-traceparent: expected a W3C trace context",
     ),
     (
         "(inform :X-caxton-capability \"a b\")",
-        "line 1, column 30: capability name \"a b\" is not allowed: allowed is 1 to 100 characters without white \
+        "line 1, column 30: capability name \"a b\" is not allowed: expected 1 to 100 characters without white \
          space, control characters, parentheses or double quotes",
     ),
     (
         "(inform :X-caxton-capability a :X-caxton-choice some)",
-        "line 1, column 49: \"some\" is no legal value of :X-caxton-choice: allowed is any, all, round-robin, least-loaded",
+        "line 1, column 49: \"some\" is not a valid value of :X-caxton-choice: expected any, all, round-robin, least-loaded",
     ),
     ("(inform :X-caxton-choice any)", "line 1, column 26: X-caxton-choice needs an X-caxton-capability to choose from"),
     (

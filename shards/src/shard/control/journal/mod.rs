@@ -1,14 +1,14 @@
-//! Durable messages: written to the journal before they are acknowledged or dispatched, and released from it when they
-//! are settled.
+//! Durable messages: written to the journal before they are acknowledged or dispatched, and released when they are
+//! settled.
 //!
-//! A durable message is journalled on its receiver's shard. Until then whoever waits for that holds a *commit waiter* on the shard
-//! where it was accepted; the receiver's shard acknowledges it after the commit. Two parties wait: the caller of `send`, and
-//! a durable message whose handler sent this one. So a chain of durable messages has no hole, whichever instant the machine
-//! stops at: a message is settled only after what its handler sent is durable where it went.
+//! A durable message is journalled on its receiver's shard. The shard where it was accepted holds a *commit waiter* for
+//! it, which the receiver's shard acknowledges after the commit. Two parties wait: the caller of `send`, and a durable
+//! message whose handler sent this one. A message is therefore settled only after what its handler sent is durable at
+//! its destination, so a chain of durable messages has no gap whenever the machine stops.
 //!
-//! Invariants: every delivery of a message with a commit waiter is acknowledged once, as kept, as a dead letter or as expired; a
-//! message that stands in the journal is released there once, when it is settled, or stays for the next start; a message
-//! that comes again under the same id from the same sender for the same receiver inside the window is not dispatched again.
+//! Invariants: every delivery of a message with a commit waiter is acknowledged once, as kept, as a dead letter or as
+//! expired. A journalled message is released once, when it is settled, or stays for the next start. A message with the
+//! same id, sender and receiver as one within the window is not dispatched again.
 
 use crate::dead_letter::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::journal::commits::PendingCommit;
@@ -30,14 +30,14 @@ pub(crate) use crate::journal::commits::Acknowledgement;
 pub use crate::journal::commits::{Attempt, AttemptMark, JournalCondition};
 pub use crate::outcome::Ending;
 
-/// The most places of the slab that one turn looks at to rewrite old records.
+/// Maximum number of slab places that one turn examines to rewrite old records.
 const COMPACTED_PER_TURN_MAX: u32 = 1_024;
-/// While so many bytes of records wait to be taken by the driver, dead letters of volatile messages are not journalled.
+/// Bytes of records waiting for the driver at which dead letters of volatile messages are no longer journalled.
 const LETTERS_WAIT_BYTES_MAX: usize = 8 << 20;
 
-/// The way of a durable message into the journal.
+/// The path of a durable message into the journal.
 impl Shard {
-    /// Whether a durable message for an agent of this shard has come before, and comes again.
+    /// Whether a durable message for an agent of this shard is a duplicate.
     #[cold]
     pub(in crate::shard) fn has_come(&mut self, message: &Message, receiver: AgentId) -> bool {
         self.is_here(self.config.partition.shard_of(receiver)) && self.journal.has_come(message, receiver)
@@ -60,22 +60,23 @@ impl Shard {
     }
 }
 
-/// What comes of a durable message.
+/// The outcome of a durable message.
 impl Shard {
-    /// A handler is given a message that stands in the journal, or goes on with it.
+    /// Begins or resumes the handling of a journalled message.
     #[cold]
     pub(in crate::shard) fn begin_durable(&mut self, envelope: &Envelope) {
         let sent = self.effects.iter().filter(|effect| effect.is_durable()).count();
         self.journal.begin_handling(envelope, u32::try_from(sent).unwrap_or(u32::MAX));
     }
 
-    /// Has a mark set while a handler has a durable message, which whoever starts next can read however the process ended: what
-    /// is found there is for [`Recovery::note_attempts`](crate::shard::control::restore::Recovery::note_attempts).
+    /// Installs the mark that is set while a handler has a durable message. The next start can read it however the
+    /// process ended; what it finds there is for
+    /// [`Recovery::note_attempts`](crate::shard::control::restore::Recovery::note_attempts).
     pub fn set_attempt_mark(&mut self, mark: Box<dyn AttemptMark>) {
         self.journal.set_attempt_mark(mark);
     }
 
-    /// Has the message that is being handled wait until this one, which its handler sent, is durable.
+    /// Lets the message that is being handled wait until this one, which its handler sent, is durable.
     #[cold]
     pub(in crate::shard) fn hold_for(&mut self, envelope: &mut Envelope) {
         if planted::is(Bug::SettledEarly) {
@@ -86,7 +87,7 @@ impl Shard {
         }
     }
 
-    /// A message that stands in the journal was handled.
+    /// Settles a journalled message that was handled.
     #[cold]
     pub(in crate::shard) fn settle_durable(&mut self, journal: JournalRef) {
         let Some(sequence) = self.journal.record_of(journal) else { return };
@@ -98,7 +99,7 @@ impl Shard {
         }
     }
 
-    /// A message ended without being handled, and no dead letter is kept of it.
+    /// Ends a message that was not handled and leaves no dead letter.
     #[cold]
     pub(in crate::shard) fn end_without_letter(&mut self, journal: JournalRef, ending: Ending) {
         match self.journal.record_of(journal) {
@@ -107,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// A message became a dead letter: that stands in the journal from now on instead of the message.
+    /// Replaces a message in the journal by its dead letter.
     #[cold]
     pub(in crate::shard) fn keep_letter(&mut self, id: DeadLetterId, journal: JournalRef, ending: Ending) {
         let Some(letter) = self.dead_letters.get(id) else { return self.end_without_letter(journal, ending) };
@@ -132,8 +133,8 @@ impl Shard {
         }
     }
 
-    /// Writes down that these letters were dropped to make room for newer ones. Only the store knows which they are: a letter
-    /// that is being replayed is not in it, and stays in the journal until its message is durable anew.
+    /// Records that these letters were dropped to make room for newer ones. Only the store knows which they are: a
+    /// letter under replay is not in it, and stays in the journal until its message is durable again.
     #[cold]
     pub(in crate::shard) fn forget_dropped_letters(&mut self, dropped: &[u64]) {
         for number in dropped {
@@ -141,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// Nothing can be written here, so whoever waits writes the letter down, before what it came of is settled.
+    /// Nothing can be written here, so the waiter's shard writes the letter before it settles what the message caused.
     fn have_letter_kept(&mut self, letter: Box<DeadLetter>, journal: JournalRef, ending: Ending) {
         match journal.waiter().filter(|waiter| !self.is_here(waiter.shard())) {
             Some(waiter) => {
@@ -151,7 +152,7 @@ impl Shard {
         }
     }
 
-    /// A record that is no message's will not be committed.
+    /// Ends a record that will not be committed and is not a message's.
     pub(in crate::shard) fn end_uncommitted(&mut self, waiting: PendingCommit) {
         let id = waiting.letter.map(|number| DeadLetterId { shard: self.index, number });
         match id.and_then(|id| self.dead_letters.find(id)).cloned() {
@@ -160,7 +161,7 @@ impl Shard {
         }
     }
 
-    /// Another shard, whose journal has failed, gave up a message for which somebody waits here.
+    /// Keeps the letter of a message abandoned by another shard, whose journal failed, if a waiter is here.
     #[cold]
     pub(in crate::shard) fn keep_letter_of_other(&mut self, letter: &DeadLetter, waiter: JournalRef) {
         let ending = match letter.reason {

@@ -1,12 +1,13 @@
-//! What becomes of durable messages while the journal takes nothing because there is no room.
+//! Durable messages while the journal has no room.
 //!
-//! A journal is full for a moment whenever much comes at once, and nobody has to know. When it stays full for longer, as on a
-//! full disk, it is given up until it goes on: callers that wait hear that their messages were not kept, and what comes from
-//! other shards is not taken in. What waits with nobody to be told, and what a handler sent, waits until its lifetime ends.
+//! A journal is full for a moment whenever much arrives at once, which nobody needs to know. When it stays full for
+//! longer, as on a full disk, it is suspended until it continues: waiting callers are told that their messages were not
+//! kept, and messages from other shards are refused. Messages without a waiting caller, and those sent by handlers,
+//! wait until their lifetime ends.
 //!
-//! Invariants: every message that waits for its commit ends at its deadline; what is given up here is released in the journal
-//! behind its own record, so that it is not handled later; while the journal is given up, nothing new is put into its queue
-//! but what ends messages that are there.
+//! Invariants: every message that waits for its commit ends at its deadline. A message abandoned here is released in
+//! the journal behind its own record, so that it is not handled later. While the journal is suspended, only records
+//! that end existing messages are queued.
 
 use super::{Ending, JournalCondition, PendingCommit};
 use crate::mailbox::Reservation;
@@ -14,23 +15,24 @@ use crate::outcome::DeadLetterReason;
 use crate::shard::io::{Event, Stage};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 
-/// A journal that has been full for so long, in milliseconds, is given up until it goes on.
+/// Milliseconds for which a journal may be full before it is suspended.
 pub const FULL_PATIENCE_MS: u64 = 1_000;
 
 impl Shard {
-    /// Whether the journal has been full for so long that nobody should wait for it.
+    /// Whether the journal has been full for so long that nothing should wait for it.
     #[inline]
     pub(in crate::shard) fn is_journal_given_up(&self) -> bool {
         self.journal.full_since_ms().is_some_and(|since_ms| self.clock.now_ms() >= since_ms + FULL_PATIENCE_MS)
     }
 
-    /// Whether the dead letter of such a message has to stand in this shard's journal, full or not: it ends what stands there.
+    /// Whether the dead letter of such a message must be written to this shard's journal even if that is full, because
+    /// it ends a message there.
     pub(super) fn needs_letter_here(&self, journal: super::JournalRef) -> bool {
         let sent_here = |waiter: super::JournalRef| self.is_here(waiter.shard()) && !waiter.is_awaited_by_caller();
         journal.is_in_record() || journal.waiter().is_some_and(sent_here)
     }
 
-    /// Makes sure that what waits for a full journal does not wait beyond its lifetime, nor callers for long.
+    /// Ensures that what waits for a full journal does not outlive its lifetime, and that callers do not wait long.
     pub(in crate::shard) fn watch_commits(&mut self) {
         let Some(since_ms) = self.journal.full_since_ms() else { return };
         if self.journal.is_swept() || self.phase == ShardPhase::Stopped {
@@ -49,7 +51,7 @@ impl Shard {
         self.journal.set_swept(self.timers.insert(look_at_ms, Alarm::SweepCommits).is_ok());
     }
 
-    /// Ends what has waited for a full journal for too long.
+    /// Ends what has waited too long for a full journal.
     pub(in crate::shard) fn sweep_commits(&mut self) {
         self.journal.set_swept(false);
         if self.journal.condition() != JournalCondition::Full || self.phase == ShardPhase::Stopped {
@@ -71,7 +73,7 @@ impl Shard {
         self.watch_commits();
     }
 
-    /// Reports once that the journal takes nothing, and that it goes on. One that is full for a moment is not worth a word.
+    /// Reports once that the journal accepts nothing, and once that it continues. A short full period is not reported.
     pub(in crate::shard) fn report_journal(&mut self) {
         let (shard, condition) = (self.index, self.journal.condition());
         let stopped = match condition {
@@ -85,11 +87,12 @@ impl Shard {
         }
     }
 
-    /// Ends one that was waiting. Its record is released behind it, or replaced by that of its dead letter.
+    /// Ends a waiting message. Its record is released behind it, or replaced by that of its dead letter.
     fn end_waiting(&mut self, waiting: PendingCommit, expired: bool) {
         let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
         let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
-            // A dead letter may be gone after a crash. The step of a conversation as well, but its message is kept all the same.
+            // A dead letter may be lost in a crash. So may the step of a conversation, but its message is kept all the
+            // same.
             let ending = match waiting.ending {
                 Ending::DeadLettered(_) => Ending::DeadLettered(DeadLetterReason::NotJournalled),
                 ending => ending,
@@ -105,13 +108,13 @@ impl Shard {
         } else {
             Reservation::Nothing
         };
-        // Its sender may send it again, also after a restart.
+        // Its sender may send it again, even after a restart.
         let record = self.journal.record_of(envelope.journal());
         if let Some(record) = record {
             self.journal.records_mut().withdrawn(record);
         }
         if waiting.waiter.is_replay() {
-            // The dead letter that is being replayed stays, so no second one replaces this record.
+            // The replayed dead letter stays, so no second one replaces this record.
             if let Some(record) = record {
                 self.journal.release(record);
             }

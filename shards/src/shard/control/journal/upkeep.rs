@@ -1,5 +1,5 @@
-//! What stands in the journal beside messages, and what is needed for long: agents, conversations, records that are written
-//! anew so that their part of the journal can be used again, and what a start takes over.
+//! Journal records besides messages, and long-lived ones: agents, conversations, records rewritten so that their
+//! segments can be reused, and the state a start restores.
 
 use super::{COMPACTED_PER_TURN_MAX, Ending, JournalRef};
 use crate::base::index::AgentIndex;
@@ -14,7 +14,7 @@ use crate::shard::{Shard, ShardPhase};
 
 /// Conversations and agents.
 impl Shard {
-    /// Writes down that a durable message passed its conversation, which lives here.
+    /// Records that a durable message passed its conversation, which lives here.
     #[cold]
     pub(in crate::shard) fn keep_step(
         &mut self,
@@ -27,7 +27,7 @@ impl Shard {
             return;
         }
         let (message, journal) = (&envelope.message, envelope.journal());
-        // Mostly it has sent the message, or is answered by it.
+        // In most cases it is the sender or the receiver.
         let is_sender = message.sender() == Some(initiator);
         let probably = AgentIndex(if is_sender { envelope.sender_place } else { envelope.receiver_place });
         let slot = self.agents.find_near(initiator, probably).and_then(|index| self.agents.get(index));
@@ -35,7 +35,7 @@ impl Shard {
         let sequence =
             self.journal.records_mut().conversation_step(initiator, name, self.clock.wall(), violates, message);
         self.conversations.set_durable(index);
-        // Where the sender's shard is another one, the message itself is written to this journal behind the step.
+        // If the sender is on another shard, the message itself is written to this journal behind the step.
         if journal.waiter().is_some_and(|waiter| self.is_here(waiter.shard())) {
             self.journal.await_more(journal, 1);
             self.acknowledge_when(sequence, None, journal, Ending::Kept);
@@ -49,7 +49,7 @@ impl Shard {
         }
     }
 
-    /// Writes down an agent that outlives the process, as it is now.
+    /// Records the present state of a persistent agent.
     #[cold]
     pub(in crate::shard) fn keep_agent(&mut self, index: AgentIndex) {
         if !self.journal.writes() {
@@ -76,9 +76,9 @@ impl Shard {
     }
 }
 
-/// Old records are rewritten, so that the part of the journal that they stand in can be used again.
+/// Rewriting of old records, so that their segments can be reused.
 impl Shard {
-    /// Has everything rewritten that is still needed and stands in a record up to this one. It takes several turns.
+    /// Rewrites everything that is still needed in records up to this one. Takes several turns.
     pub(in crate::shard) fn compact(&mut self, upto: Lsn) {
         if !self.journal.writes() {
             return;
@@ -94,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with that. Says whether there is more.
+    /// Continues the rewriting. Returns whether there is more.
     pub(in crate::shard) fn continue_compaction(&mut self) -> bool {
         let Some(compaction) = self.journal.compaction() else { return false };
         let place = compaction.place;
@@ -105,7 +105,7 @@ impl Shard {
             let expires = self.clock.wall_at(envelope.deadline_ms);
             let target = envelope.message.target();
             let slot = target.and_then(|target| self.agents.get(self.agents.find(target)?));
-            // A message that is to be tried again is still there when its receiver is gone.
+            // A message that waits for a retry outlives its receiver.
             let former =
                 || target.and_then(|target| self.agents.find_former(target)).map_or("", |former| &*former.name);
             let name = slot.map_or_else(former, |slot| &*slot.name);
@@ -120,7 +120,7 @@ impl Shard {
 
 /// What a shard begins with.
 impl Shard {
-    /// Takes in a durable message that an earlier run had left, with a record of this run's own.
+    /// Restores a durable message of an earlier run, with a record of this run.
     pub(in crate::shard) fn restore_message(
         &mut self,
         mut envelope: Envelope,
@@ -148,7 +148,7 @@ impl Shard {
         self.put_into_mailbox_in_time(envelope, index);
     }
 
-    /// Writes down how many attempts to handle a message have begun, so that a start does not count them from one again.
+    /// Records the number of started attempts to handle a message, so that a start does not count from one again.
     #[cold]
     pub(in crate::shard) fn keep_attempts(&mut self, envelope: &Envelope) {
         if envelope.attempts == 0 || !self.journal.writes() {
@@ -159,7 +159,7 @@ impl Shard {
         }
     }
 
-    /// Takes note of a dead letter's record.
+    /// Notes a dead letter's record.
     pub(in crate::shard) fn restore_dead_letter(&mut self, id: DeadLetterId) {
         if let Some(letter) = self.dead_letters.get(id) {
             self.journal.keep_letter(letter, None);

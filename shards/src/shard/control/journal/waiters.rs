@@ -1,4 +1,4 @@
-//! Who waits until messages are durable, and is told.
+//! Waiters for durability and how they are notified.
 
 use super::Acknowledgement;
 use crate::dead_letter::DeadLetterId;
@@ -11,7 +11,8 @@ use crate::shard::io::{Answer, Token};
 use crate::shard::shard_frame::Control;
 
 impl Shard {
-    /// Has the caller of `send` answered when the message is durable.
+    /// Arranges the reply to the caller of `send` once the message is durable. Returns false if there are too many
+    /// waiters.
     #[cold]
     pub(in crate::shard) fn promise_answer(&mut self, envelope: &mut Envelope, token: Token) -> bool {
         let Some(id) = envelope.message.id() else { return false };
@@ -20,8 +21,8 @@ impl Shard {
         waiter.is_some()
     }
 
-    /// Has a dead letter that is replayed stay until its message has come to its receiver, for this request. Returns false if
-    /// too many wait already.
+    /// Keeps a replayed dead letter until its message has reached its receiver, for this request. Returns false if
+    /// there are too many waiters.
     pub(in crate::shard) fn promise_replay(
         &mut self,
         envelope: &mut Envelope,
@@ -38,7 +39,7 @@ impl Shard {
         true
     }
 
-    /// The message of a dead letter goes to several agents.
+    /// Notes that the message of a dead letter goes to several agents.
     #[cold]
     pub(in crate::shard) fn spread_replay(&mut self, envelope: &mut Envelope) {
         let journal = envelope.journal();
@@ -49,7 +50,7 @@ impl Shard {
         self.journal.spread(journal);
     }
 
-    /// Tells whoever holds the commit waiter what became of one delivery.
+    /// Sends the outcome of one delivery to the holder of the commit waiter.
     pub(in crate::shard) fn acknowledge(&mut self, waiter: JournalRef, ending: Ending) {
         let Some(waiter) = waiter.waiter() else { return };
         let shard = waiter.shard();
@@ -78,7 +79,7 @@ impl Shard {
         }
     }
 
-    /// Hands the acknowledgements of this turn to what is told to other shards: one notice for each shard.
+    /// Posts the acknowledgements of this turn to other shards: one notice per shard.
     pub(in crate::shard) fn post_acknowledgements(&mut self) {
         for shard in self.links.all() {
             let acknowledgements = self.journal.take_acknowledgements(shard);
