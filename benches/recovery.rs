@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use caxton_router::config::Preset;
 use caxton_router::domain::{AgentName, ShardCount};
-use caxton_router::{
-    Agent, AgentId, Config, Context, Message, Outcome, Performative, Preset, Registration, Reliability, Router,
-};
+use caxton_router::message::Reliability;
+use caxton_router::{Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Router};
 
 const AGENTS: usize = 1_000;
 const MESSAGES: usize = 1_000_000;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use caxton_router::config::Preset;
 use caxton_router::domain::{AgentName, ShardCount};
-use caxton_router::{
-    Agent, AgentId, Config, Context, Message, Outcome, Performative, Preset, Registration, Router, ShardIndex,
-};
+use caxton_router::routing::ShardIndex;
+use caxton_router::{Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Router};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 

@@ -9,7 +9,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use caxton_router::domain::CapabilityName;
-use caxton_router::{Agent, AskError, Choice, Context, Event, Message, Outcome, Performative};
+use caxton_router::error::AskError;
+use caxton_router::event::Event;
+use caxton_router::message::Choice;
+use caxton_router::{Agent, Context, Message, Outcome, Performative};
 use caxton_router::{Registration, Router};
 
 /// Adds up the numbers it receives and replies with the sum to queries.

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use caxton_router::router::ReceiveError;
+use caxton_router::error::ReceiveError;
 use caxton_router::{Inbox, Message, Performative, Router};
 
 /// How long the owner waits for a message before it does something else.

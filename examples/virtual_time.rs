@@ -5,12 +5,13 @@
 
 use std::error::Error;
 
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::AgentName;
+use caxton_router::error::AskError;
 use caxton_router::message::WallTime;
+use caxton_router::message::is_notice;
 use caxton_router::sim::{self, Log, Options, Script, WALL_START_MS, World};
-use caxton_router::{
-    Agent, AskError, Context, DeadLetterReason, Message, Outcome, Performative, Registration, is_notice,
-};
+use caxton_router::{Agent, Context, Message, Outcome, Performative, Registration};
 
 /// Sells bolts while there are some.
 struct Supplier {

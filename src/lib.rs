@@ -14,7 +14,7 @@
 //!
 //! Everything from step 2 on is the pure crate [`caxton_shards`]; this crate is what touches the world.
 //!
-//! The [`manual`] has a tutorial and a chapter for each subject.
+//! Begin with [`Router`], and with [`prelude`] for what most programs use. The [`manual`] has a tutorial and a chapter for each subject.
 //!
 //! # Cargo features
 //!
@@ -42,28 +42,98 @@ pub mod store;
 pub mod wasm;
 mod watchdog;
 
-pub use caxton_shards::agent::Batch;
-pub use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
-pub use caxton_shards::api::{AgentState, AgentView, Drained, LifecycleError, StopReason};
-pub use caxton_shards::api::{AskError, Event, RegistrationError, SendError, SendErrorKind, Stage, UnresponsiveError};
-pub use caxton_shards::api::{ConversationView, HistoryEntry};
-pub use caxton_shards::api::{Decision, FailedAttempt, FailureCause, FailureHandler};
-pub use caxton_shards::api::{DeliveryError, FailureReason, OverflowPolicy, is_notice};
-pub use caxton_shards::api::{Place, Unfinished};
-pub use caxton_shards::api::{REPLAYS_MAX, ReplayError};
-pub use caxton_shards::codec;
-pub use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterReason};
-pub use caxton_shards::domain;
-pub use caxton_shards::message::{self, AgentId, Choice, ConversationId, Message, Performative, Reliability};
-pub use caxton_shards::protocol;
-pub use caxton_shards::roles;
-pub use caxton_shards::routing::partition::{Partition, ShardIndex};
-pub use caxton_shards::routing::rules;
-pub use caxton_shards::sim;
-pub use caxton_shards::supervision::RestartPolicy;
-pub use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
-pub use config::{Config, Preset};
-pub use router::{Inbox, Report, Router, RouterBuilder, Stats};
+pub use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+pub use caxton_shards::message::{AgentId, Message, Performative};
+pub use config::Config;
+pub use router::{Inbox, Router};
+
+pub use caxton_shards::{codec, domain, protocol, roles};
+
+/// What most programs use: `use caxton_router::prelude::*;`.
+pub mod prelude {
+    pub use caxton_shards::domain::{AgentName, CapabilityName};
+
+    pub use crate::{Agent, AgentId, Config, Context, Inbox, Message, Outcome, Performative, Registration, Router};
+}
+
+/// Agents: their handlers, their registration, their life cycle and their supervision.
+pub mod agent {
+    pub use caxton_shards::agent::{
+        AGENTS_MAX, Agent, Batch, Context, FORMER_AGENTS_MAX, Factory, Failure, Outcome, Polled, Registration,
+        Supervision,
+    };
+    pub use caxton_shards::api::{
+        AgentState, AgentView, Decision, Drained, FailedAttempt, FailureCause, FailureHandler, OverflowPolicy,
+        RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, StopReason,
+    };
+    pub use caxton_shards::supervision::RestartPolicy;
+    pub use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
+}
+
+/// Open conversations and their history. Their protocols are in [`protocol`].
+pub mod conversation {
+    pub use caxton_shards::api::{ConversationView, HistoryEntry};
+}
+
+/// Messages: how they are built and what they consist of. Their forms as text and bytes are in [`codec`].
+pub mod message {
+    pub use caxton_shards::api::{ROUTER_NAME, is_notice};
+    pub use caxton_shards::message::*;
+}
+
+/// Dead letters: messages that were given up, and how they are found and sent again.
+pub mod dead_letter {
+    pub use caxton_shards::api::REPLAYS_MAX;
+    pub use caxton_shards::dead_letter::{
+        DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterReason, LETTERS_SEARCHED_MAX,
+    };
+
+    pub use crate::router::dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
+}
+
+/// Why calls of the router fail, and why messages do.
+pub mod error {
+    pub use caxton_shards::api::{
+        AskError, DeliveryError, FailureReason, LifecycleError, RegistrationError, ReplayError, SendError,
+        SendErrorKind, UnresponsiveError,
+    };
+    pub use caxton_shards::codec::text::{ParseError, ParseErrorKind};
+    pub use caxton_shards::domain::{DomainError, DomainErrorKind};
+    pub use caxton_shards::message::{JsonError, MessageError};
+
+    pub use crate::router::StartError;
+    pub use crate::router::error::{BatchError, CallError, WouldDeadlockError};
+    pub use crate::router::inbox::ReceiveError;
+}
+
+/// What a router reports while it runs.
+pub mod event {
+    pub use caxton_shards::api::{Event, JournalCondition};
+
+    pub use crate::router::events::{EVENTS_WAITING_MAX, Events};
+}
+
+/// Figures of a running router, and the report of one that has stopped.
+pub mod stats {
+    pub use caxton_shards::api::{Conformance, Ending, Place, Snapshot, Stage, Unfinished};
+    pub use caxton_shards::stats::Account;
+
+    pub use crate::router::report::{Report, Stats};
+    #[cfg(feature = "store")]
+    pub use crate::router::store::ProjectionLag;
+}
+
+/// How a message finds its receiver: the partition of agents among shards, and rules for messages that name no agent.
+pub mod routing {
+    pub use caxton_shards::routing::partition::{Partition, ShardIndex};
+    pub use caxton_shards::routing::rules;
+}
+
+/// Virtual time: tests of agents, and the simulations of the engine.
+pub mod sim {
+    pub use caxton_shards::api::Input;
+    pub use caxton_shards::sim::*;
+}
 
 /// The README's program is compiled with the tests.
 #[cfg(doctest)]

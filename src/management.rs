@@ -7,7 +7,8 @@ use caxton_shards::management::Platform;
 use futures_lite::future::block_on;
 
 use crate::config::Config;
-use crate::router::{CallError, Router};
+use crate::router::Router;
+use crate::router::error::CallError;
 
 /// Number of agents that [`begin`] registers, if enabled.
 const AGENTS: usize = 2;

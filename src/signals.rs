@@ -32,7 +32,8 @@ use signal_hook::iterator::{Handle, Signals as Incoming};
 use signal_hook::low_level::{exit, unregister};
 use signal_hook::{SigId, flag};
 
-use crate::router::{Report, Router, Stats};
+use crate::router::Router;
+use crate::router::report::{Report, Stats};
 
 /// A signal that asks the process to end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

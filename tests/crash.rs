@@ -17,14 +17,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use caxton_router::dead_letter::{DeadLetterFilter, DeadLetterReason};
 use caxton_router::domain::{AgentName, ShardCount};
+use caxton_router::event::Event;
 use caxton_router::message::WallTime;
+use caxton_router::message::{ConversationId, Reliability};
 use caxton_router::sim::Dice;
 use caxton_router::store::projector::DATABASE;
-use caxton_router::{
-    Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, DeadLetterReason, Event, Message, Outcome,
-    Performative, Registration, Reliability, Router,
-};
+use caxton_router::{Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Router};
 use rusqlite::{Connection, OpenFlags};
 
 /// Names the directory in which a child works.

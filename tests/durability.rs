@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::ShardCount;
-use caxton_router::router::{CancelStart, StartError};
+use caxton_router::error::SendErrorKind;
+use caxton_router::error::StartError;
+use caxton_router::event::{Event, JournalCondition};
+use caxton_router::message::Reliability;
+use caxton_router::router::CancelStart;
+use caxton_router::stats::Ending;
 use caxton_router::store::StoreError;
-use caxton_router::{
-    Agent, Config, Context, Message, Outcome, Performative, Registration, Reliability, Router, SendErrorKind,
-};
-use caxton_shards::api::{Ending, Event, JournalCondition};
-use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_router::{Agent, Config, Context, Message, Outcome, Performative, Registration, Router};
 use common::{PATIENCE, bounded, name, shutdown};
 use futures_lite::future::block_on;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -4,11 +4,13 @@ mod common;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use caxton_router::agent::Polled;
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::ReceiveError;
 use caxton_router::message::WallTime;
-use caxton_router::router::ReceiveError;
-use caxton_router::{
-    Agent, Context, DeadLetterReason, Message, Outcome, Performative, Place, Polled, Router, Unfinished, is_notice,
-};
+use caxton_router::message::is_notice;
+use caxton_router::stats::{Place, Unfinished};
+use caxton_router::{Agent, Context, Message, Outcome, Performative, Router};
 use common::{
     PATIENCE, bounded, echo, hold_up, message_to, name, name_on, request_to, shutdown, silent, start, start_with,
     text_of,
@@ -139,11 +141,11 @@ fn a_router_with_a_handler_that_does_not_return_says_what_it_left_behind() {
     bounded(|| {
         let router = start(2);
         let barrier = hold_up(&router, 0);
-        let agent = router.partition().name_on(caxton_router::ShardIndex(0), "blocker");
+        let agent = router.partition().name_on(caxton_router::routing::ShardIndex(0), "blocker");
         router.try_tell(message_to(caxton_router::AgentId::of_text(&agent), "behind it")).expect("there is room");
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         assert!(!report.drained && !report.balances(), "{report:?}");
-        assert_eq!(report.unresponsive, [caxton_router::ShardIndex(0)]);
+        assert_eq!(report.unresponsive, [caxton_router::routing::ShardIndex(0)]);
         assert_eq!(report.stats.queued, 2, "what the handler was called for in this turn, and what stands behind it");
         assert!(report.to_string().contains("shard 0 did not come to its end"), "{report}");
         assert_eq!(report.to_json()["unresponsive_shards"], serde_json::json!([0]));
@@ -187,8 +189,9 @@ fn dropping_the_last_handle_waits_as_long_as_the_settings_say() {
         router.blocking().register(name("silent"), silent).expect("it is registered");
         router.blocking().send(delayed(caxton_router::AgentId::of_text("silent"))).expect("it is accepted");
         drop(router);
-        let given_up = std::iter::from_fn(|| block_on(events.next()).ok())
-            .any(|event| matches!(event, caxton_router::Event::DeadLettered { reason: DeadLetterReason::Stopped, .. }));
+        let given_up = std::iter::from_fn(|| block_on(events.next()).ok()).any(|event| {
+            matches!(event, caxton_router::event::Event::DeadLettered { reason: DeadLetterReason::Stopped, .. })
+        });
         assert!(given_up, "with no time to drain it is given up at once");
     });
 }
@@ -206,7 +209,7 @@ fn a_signal_stops_the_router_and_hands_over_the_report() {
         assert_eq!((ended.signal.name(), ended.signal.exit_status()), ("SIGTERM", 143));
         assert!(ended.report.drained && ended.report.balances(), "{:?}", ended.report);
         let late = router.blocking().send(message_to(agent, "late")).expect_err("the router has stopped");
-        assert_eq!(late.kind(), &caxton_router::SendErrorKind::Stopping);
+        assert_eq!(late.kind(), &caxton_router::error::SendErrorKind::Stopping);
     });
 }
 
@@ -257,7 +260,7 @@ fn every_agent_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short()
         assert_eq!(names, ["busy", "gone", "idle", "other", "panics"], "each of them once");
         let panics = caxton_router::AgentId::of(&name_on(&router, 0, "panics"));
         let what = "on purpose".to_owned();
-        let panicked = caxton_router::Event::AgentPanicked { agent: panics, what };
+        let panicked = caxton_router::event::Event::AgentPanicked { agent: panics, what };
         assert!(std::iter::from_fn(|| block_on(events.next()).ok()).any(|event| event == panicked));
     });
 }
@@ -291,7 +294,7 @@ fn a_stop_that_does_not_return_is_not_waited_for_and_is_named() {
             .expect("it is registered");
         let report = router.shutdown(Duration::ZERO).expect("this is no shard's thread");
         // The barrier is still closed.
-        assert_eq!(report.unresponsive, [caxton_router::ShardIndex(0)]);
+        assert_eq!(report.unresponsive, [caxton_router::routing::ShardIndex(0)]);
         assert_eq!(report.held_up_by.len(), 1);
         assert_eq!(report.held_up_by[0].1.as_ref(), stuck.to_string());
         assert!(report.to_string().contains("a handler of the agent \"stuck"), "{report}");
@@ -305,15 +308,19 @@ fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_
         let router = start(2);
         let events = router.blocking().events().expect("the router runs");
         let barrier = hold_up(&router, 1);
-        let shard = caxton_router::ShardIndex(1);
+        let shard = caxton_router::routing::ShardIndex(1);
         let next = || loop {
             let event = events.blocking().next_within(PATIENCE).expect("it is reported");
-            if matches!(event, caxton_router::Event::ShardBlocked { .. } | caxton_router::Event::ShardUnblocked { .. })
-            {
+            if matches!(
+                event,
+                caxton_router::event::Event::ShardBlocked { .. } | caxton_router::event::Event::ShardUnblocked { .. }
+            ) {
                 break event;
             }
         };
-        let caxton_router::Event::ShardBlocked { shard: which, agent, for_ms } = next() else { panic!("it goes on") };
+        let caxton_router::event::Event::ShardBlocked { shard: which, agent, for_ms } = next() else {
+            panic!("it goes on")
+        };
         let blocker = router.partition().name_on(shard, "blocker");
         assert_eq!((which, agent.as_deref()), (shard, Some(blocker.as_str())));
         assert!(for_ms >= 500, "{for_ms} ms are not so long");
@@ -322,10 +329,10 @@ fn a_shard_that_a_handler_blocks_is_reported_with_the_agents_name_until_it_goes_
         // Every later call reports this, and the shutdown does not wait for it.
         let call =
             router.within(Duration::from_millis(1)).blocking().deregister(caxton_router::AgentId::of_text(&blocker));
-        let Err(caxton_router::router::CallError::Unresponsive(late)) = call else { panic!("{call:?}") };
+        let Err(caxton_router::error::CallError::Unresponsive(late)) = call else { panic!("{call:?}") };
         assert_eq!((late.shard, late.agent.as_deref()), (shard, Some(blocker.as_str())));
         barrier.open();
-        let caxton_router::Event::ShardUnblocked { shard: unblocked, for_ms } = next() else {
+        let caxton_router::event::Event::ShardUnblocked { shard: unblocked, for_ms } = next() else {
             panic!("once is enough")
         };
         assert!(unblocked == shard && for_ms >= 500);

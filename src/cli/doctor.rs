@@ -1,6 +1,6 @@
 //! `caxton doctor`: checks whether this host can run the router.
 
-use caxton_router::Preset;
+use caxton_router::config::Preset;
 use caxton_router::doctor::{Finding, Status, examine};
 use clap::Args;
 use serde_json::json;

@@ -21,16 +21,13 @@ use caxton_shards::shard::gateway_name;
 
 use super::Router;
 use super::error::{BatchError, CallError, WouldDeadlockError};
-use super::events::Events;
+use super::events::{EVENTS_WAITING_MAX, Events};
 use super::inbox::InboxLink;
 use super::report::Stats;
 use crate::call::{Caller, NoAnswer, Request, call};
 use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
 use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Work};
-
-/// How many events wait for a subscriber before further ones are lost, and counted.
-pub const EVENTS_WAITING_MAX: usize = 4_096;
 
 impl Router {
     /// A handle of the same router whose calls end within this time, instead of `router.call_timeout_ms` of the settings. It

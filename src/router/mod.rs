@@ -3,16 +3,16 @@
 mod blocking;
 mod calls;
 mod cancel;
-mod dead_letters;
-mod error;
-mod events;
+pub(crate) mod dead_letters;
+pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod inbox;
 mod inbox_builder;
 mod lifecycle;
-mod report;
+pub(crate) mod report;
 mod shutdown;
 #[cfg(feature = "store")]
-mod store;
+pub(crate) mod store;
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -36,20 +36,8 @@ use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
 use glommio::ExecutorJoinHandle;
 
-pub use blocking::Blocking;
-#[cfg(feature = "wasm")]
-pub(crate) use calls::not_on_a_shard;
-pub use calls::{EVENTS_WAITING_MAX, Sent};
-pub use cancel::CancelStart;
-pub use dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
-pub use error::{BatchError, CallError, WouldDeadlockError};
-pub use events::Events;
-pub use inbox::{Inbox, ReceiveError};
-pub use inbox_builder::{INBOX_WINDOW, InboxBuilder};
-pub use report::{Report, Stats};
-#[cfg(feature = "store")]
-pub use store::ProjectionLag;
-
+use self::error::CallError;
+use self::report::Report;
 #[cfg(feature = "store")]
 use self::store::Store;
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
@@ -61,6 +49,13 @@ use crate::store::StoreError;
 #[cfg(feature = "wasm")]
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{WatchdogHandle, watch};
+pub use blocking::Blocking;
+pub use calls::Sent;
+#[cfg(feature = "wasm")]
+pub(crate) use calls::not_on_a_shard;
+pub use cancel::CancelStart;
+pub use inbox::Inbox;
+pub use inbox_builder::{INBOX_WINDOW, InboxBuilder};
 
 /// Why a router did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]

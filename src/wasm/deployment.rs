@@ -16,7 +16,8 @@ use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
 use super::guest::{Guest, Instantiated};
 use super::host::SharedMemory;
 use crate::deadline::within;
-use crate::router::{Router, WouldDeadlockError, not_on_a_shard};
+use crate::router::error::WouldDeadlockError;
+use crate::router::{Router, not_on_a_shard};
 
 /// Maximum number of commands waiting for their agent.
 const COMMANDS_MAX: usize = 16;

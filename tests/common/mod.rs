@@ -5,10 +5,11 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use caxton_router::config::Preset;
 use caxton_router::domain::{AgentName, CapabilityName, ShardCount};
-use caxton_router::{
-    Agent, AgentId, Config, Context, Message, Outcome, Performative, Preset, Report, Router, ShardIndex,
-};
+use caxton_router::routing::ShardIndex;
+use caxton_router::stats::Report;
+use caxton_router::{Agent, AgentId, Config, Context, Message, Outcome, Performative, Router};
 
 /// Far longer than anything here takes: reaching it means a defect.
 pub const PATIENCE: Duration = Duration::from_mins(3);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use caxton_router::agent::{BreakerState, Decision, FailedAttempt, FailureCause, FailureHandler};
+use caxton_router::config::Preset;
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::AskError;
+use caxton_router::event::Event;
+use caxton_router::event::Events;
 use caxton_router::message::WhenUnavailable;
-use caxton_router::router::Events;
-use caxton_router::{
-    AgentId, AskError, BreakerState, Config, DeadLetterReason, Decision, Event, FailedAttempt, FailureCause,
-    FailureHandler, Message, Outcome, Performative, Preset, Router, ShardIndex,
-};
+use caxton_router::routing::ShardIndex;
+use caxton_router::{AgentId, Config, Message, Outcome, Performative, Router};
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, on, request_to, shutdown, start_with, text_of};
 

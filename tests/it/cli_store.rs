@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use caxton_router::domain::{AgentName, ShardCount};
 use caxton_router::message::WallTime;
+use caxton_router::message::{ConversationId, Reliability};
 use caxton_router::sim::Dice;
 use caxton_router::store::inspect::inspect;
-use caxton_router::{
-    Agent, AgentId, Context, ConversationId, Message, Outcome, Performative, Registration, Reliability, Router,
-};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 
 use crate::program;
 

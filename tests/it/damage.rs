@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use caxton_router::domain::ShardCount;
+use caxton_router::message::Reliability;
 use caxton_router::message::WallTime;
 use caxton_router::sim::Dice;
 use caxton_router::store::clock::Stamp;
@@ -15,7 +16,7 @@ use caxton_router::store::disk::host::HostFiles;
 use caxton_router::store::journal::{Journal, JournalOptions, read_catalogue};
 use caxton_router::store::recover::Repair;
 use caxton_router::store::{DataDirectory, StoreError};
-use caxton_router::{AgentId, Message, Performative, Reliability, Router};
+use caxton_router::{AgentId, Message, Performative, Router};
 use caxton_shards::journal::record::{DurableMessage, Lsn, Record, Records, split};
 use caxton_shards::message::MessageId;
 use caxton_shards::routing::partition::Partition;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use caxton_router::router::{CallError, DeadLetterCursor, ReplaySummary};
-use caxton_router::{
-    AgentId, DeadLetterFilter, DeadLetterId, DeadLetterReason, Event, Message, Outcome, Performative, REPLAYS_MAX,
-    ReplayError, Router, ShardIndex, is_notice,
-};
+use caxton_router::dead_letter::{DeadLetterCursor, ReplaySummary};
+use caxton_router::dead_letter::{DeadLetterFilter, DeadLetterId, DeadLetterReason, REPLAYS_MAX};
+use caxton_router::error::CallError;
+use caxton_router::error::ReplayError;
+use caxton_router::event::Event;
+use caxton_router::message::is_notice;
+use caxton_router::routing::ShardIndex;
+use caxton_router::{AgentId, Message, Outcome, Performative, Router};
 use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name, name_on, on, shutdown, silent, start, text_of};

@@ -5,13 +5,15 @@ mod waits;
 use std::rc::Rc;
 use std::time::Duration;
 
-use caxton_router::router::{CallError, ReceiveError};
-use caxton_router::rules::{Conditions, Destination, Rule};
-use caxton_router::{
-    AgentId, AgentState, AskError, Choice, ConversationId, DeadLetterReason, Event, FailureReason, Message, Outcome,
-    Performative, Registration, Router, SendErrorKind, StopReason,
-};
-use caxton_shards::api::RegistrationError;
+use caxton_router::agent::{AgentState, StopReason};
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::RegistrationError;
+use caxton_router::error::{AskError, FailureReason, SendErrorKind};
+use caxton_router::error::{CallError, ReceiveError};
+use caxton_router::event::Event;
+use caxton_router::message::{Choice, ConversationId};
+use caxton_router::routing::rules::{Conditions, Destination, Rule};
+use caxton_router::{AgentId, Message, Outcome, Performative, Registration, Router};
 
 use crate::common::{
     PATIENCE, bounded, capability, echo, hold_up, message_to, name, name_on, on, reporter, request_to, shutdown,

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use caxton_router::agent::StopReason;
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::RegistrationError;
+use caxton_router::error::{AskError, SendErrorKind};
+use caxton_router::error::{CallError, ReceiveError};
+use caxton_router::event::Event;
+use caxton_router::message::{Choice, is_notice};
 use caxton_router::message::{Receipt, WallTime};
-use caxton_router::router::{CallError, INBOX_WINDOW, ReceiveError};
-use caxton_router::{
-    AgentId, AskError, Choice, Event, Inbox, Message, Outcome, Performative, Router, SendErrorKind, StopReason,
-    is_notice,
-};
-use caxton_shards::api::RegistrationError;
-use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_router::router::INBOX_WINDOW;
+use caxton_router::{AgentId, Inbox, Message, Outcome, Performative, Router};
 use futures_lite::future::block_on;
 
 use crate::common::{
@@ -404,7 +406,8 @@ fn one_message_that_takes_long_does_not_hold_up_the_others() {
 #[cfg(feature = "store")]
 #[test]
 fn after_a_shutdown_only_what_was_not_acknowledged_is_handed_out_again() {
-    use caxton_router::{Preset, Reliability};
+    use caxton_router::config::Preset;
+    use caxton_router::message::Reliability;
     bounded(|| {
         let directory = tempfile::tempdir().expect("there is room");
         let run = |kept: &[&str], sent: &[&str], done: &[&str]| {

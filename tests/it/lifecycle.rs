@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use caxton_router::config::Preset;
 use caxton_router::config::ShardChoice;
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::ShardCount;
-use caxton_router::router::{CallError, WouldDeadlockError};
-use caxton_router::{
-    Agent, AskError, Config, Context, Event, Message, Outcome, Performative, Preset, Router, SendErrorKind,
-};
-use caxton_shards::api::RegistrationError;
-use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_router::error::RegistrationError;
+use caxton_router::error::{AskError, SendErrorKind};
+use caxton_router::error::{CallError, WouldDeadlockError};
+use caxton_router::event::Event;
+use caxton_router::{Agent, Config, Context, Message, Outcome, Performative, Router};
 use futures_lite::future::block_on;
 
 use crate::common::{

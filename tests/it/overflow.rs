@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use caxton_router::agent::OverflowPolicy;
 use caxton_router::config::Config;
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::{LifetimeMs, MailboxCapacity, MemoryBudget};
-use caxton_router::{AgentId, Inbox, Message, Performative, Router, SendErrorKind};
-use caxton_shards::api::OverflowPolicy;
-use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_router::error::SendErrorKind;
+use caxton_router::{AgentId, Inbox, Message, Performative, Router};
 use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name_on, shutdown, silent, start_with, text_of};

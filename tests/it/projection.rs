@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use caxton_router::dead_letter::DeadLetterFilter;
 use caxton_router::domain::{CapabilityName, ShardCount};
+use caxton_router::message::{ConversationId, Reliability};
 use caxton_router::store::projector::DATABASE;
-use caxton_router::{
-    Agent, AgentId, Config, Context, ConversationId, DeadLetterFilter, Message, Outcome, Performative, Registration,
-    Reliability, Router,
-};
+use caxton_router::{Agent, AgentId, Config, Context, Message, Outcome, Performative, Registration, Router};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::common::{bounded, name, shutdown};

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::AgentName;
+use caxton_router::message::is_notice;
+use caxton_router::sim::Input;
 use caxton_router::sim::{Failed, Fault, Options, Outcome, SHRINK_RUNS_MAX, run, shrink};
-use caxton_router::{Agent, Context, DeadLetterReason, Message, Outcome as Handled, is_notice};
-use caxton_shards::api::Input;
+use caxton_router::{Agent, Context, Message, Outcome as Handled};
 
 /// Seeds of the long test.
 const SEEDS: u64 = 2_000;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use caxton_router::router::CallError;
-use caxton_router::{
-    AgentState, AskError, DeadLetterReason, Drained, Event, LifecycleError, Outcome, Registration, RestartPolicy,
-    StopReason,
-};
+use caxton_router::agent::{AgentState, Drained, RestartPolicy, StopReason};
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::CallError;
+use caxton_router::error::{AskError, LifecycleError};
+use caxton_router::event::Event;
+use caxton_router::{Outcome, Registration};
 
 use crate::common::{
     PATIENCE, bounded, capability, echo, message_to, name, name_on, on, reporter, request_to, shutdown, start, text_of,

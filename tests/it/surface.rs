@@ -68,3 +68,38 @@ fn public_errors_are_named_so_and_may_grow() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     assert!(errors > 30, "the sources have errors, and {errors} were found");
 }
+
+/// Names that embedders need not look for in a module.
+const ROOT_NAMES_MAX: usize = 10;
+
+#[test]
+fn the_root_has_few_names() {
+    let source = include_str!("../../src/lib.rs");
+    let mut names = Vec::new();
+    for item in
+        source.split(';').filter(|item| item.trim_start().starts_with("pub use ") || item.contains("\npub use "))
+    {
+        // Whole modules are no names of their own.
+        let Some((path, list)) = item.rsplit_once("::") else { continue };
+        let exported = list.trim_matches(|character| "{} \n".contains(character)).split(',').map(str::trim);
+        let indented = path.lines().last().is_some_and(|line| line.starts_with(' '));
+        if !indented {
+            names.extend(exported.filter(|name| name.starts_with(char::is_uppercase)));
+        }
+    }
+    assert!((5..=ROOT_NAMES_MAX).contains(&names.len()), "{names:?}");
+}
+
+#[test]
+fn embedders_need_no_other_crate() {
+    // Those of the journal read and write its records.
+    let of_the_journal = ["damage.rs", "journal_crash.rs"];
+    for file in sources("tests").into_iter().chain(sources("examples")) {
+        let apart = of_the_journal.iter().any(|name| file.ends_with(name)) || file.ends_with("surface.rs");
+        if apart || file.components().any(|part| part.as_os_str() == "fuzz") {
+            continue;
+        }
+        let source = fs::read_to_string(&file).expect("it is text");
+        assert!(!source.contains("caxton_shards"), "{} names the engine's crate", file.display());
+    }
+}

@@ -1,8 +1,9 @@
 //! Agents in WebAssembly, from a file to their replies.
 
+use caxton_router::config::Preset;
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::{Guest, GuestError, GuestKind, Sandbox};
-use caxton_router::{Config, Message, Performative, Preset, Router};
+use caxton_router::{Config, Message, Performative, Router};
 use std::path::{Path, PathBuf};
 
 use crate::common::PATIENCE;
@@ -351,7 +352,7 @@ fn letter(letter: char, start: &str) -> Vec<u8> {
 }
 
 fn answer_in(router: &Router, agent: &str, conversation: u64) -> char {
-    let conversation = caxton_router::ConversationId::from_u128((1 << 64) | u128::from(conversation)).unwrap();
+    let conversation = caxton_router::message::ConversationId::from_u128((1 << 64) | u128::from(conversation)).unwrap();
     let message = Message::builder(Performative::Request)
         .receiver(caxton_router::AgentId::of_text(agent))
         .conversation(conversation)
@@ -419,7 +420,7 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
 
 #[test]
 fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_were_set() {
-    use caxton_router::SendErrorKind;
+    use caxton_router::error::SendErrorKind;
     use caxton_router::message::ParameterValue;
     use caxton_router::wasm::{OnFailure, Plugin};
     use std::sync::atomic::Ordering;
@@ -474,7 +475,7 @@ fn plugins_reroute_refuse_and_annotate_and_their_failures_are_handled_as_they_we
 
 #[test]
 fn plugins_are_loaded_from_the_files_that_the_settings_name() {
-    use caxton_router::SendErrorKind;
+    use caxton_router::error::SendErrorKind;
     let mut config = config();
     let start = |config: &Config| Router::builder().config(config.clone()).start();
     let file = guests().join("gatekeeper/component.wat");

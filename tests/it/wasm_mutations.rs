@@ -7,9 +7,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use caxton_router::config::Preset;
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::Sandbox;
-use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
+use caxton_router::{AgentId, Config, Message, Performative, Router};
 
 /// Far longer than anything here takes: reaching it means a defect.
 const PATIENCE: Duration = Duration::from_mins(1);

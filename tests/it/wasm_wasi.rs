@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use caxton_router::config::Preset;
 use caxton_router::domain::AgentName;
 use caxton_router::wasm::{Grant, Grants, Guest, GuestError, LogLevel, Manifest, Permissions, Sandbox, WIT};
-use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
+use caxton_router::{AgentId, Config, Message, Performative, Router};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use caxton_router::config::Preset;
 use caxton_router::domain::AgentName;
-use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Preset, Registration, Router};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 
 use crate::work::{Figures, Player, Tally, Work, measure};
 

@@ -11,7 +11,7 @@ mod form;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use caxton_router::Preset;
+use caxton_router::config::Preset;
 use clap::{Args, Subcommand};
 
 use self::form::Form;

@@ -7,7 +7,7 @@ mod template;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use caxton_router::Preset;
+use caxton_router::config::Preset;
 use caxton_router::wasm::{Guest, GuestError, Manifest, OnFailure, Plugin, Sandbox, component_of};
 use clap::{Args, Subcommand};
 

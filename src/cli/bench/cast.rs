@@ -225,7 +225,7 @@ fn guests(plan: &Plan, router: &Router, names: &[Named], control: &Arc<Control>)
     let mut cast = Cast { messages, ..Cast::default() };
     for (number, named) in names.iter().enumerate() {
         cast.registrations.push(guest.agent(named.name.clone()));
-        let index = caxton_router::ShardIndex(u16::try_from(named.shard).unwrap_or(u16::MAX));
+        let index = caxton_router::routing::ShardIndex(u16::try_from(named.shard).unwrap_or(u16::MAX));
         let name = router.partition().name_on(index, &format!("feeder-{number}"));
         let name = AgentName::try_new(name).map_err(|error| error.to_string())?;
         let feeder = Named { id: AgentId::of(&name), name, shard: named.shard };
@@ -310,7 +310,7 @@ pub fn pacers(
     let share = pace.rate / shards as f64;
     let mut cast = Cast::default();
     for shard in 0..shards {
-        let index = caxton_router::ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
+        let index = caxton_router::routing::ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX));
         let name =
             AgentName::try_new(router.partition().name_on(index, pace.prefix)).map_err(|error| error.to_string())?;
         let receivers: Vec<AgentId> = candidates(plan, names, shard).iter().map(|named| named.id).collect();

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::router::INBOX_WINDOW;
-use caxton_router::{AgentId, Config, DeadLetterReason, Registration, Router};
+use caxton_router::{AgentId, Config, Registration, Router};
 use caxton_shards::stats::Account;
 
 use super::cast::{Cast, Named, Pace, kit, pacers, sink};
@@ -326,7 +327,7 @@ pub fn attempts_of(config: &Config) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use caxton_router::Preset;
+    use caxton_router::config::Preset;
 
     #[test]
     fn poison_is_spread_so_thin_that_no_breaker_opens_and_no_agent_is_stopped() {

@@ -1,8 +1,9 @@
 //! WebAssembly guests that attack their shard.
 
 use caxton_router::domain::AgentName;
+use caxton_router::routing::ShardIndex;
 use caxton_router::wasm::Sandbox;
-use caxton_router::{AgentId, Registration, Router, ShardIndex};
+use caxton_router::{AgentId, Registration, Router};
 
 use super::cast::Named;
 use super::run::Plan;

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use caxton_router::agent::Polled;
 use caxton_router::domain::CapabilityName;
+use caxton_router::message::Choice;
 use caxton_router::message::{ConversationId, MessageBuilder, Reliability, Term};
-use caxton_router::{Agent, AgentId, Choice, Context, Message, Outcome, Performative, Polled};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative};
 use hdrhistogram::Histogram;
 use quanta::Instant;
 

@@ -23,10 +23,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use caxton_router::Config;
 use caxton_router::config::Directory;
+use caxton_router::config::Preset;
 use caxton_router::domain::ShardCount;
 use caxton_router::protocol::Mode;
-use caxton_router::{Config, Preset};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 

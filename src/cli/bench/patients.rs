@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use caxton_router::domain::AgentName;
+use caxton_router::error::ReceiveError;
 use caxton_router::message::MessageBuilder;
-use caxton_router::router::ReceiveError;
 use caxton_router::{Agent, AgentId, Context, Inbox, Message, Outcome, Performative, Router};
 
 use super::load::{Control, Kit, PACED_PER_TURN_MAX};

@@ -8,9 +8,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::message::is_notice;
 use caxton_router::message::{ConversationId, MessageBuilder, Term, WallTime};
 use caxton_router::protocol::{Mode, Side};
-use caxton_router::{Agent, AgentId, Context, DeadLetterReason, Message, Outcome as Handled, Performative, is_notice};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome as Handled, Performative};
 use serde_json::{Value, json};
 
 use super::load::Kit;

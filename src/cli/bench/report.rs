@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use caxton_router::DeadLetterReason;
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::signals::Signal;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};

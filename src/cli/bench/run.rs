@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use caxton_router::doctor::SHARDS;
 use caxton_router::signals::Signal;
-use caxton_router::{Config, Message, Performative, Report, Router};
+use caxton_router::stats::Report;
+use caxton_router::{Config, Message, Performative, Router};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;

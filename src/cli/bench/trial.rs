@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::domain::{BackoffDelayMs, DeadLetterBytes, DomainError, MailboxCapacity, ShardCount};
-use caxton_router::{Config, DeadLetterReason, Message, Performative};
+use caxton_router::{Config, Message, Performative};
 use serde_json::{Value, json};
 
 use super::disturbance::{Disturbance, Patients, attempts_of, patients_for};

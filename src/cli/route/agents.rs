@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use caxton_router::agent::{Polled, Supervision};
 use caxton_router::codec::text::Strictness;
 use caxton_router::domain::{AgentName, CapabilityName};
 use caxton_router::message::{Aid, MessageId, Receiver};
 use caxton_router::wasm::Guest;
-use caxton_router::{
-    Agent, AgentId, Context, Message, Outcome, Performative, Polled, Registration, Router, Supervision,
-};
+use caxton_router::{Agent, AgentId, Context, Message, Outcome, Performative, Registration, Router};
 use caxton_shards::agent::Failure;
 use caxton_shards::api::is_notice;
 
@@ -86,7 +85,9 @@ impl Cast {
     /// Returns the number of deliveries of a message in the file.
     pub fn deliveries(&self, message: &Message) -> usize {
         match message.receiver() {
-            Receiver::Capability(capability, caxton_router::Choice::All) => self.providers(capability.as_str()).max(1),
+            Receiver::Capability(capability, caxton_router::message::Choice::All) => {
+                self.providers(capability.as_str()).max(1)
+            }
             _ => deliveries(message),
         }
     }

@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 
 use caxton_router::codec::text::{Located, ParseError};
 use caxton_router::domain::AgentName;
+use caxton_router::error::CallError;
+use caxton_router::error::SendErrorKind;
+use caxton_router::event::Events;
+use caxton_router::message::ConversationId;
 use caxton_router::message::{MessageId, Receiver};
-use caxton_router::router::{CallError, Events, Sent};
-use caxton_router::{AgentId, ConversationId, Message, Router, SendErrorKind};
+use caxton_router::router::Sent;
+use caxton_router::{AgentId, Message, Router};
 use futures_lite::future::block_on;
 
 use super::super::interrupt::Interrupt;

@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use caxton_router::error::{SendError, SendErrorKind};
+use caxton_router::event::Event;
 use caxton_router::message::MessageId;
 use caxton_router::protocol::Violation;
-use caxton_router::{AgentId, Event, Performative, SendError, SendErrorKind};
+use caxton_router::{AgentId, Performative};
 use caxton_shards::api::Stage;
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 
@@ -336,7 +338,7 @@ mod tests {
         let journal = Journal::default();
         let [question, other] = ids();
         let deregistered =
-            Event::Deregistered { agent: AgentId::of_text("a"), why: caxton_router::StopReason::Deregistered };
+            Event::Deregistered { agent: AgentId::of_text("a"), why: caxton_router::agent::StopReason::Deregistered };
         journal.hear(&deregistered, 3);
         assert_eq!(journal.wait(question, 1, MOMENT), Waited::ReportsLost);
         assert_eq!(journal.wait(other, 1, MOMENT), Waited::TimedOut);

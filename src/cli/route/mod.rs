@@ -23,14 +23,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use caxton_router::config::Preset;
 use caxton_router::doctor::SHARDS;
 use caxton_router::domain::{AgentName, CapabilityName, GuestCallMs, ShardCount};
+use caxton_router::error::StartError;
 use caxton_router::message::WallTime;
 use caxton_router::protocol::Mode;
-use caxton_router::router::StartError;
 use caxton_router::store::directory::prepare_directory;
 use caxton_router::wasm::{GuestStates, Manifest, OnFailure, Plugin, STATES_FILE, Sandbox};
-use caxton_router::{AgentId, Config, Message, Performative, Preset, Router};
+use caxton_router::{AgentId, Config, Message, Performative, Router};
 use clap::Args;
 
 use self::agents::{Cast, Habits};

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use caxton_router::Report;
 use caxton_router::signals::Signal;
+use caxton_router::stats::Report;
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};

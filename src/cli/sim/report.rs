@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use caxton_router::DeadLetterReason;
+use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::signals::Signal;
 use caxton_router::sim::{Failed, Outcome, Shrunk};
 use serde_json::{Map, Value, json};

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use caxton_router::AgentId;
+use caxton_router::message::ConversationId;
 use caxton_router::store::inspect::{Exchange, Inspection};
-use caxton_router::{AgentId, ConversationId};
 use clap::{Args, Subcommand};
 
 use super::{look, printable, see, unreachable_place};

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use caxton_router::AgentId;
+use caxton_router::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId};
 use caxton_router::domain::AgentName;
 use caxton_router::store::inspect::Inspection;
-use caxton_router::{AgentId, DeadLetter, DeadLetterFilter, DeadLetterId};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 

@@ -7,13 +7,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use caxton_router::config::Preset;
 use caxton_router::domain::{
     ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes, DeadLetterCapacity, DuplicatesWindow,
     MailboxBytes, MailboxCapacity, MaxParticipants, MemoryBudget, OutboxCapacity, PendingCapacity, SegmentBytes,
     SegmentCount, ShardCount,
 };
 use caxton_router::store::inspect::Inspection;
-use caxton_router::{Config, Preset, Router};
+use caxton_router::{Config, Router};
 
 use super::super::interrupt::Interrupt;
 use super::look_at_whole;

@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::Duration;
 
+use caxton_router::dead_letter::{DeadLetterFilter, DeadLetterId};
 use caxton_router::domain::AgentName;
-use caxton_router::router::{CallError, Events, ReceiveError};
-use caxton_router::{
-    AgentId, AskError, ConversationId, DeadLetterFilter, DeadLetterId, Event, Inbox, Message, Outcome, Registration,
-    Router, SendError, SendErrorKind, ShardIndex, UnresponsiveError,
-};
+use caxton_router::error::{AskError, SendError, SendErrorKind, UnresponsiveError};
+use caxton_router::error::{CallError, ReceiveError};
+use caxton_router::event::Event;
+use caxton_router::event::Events;
+use caxton_router::message::ConversationId;
+use caxton_router::routing::ShardIndex;
+use caxton_router::{AgentId, Inbox, Message, Outcome, Registration, Router};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::common::{
