@@ -125,7 +125,7 @@ pub mod stats {
 
 /// How a message finds its receiver: the partition of agents among shards, and rules for messages that name no agent.
 pub mod routing {
-    pub use caxton_shards::routing::partition::{Partition, ShardIndex};
+    pub use caxton_shards::routing::partition::{Partition, Placement, ShardIndex};
     pub use caxton_shards::routing::rules;
 }
 

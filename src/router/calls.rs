@@ -199,6 +199,7 @@ impl Router {
         let mut by_shard: Vec<Vec<(usize, Registration)>> =
             (0..self.shared().links.len()).map(|_| Vec::new()).collect();
         for (place, registration) in registrations.into_iter().enumerate() {
+            let registration = registration.complete(self.shared().partition);
             by_shard[self.shared().partition.shard_of(registration.id()).as_usize()].push((place, registration));
         }
         let mut questions = Vec::new();

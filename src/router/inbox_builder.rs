@@ -3,6 +3,7 @@
 use caxton_shards::agent::Registration;
 use caxton_shards::api::{Answer, InboxNumber, Input, OverflowPolicy, RegistrationError};
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
+use caxton_shards::routing::partition::Placement;
 
 use super::Router;
 use super::calls::{no_room, not_on_a_shard};
@@ -67,6 +68,12 @@ impl InboxBuilder {
         self
     }
 
+    /// Has the agent live on a certain shard: see [`Registration::placed`].
+    pub fn placed(mut self, placement: Placement) -> Self {
+        self.registration = self.registration.placed(placement);
+        self
+    }
+
     /// Has a message count as processed when the owner [acknowledges](Inbox::acknowledge) it, and not already when it is
     /// taken. At most [`INBOX_WINDOW`] messages are handed out and not acknowledged at a time, whichever they are; the
     /// rest wait in the agent's mailbox.
@@ -85,6 +92,7 @@ impl InboxBuilder {
     pub async fn open(self) -> Result<Inbox, CallError<RegistrationError>> {
         not_on_a_shard()?;
         let Self { router, number, registration, acknowledged } = self;
+        let registration = registration.complete(router.shared().partition);
         let id = registration.id();
         let (shard, deadline) = (router.shared().partition.shard_of(id).as_usize(), router.deadline());
         let (inbox, link) = Inbox::new(router.clone(), id, INBOX_WINDOW, acknowledged);

@@ -13,6 +13,7 @@ use caxton_router::error::{CallError, ReceiveError};
 use caxton_router::event::Event;
 use caxton_router::message::{Choice, ConversationId};
 use caxton_router::routing::rules::{Conditions, Destination, Rule};
+use caxton_router::routing::{Placement, ShardIndex};
 use caxton_router::{AgentId, Message, Outcome, Performative, Registration, Router};
 
 use crate::common::{
@@ -100,6 +101,27 @@ fn many_agents_are_registered_in_the_order_of_the_list() {
             Some(Err(CallError::Refused(RegistrationError::Duplicate { name }))) if name == "agent-7"
         ));
         assert_eq!(router.stats().agents(), 500);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn agents_and_inboxes_live_where_they_are_placed() {
+    bounded(|| {
+        let router = start(2);
+        let partition = router.partition();
+        for shard in (0..2).map(ShardIndex) {
+            let agent = Registration::native("echo", echo).placed(Placement::Shard(shard));
+            let agent = router.blocking().register_one(agent).expect("the agent is registered");
+            assert_eq!(partition.shard_of(agent), shard);
+            let inbox = router.inbox("clerk").placed(Placement::Near(agent)).blocking().open().expect("it opens");
+            assert_eq!(partition.shard_of(inbox.id()), shard);
+            let reply = router.blocking().ask(request_to(agent, "hello"), PATIENCE).expect("the agent answers");
+            assert_eq!(reply.sender(), Some(agent));
+        }
+        let beyond = Registration::native("beyond", echo).placed(Placement::Shard(ShardIndex(2)));
+        let refused = router.blocking().register_one(beyond).expect_err("there is no such shard");
+        assert!(refused.to_string().contains("0 to 1"), "{refused}");
         shutdown(&router);
     });
 }

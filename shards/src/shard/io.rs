@@ -490,6 +490,15 @@ pub enum RegistrationError {
         /// The refused name.
         name: String,
     },
+    /// The agent is persistent and placed.
+    #[error(
+        "the agent {name:?} can't be both persistent and placed: it has to be found under its name after a start with \
+         another number of shards. It was not registered"
+    )]
+    Placed {
+        /// The refused name.
+        name: String,
+    },
     /// The agent could not be created or started.
     #[error("the agent {name:?} panicked while it was created or started: {what}")]
     Panicked {

@@ -4,8 +4,9 @@
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{Answer, InboxNumber, Input, ROUTER_NAME, RegistrationError, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
-use caxton_shards::domain::AgentName;
+use caxton_shards::domain::{AgentName, ShardCount};
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};
+use caxton_shards::routing::partition::{Partition, Placement, ShardIndex};
 use caxton_shards::routing::rules::{Conditions, Destination, Rule};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, text};
@@ -204,6 +205,45 @@ fn a_handler_registers_an_agent_here_or_elsewhere_and_hears_when_it_is_known() {
         assert!(second.1.contains("\\\"child-"), "quotes in the explanation are escaped: {}", second.1);
         world.assert_settled();
     }
+}
+
+#[test]
+fn a_placed_agent_lives_where_it_was_asked_for_and_its_name_says_so() {
+    let mut world = World::new(3);
+    let log = Log::new();
+    let heard = log.clone();
+    let parent = world.add(
+        0,
+        "parent",
+        Script::new(move |message, context| {
+            if is_notice(message) {
+                heard.push(text(message));
+            } else {
+                for placement in [Placement::Shard(ShardIndex(2)), Placement::Near(context.id())] {
+                    let child = Script::idle().registration("child".to_owned().try_into().unwrap());
+                    context.register(child.placed(placement));
+                }
+            }
+            Outcome::Done
+        }),
+    );
+    world.send(inform(parent, parent, "go").build().unwrap()).unwrap();
+    world.run();
+    let name = AgentName::try_new("child".to_owned()).unwrap();
+    let partition = Partition::new(ShardCount::try_new(3).unwrap());
+    let mut expected = Vec::new();
+    for placement in [Placement::Shard(ShardIndex(2)), Placement::Near(parent)] {
+        expected
+            .push(format!("((registered (agent-identifier :name {})))", partition.complete(&name, placement).unwrap()));
+    }
+    let mut told = log.take();
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
+    let persistent = Script::idle().registration(name).persistent().placed(Placement::Shard(ShardIndex(1)));
+    let refused = RegistrationError::Placed { name: "child".to_owned() };
+    assert_eq!(world.try_register(persistent), Err(refused));
+    world.assert_settled();
 }
 
 #[test]

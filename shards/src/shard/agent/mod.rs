@@ -15,6 +15,7 @@ use crate::flow_control::policy::OverflowPolicy;
 use crate::message::{
     AgentId, ConversationId, ConversationRole, Correlation, Message, MessageBuilder, MessageId, Performative, Term,
 };
+use crate::routing::partition::{Partition, Placement};
 use crate::shard::agent::factory::AgentFactory;
 use crate::shard::io::{InboxNumber, Now, SendError, SendErrorKind};
 use crate::shard::path::dispatch::Batch;
@@ -148,6 +149,7 @@ pub struct Registration {
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) overflow: Option<OverflowPolicy>,
     pub(crate) persistent: bool,
+    pub(crate) placement: Option<Placement>,
 }
 
 /// Who handles the agent's messages.
@@ -186,6 +188,7 @@ impl Registration {
             breaker: None,
             overflow: None,
             persistent: false,
+            placement: None,
         }
     }
 
@@ -228,7 +231,29 @@ impl Registration {
         self
     }
 
-    /// Returns the id that the agent will have.
+    /// Has the agent live on a certain shard. Its name is completed when it is registered, so that its hash leads there:
+    /// see [`Partition::complete`]. Senders need the completed name, or the id that registering returns.
+    ///
+    /// Without this, the hash of the name as it is decides. A [persistent](Registration::persistent) agent can't be
+    /// placed: it has to be found under its name after a start with any number of shards.
+    #[must_use]
+    pub fn placed(mut self, placement: Placement) -> Self {
+        self.placement = Some(placement);
+        self
+    }
+
+    /// Completes the name as the placement asks for. An agent that is not placed, or was placed before, keeps its name.
+    #[must_use]
+    pub fn complete(mut self, partition: Partition) -> Self {
+        if let Some(placement) = self.placement.take_if(|_| !self.persistent) {
+            self.name = self.name.and_then(|name| partition.complete(&name, placement));
+            self.id = self.name.as_ref().map_or_else(|_| AgentId::of_text(""), AgentId::of);
+        }
+        self
+    }
+
+    /// Returns the id that the agent will have. One that is [placed](Registration::placed) has it once its name is
+    /// [completed](Registration::complete).
     pub fn id(&self) -> AgentId {
         self.id
     }

@@ -36,6 +36,7 @@ impl Shard {
 
     /// Registers an agent for another agent, which receives a message from the router about it.
     pub(in crate::shard) fn register_for(&mut self, registration: Registration, requester: AgentId) {
+        let registration = registration.complete(self.config.partition);
         let shard = self.config.partition.shard_of(registration.id);
         if !self.is_here(shard) {
             return self.links.post(shard, Control::Register(Box::new(registration), requester));
@@ -116,8 +117,12 @@ impl Shard {
         if self.phase != ShardPhase::Running {
             return Err(stopping());
         }
-        let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent } = registration;
+        let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent, placement } =
+            registration;
         let name = name?;
+        if placement.is_some() {
+            return Err(RegistrationError::Placed { name: name.to_string() });
+        }
         let absent = self.agents.find(id).filter(|index| self.is_absent(*index, name.as_ref()));
         if absent.is_none()
             && let Some(error) = self.name_refusal(id, name.as_ref())
