@@ -1,7 +1,7 @@
-//! Calls for threads that may block: a view of each type whose calls are `async`.
+//! Blocking calls: a view of each type with `async` calls, for threads that may block.
 //!
-//! A call of a view does what the `async` call of the same name does, with the same deadline and the same errors, and
-//! blocks the calling thread meanwhile. It needs no executor.
+//! A call of a view does the same as the `async` call of that name, with the same deadline and errors, but blocks the
+//! calling thread. It needs no executor.
 
 use std::time::Duration;
 
@@ -45,35 +45,35 @@ use super::{Router, Sent};
 pub struct Blocking<T>(T);
 
 impl Router {
-    /// Returns the view with the calls for a thread that may block.
+    /// Returns a view with blocking calls.
     pub fn blocking(&self) -> Blocking<&Self> {
         Blocking(self)
     }
 }
 
 impl Inbox {
-    /// Returns the view with the calls for a thread that may block.
+    /// Returns a view with blocking calls.
     pub fn blocking(&self) -> Blocking<&Self> {
         Blocking(self)
     }
 }
 
 impl Events {
-    /// Returns the view with the calls for a thread that may block.
+    /// Returns a view with blocking calls.
     pub fn blocking(&self) -> Blocking<&Self> {
         Blocking(self)
     }
 }
 
 impl Sent {
-    /// Returns the view with the calls for a thread that may block.
+    /// Returns a view with blocking calls.
     pub fn blocking(self) -> Blocking<Self> {
         Blocking(self)
     }
 }
 
 impl InboxBuilder {
-    /// Returns the view with the calls for a thread that may block.
+    /// Returns a view with blocking calls.
     pub fn blocking(self) -> Blocking<Self> {
         Blocking(self)
     }

@@ -1,11 +1,12 @@
-//! What embedders ask of a router, from any thread and any runtime.
+//! The router's calls for embedders, usable from any thread and any runtime.
 //!
-//! Each call that waits is an `async fn`, which any executor can drive; for plain threads, [`Router::blocking`] has the
-//! same calls. Calls that are made on a shard's own thread, or first polled there, answer `WouldDeadlock`, because that thread would have to do what they
-//! wait for.
+//! Each call that waits is an `async fn`, which any executor can drive; [`Router::blocking`] has the same calls for
+//! plain threads. A call made or first polled on a shard's own thread returns `WouldDeadlock`, because it would wait
+//! for that thread.
 //!
-//! Each call ends by its deadline, whatever its shard does: see [`Router::within`]. A call whose future is dropped is withdrawn:
-//! if its shard has not begun it, it has no effect; if it has, what was done stays, and the shard forgets what it keeps for it.
+//! Each call ends by its deadline, whatever its shard does: see [`Router::within`]. Dropping the future withdraws the
+//! call: if its shard has not begun it, it has no effect; otherwise its effects remain and the shard drops the call's
+//! bookkeeping.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,32 +31,33 @@ use crate::drive::is_shard_thread;
 use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Work};
 
 impl Router {
-    /// A handle of the same router whose calls end within this time, instead of `router.call_timeout_ms` of the settings. It
-    /// is meant for one call as for many: `router.within(time).deregister(agent)`.
+    /// Returns a handle to the same router with this call timeout instead of `router.call_timeout_ms`. It suits single
+    /// calls too: `router.within(time).deregister(agent)`.
     ///
-    /// The time counts from when a call is made, or first polled. It is kept on the caller's side, whatever the shard does: a
-    /// call that is not done by then ends with an error that names the shard that stands still, and says whether what was
-    /// asked may have been done. Any time is allowed; [`Duration::MAX`] is none. [`Router::ask`], [`Router::drain`] and
-    /// [`Router::shutdown`] are told theirs.
+    /// The time counts from when a call is made or first polled, and is measured by the caller, whatever the shard
+    /// does. A call that is not done in time returns an error that names the unresponsive shard and says whether the
+    /// operation may have taken effect. Any duration is allowed; [`Duration::MAX`] means no limit. [`Router::ask`],
+    /// [`Router::drain`] and [`Router::shutdown`] take their own timeout.
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// By when a call ends that is made now.
+    /// Returns the deadline of a call made now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout)
     }
 
-    /// Queues a message, waiting for room in the inbound channel. What becomes of it afterwards is reported to its
-    /// sender, as any agent hears of it.
+    /// Queues a message, waiting for room in the inbound channel. Its outcome is reported to its sender as to any
+    /// agent.
     ///
-    /// The sender is an agent of this router; a message without one is sent in the name of the router's gateway. Whoever has
-    /// a handle of the router is trusted with that: it may name any agent. An [`Inbox`](super::Inbox), an agent's handler and a guest
-    /// may name nobody but themselves.
+    /// The sender is an agent of this router; a message without one is sent in the name of the router's gateway.
+    /// Holders of a router handle are trusted to name any agent as sender. An [`Inbox`](super::Inbox), an agent's
+    /// handler and a guest can only send as themselves.
     ///
     /// # Errors
-    /// The message, when the router is stopping or there was no room in time. It was not queued.
+    ///
+    /// Returns the message, which was not queued, if the router is stopping or there was no room in time.
     pub async fn tell(&self, message: Message) -> Result<(), SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(message));
@@ -68,17 +70,20 @@ impl Router {
     /// Queues a message if there is room for it now.
     ///
     /// # Errors
-    /// The message, when there is no room or the router is stopping.
+    ///
+    /// Returns the message if there is no room or the router is stopping.
     pub fn try_tell(&self, message: Message) -> Result<(), SendError> {
         let shard = self.shard_for(&message);
         self.try_put(shard, Work::Tell(message)).map_err(|(error, work)| reject_work(error, work))
     }
 
     /// Queues messages, waiting for room. Messages to one shard are handed over together, which costs a fraction of
-    /// telling them one by one.
+    /// queuing them one by one.
     ///
     /// # Errors
-    /// What was not queued, when the router is stopping or there was no room in time; the rest was.
+    ///
+    /// Returns the messages that were not queued if the router is stopping or there was no room in time; the others
+    /// were queued.
     pub async fn tell_all(&self, messages: Vec<Message>) -> Result<(), BatchError> {
         if is_shard_thread() {
             return Err(BatchError { kind: SendErrorKind::WouldDeadlock, messages });
@@ -102,14 +107,16 @@ impl Router {
         why.map_or(Ok(()), |kind| Err(BatchError { kind, messages: refused }))
     }
 
-    /// Sends a message and waits until its sender's shard has accepted it; a durable message, until it is on disk. While its receiver is closed, because its
-    /// mailbox is full and its overflow policy is back-pressure, that takes until the message's turn has come or its
-    /// lifetime is over; other messages, and other senders, do not wait for it.
+    /// Sends a message and waits until its sender's shard has accepted it, or until it is on disk if it is durable.
+    /// While its receiver is closed (full mailbox with the overflow policy back-pressure), this takes until the
+    /// message's turn has come or its lifetime is over; other messages and senders do not wait for it.
     ///
-    /// Dropping the future before it is accepted withdraws it.
+    /// Dropping the future before acceptance withdraws the message.
     ///
     /// # Errors
-    /// The message and why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have been, if that says so.
+    ///
+    /// Returns the message and the reason why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have
+    /// been accepted, if the error says so.
     pub async fn send(&self, message: Message) -> Result<MessageId, SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(message));
@@ -119,16 +126,17 @@ impl Router {
         sent(self.question(shard, self.deadline(), |token| Input::Send(message, token)).await, kept)
     }
 
-    /// Sends a message if there is room for it now, and answers with a handle to wait for its acceptance. It does not wait
-    /// for a closed receiver: the handle then gives the message back with [`SendErrorKind::ReceiverFull`].
+    /// Sends a message if there is room for it now, and returns a handle that waits for its acceptance. Does not wait
+    /// for a closed receiver: the handle then returns the message with [`SendErrorKind::ReceiverFull`].
     ///
     /// # Errors
-    /// The message, when there is no room or the router is stopping.
+    ///
+    /// Returns the message if there is no room or the router is stopping.
     pub fn try_send(&self, message: Message) -> Result<Sent, SendError> {
         let shard = self.shard_for(&message);
         let kept = message.clone();
         let (mut caller, work) = self.new_call(shard, |token| Input::TrySend(message, token));
-        // Whoever does not care what became of it has sent it all the same.
+        // A caller that ignores the outcome has sent the message all the same.
         caller.leave_be();
         match self.try_put(shard, work) {
             Ok(()) => Ok(Sent { caller, message: kept, timeout: self.timeout }),
@@ -136,13 +144,14 @@ impl Router {
         }
     }
 
-    /// Asks a question and waits for the answer, up to `timeout`. The sender is the router's gateway.
+    /// Sends a request and waits up to `timeout` for the reply. The sender is the router's gateway.
     ///
-    /// An `agree` announces an answer and is none; anything else that repeats the question's `reply-with` is one. Dropping the
-    /// future ends the question: an answer that comes later is a dead letter, as one that comes too late.
+    /// An `agree` announces a reply and is not one itself; any other message that repeats the request's `reply-with`
+    /// is. Dropping the future ends the call: a later reply becomes a dead letter, as one that arrives too late.
     ///
     /// # Errors
-    /// The question was not accepted, could not be delivered, or was not answered in time.
+    ///
+    /// Returns an error if the request was not accepted, could not be delivered, or was not answered in time.
     pub async fn ask(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
         if is_shard_thread() {
             return Err(AskError::Rejected(would_deadlock(message)));
@@ -155,7 +164,7 @@ impl Router {
         let deadline = Deadline::after(timeout);
         match self.question(shard, deadline, |token| Input::Ask { message, timeout_ms, token }).await {
             Ok(Answer::Replied(reply)) => reply,
-            // The question was put, and no shard stands still: whoever was asked has not answered.
+            // The request was sent and no shard is stuck: the receiver has not replied.
             Err(NoAnswer::Late(late)) if late.may_have_changed && !self.shared().stands_still(late.shard) => {
                 Err(AskError::TimedOut)
             }
@@ -164,13 +173,14 @@ impl Router {
         }
     }
 
-    /// Adds a native agent. The factory runs on the agent's shard, so the agent itself need not be `Send`.
+    /// Registers a native agent. The factory runs on the agent's shard, so the agent itself need not be `Send`.
     ///
-    /// When this returns, every shard knows the agent.
+    /// Once this returns, every shard knows the agent.
     ///
     /// # Errors
-    /// There is such an agent already, or the router is stopping; or a shard did not do its part in time: then it may be
-    /// registered all the same, if the error says so.
+    ///
+    /// Returns an error if an agent with this name exists, if the router is stopping, or if a shard did not respond in
+    /// time; in that case the agent may be registered, if the error says so.
     pub async fn register<A: Agent + 'static>(
         &self,
         name: impl TryInto<AgentName, Error: Into<DomainError>>,
@@ -179,15 +189,16 @@ impl Router {
         self.register_one(Registration::native(name, factory)).await
     }
 
-    /// Adds an agent with everything that a [`Registration`] can say, such as its capabilities.
+    /// Registers an agent with all the options of a [`Registration`], such as capabilities.
     ///
     /// # Errors
-    /// As [`Router::register`].
+    ///
+    /// As for [`Router::register`].
     pub async fn register_one(&self, registration: Registration) -> Result<AgentId, CallError<RegistrationError>> {
         self.register_all(vec![registration]).await.pop().unwrap_or(Err(CallError::Stopped))
     }
 
-    /// Adds many agents; all shards work at it at the same time. The results stand in the order of the registrations.
+    /// Registers many agents, on all shards in parallel. The results are in the order of the registrations.
     pub async fn register_all(
         &self,
         registrations: Vec<Registration>,
@@ -231,11 +242,12 @@ impl Router {
         results
     }
 
-    /// Removes an agent at once: what waits for it becomes dead letters. [`Router::drain`] lets it finish first. Answers
-    /// whether there was such an agent.
+    /// Removes an agent at once; its waiting messages become dead letters. [`Router::drain`] lets it finish first.
+    /// Returns whether the agent existed.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn deregister(&self, agent: AgentId) -> Result<bool, CallError> {
         let shard = self.shared().partition.shard_of(agent).as_usize();
         match self.query(shard, self.deadline(), |token| Input::Deregister(agent, token)).await? {
@@ -244,13 +256,14 @@ impl Router {
         }
     }
 
-    /// Who offers a capability.
+    /// Returns the providers of a capability.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn discover(&self, capability: &CapabilityName) -> Result<Vec<AgentId>, CallError> {
         not_on_a_shard()?;
-        // A word that is no term has never been offered by anybody.
+        // A name that was never interned has no provider.
         let Some(term) = Term::find(capability.as_ref()) else { return Ok(Vec::new()) };
         match self.query(self.some_shard(), self.deadline(), |token| Input::Discover(term, token)).await? {
             Answer::Providers(providers) => Ok(providers.iter().map(|provider| provider.agent).collect()),
@@ -258,10 +271,11 @@ impl Router {
         }
     }
 
-    /// An open conversation, by its initiator and id.
+    /// Returns an open conversation, by its initiator and id.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn conversation(
         &self,
         initiator: AgentId,
@@ -274,39 +288,41 @@ impl Router {
         }
     }
 
-    /// What happens from now on, as far as the subscriber keeps up: up to [`EVENTS_WAITING_MAX`] events wait for it,
-    /// further ones are lost and counted.
+    /// Subscribes to events from now on. Up to [`EVENTS_WAITING_MAX`] events are queued; further ones are lost and
+    /// counted.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn events(&self) -> Result<Events, CallError> {
         not_on_a_shard()?;
         let deadline = self.deadline();
         let (sender, receiver) = flume::bounded(EVENTS_WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        // From here on it is dropped as a subscription is, also if this goes no further.
+        // From here on the subscription is cleaned up on drop, even if this function does not complete.
         let events = Events { receiver, lost, shared: Arc::clone(self.shared()) };
         self.shared().subscribers.add(sender.clone(), Arc::clone(&events.lost));
         for shard in 0..self.shared().links.len() {
             let work = Work::Subscribe(sender.clone(), Arc::clone(&events.lost));
             self.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
         }
-        // Whatever is sent after this has returned is reported: each shard has answered a question behind it.
+        // A reply from each shard proves that it has the subscription, so everything sent after this returns is
+        // reported.
         self.newest_letters(0, deadline).await?;
         Ok(events)
     }
 
-    /// The router's figures: one read per shard, without asking the shards.
+    /// Returns the router's figures: one read per shard, without a call to the shards.
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
 
-    /// The name of the agent in whose name a shard sends what embedders send without a sender.
+    /// Returns the name of a shard's gateway, the sender of embedders' messages that name none.
     pub fn gateway(&self, shard: u16) -> String {
         gateway_name(self.shared().partition, caxton_shards::routing::partition::ShardIndex(shard))
     }
 
-    /// A message is admitted on its sender's shard; one without a sender where its receiver is.
+    /// A message is admitted on its sender's shard; one without a sender, on its receiver's.
     fn shard_for(&self, message: &Message) -> usize {
         let partition = self.shared().partition;
         let agent = message.sender().or_else(|| message.target()).or_else(|| match message.receiver() {
@@ -316,13 +332,13 @@ impl Router {
         agent.map_or_else(|| self.some_shard(), |agent| partition.shard_of(agent).as_usize())
     }
 
-    /// A shard for what could be done on any: each in turn.
+    /// Returns a shard for work that any can do, in rotation.
     #[allow(clippy::cast_possible_truncation)] // Only the remainder matters.
     fn some_shard(&self) -> usize {
         self.shared().next_token().0 as usize % self.shared().links.len()
     }
 
-    /// As [`Router::question`], for calls whose errors are [`CallError`]s.
+    /// Like [`Router::question`], for calls that return [`CallError`]s.
     pub(super) async fn query<E>(
         &self,
         shard: usize,
@@ -373,8 +389,8 @@ impl Router {
         (caller, Work::Call(to_shard))
     }
 
-    /// Puts work into a shard's channel, waiting for room, and rings. Work that comes back will not be done. Dropped before it
-    /// is done, it takes the work back.
+    /// Puts work into a shard's channel, waiting for room, and rings the shard. Returned work is not executed. Dropping
+    /// the future takes the work back.
     pub(super) async fn put(
         &self,
         shard: usize,
@@ -414,7 +430,7 @@ impl Router {
             Some(Err(_)) => SendErrorKind::Stopping,
             None => SendErrorKind::Unresponsive(router.unresponsive(shard, false)),
         };
-        // In this moment the shard may have taken it.
+        // The shard may just have taken it.
         held.and_then(|held| held.take()).map_or(Ok(()), |entry| Err((error, entry.work)))
     }
 
@@ -435,7 +451,7 @@ impl Router {
     }
 }
 
-/// Takes back what nobody waits for any more.
+/// Takes back work that no caller waits for any more.
 struct TakenBack(Option<Held>);
 
 impl Drop for TakenBack {
@@ -444,7 +460,7 @@ impl Drop for TakenBack {
     }
 }
 
-/// A message that was queued by [`Router::try_send`]. Dropping it does not take the message back.
+/// A message queued by [`Router::try_send`]. Dropping it does not withdraw the message.
 pub struct Sent {
     caller: Caller,
     message: Message,
@@ -452,11 +468,12 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Waits until the message was accepted, as long as calls of the handle that queued it wait.
+    /// Waits until the message is accepted, with the call timeout of the handle that queued it.
     ///
     /// # Errors
-    /// The message and why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have been, if that says so, and with
-    /// [`SendErrorKind::WouldDeadlock`] it may be later.
+    ///
+    /// Returns the message and the reason why it was not accepted. With [`SendErrorKind::Unresponsive`] it may have
+    /// been accepted, if the error says so; with [`SendErrorKind::WouldDeadlock`] it may be accepted later.
     pub async fn accepted(self) -> Result<MessageId, SendError> {
         if is_shard_thread() {
             return Err(would_deadlock(self.message));
@@ -473,7 +490,7 @@ fn would_deadlock(message: Message) -> SendError {
     SendError::new(SendErrorKind::WouldDeadlock, message)
 }
 
-/// What became of a message, of which a copy was kept.
+/// Returns the result of sending a message, of which a copy was kept.
 fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, SendError> {
     let error = match answer {
         Ok(Answer::Sent(sent)) => return sent,
@@ -484,7 +501,7 @@ fn sent(answer: Result<Answer, NoAnswer>, kept: Message) -> Result<MessageId, Se
     Err(SendError::new(error, kept))
 }
 
-/// Why a call could not be put.
+/// Returns the error of a call that could not be queued.
 pub(super) fn no_room<E>(error: SendErrorKind) -> CallError<E> {
     match error {
         SendErrorKind::Unresponsive(unresponsive) => CallError::Unresponsive(unresponsive),
@@ -492,7 +509,7 @@ pub(super) fn no_room<E>(error: SendErrorKind) -> CallError<E> {
     }
 }
 
-/// Gives the message back that was part of the work.
+/// Returns the message contained in the work.
 fn reject_work(error: SendErrorKind, work: Work) -> SendError {
     let Work::Tell(message) = work else { unreachable!("only messages are rejected") };
     SendError::new(error, message)

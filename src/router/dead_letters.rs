@@ -1,7 +1,7 @@
-//! Dead letters for embedders: looked through, sent again, thrown away.
+//! Dead letters for embedders: search, replay, purge.
 //!
-//! Each shard keeps its own letters and does the filtering. It answers in portions, so that a large store does not hold
-//! it up, and what is asked here puts the portions together.
+//! Each shard keeps and filters its own letters. It replies in portions, so that a large store does not block it; the
+//! calls here combine the portions.
 
 use caxton_shards::api::{Answer, Input, ReplayError, ReplayPortion, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterSearch};
@@ -12,8 +12,8 @@ use super::Router;
 use super::error::CallError;
 use crate::deadline::Deadline;
 
-/// Where a page of dead letters ends: before these letters, of each shard one, the next page begins. They need not be
-/// there any more. A shard of which none is named begins with its newest letter.
+/// The end of a page of dead letters: the next page begins before these letters, one per shard. They need not exist any
+/// more. A shard without an entry begins with its newest letter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DeadLetterCursor(pub Vec<DeadLetterId>);
 
@@ -23,38 +23,39 @@ impl DeadLetterCursor {
     }
 }
 
-/// Some of a router's dead letters.
+/// A page of a router's dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterPage {
-    /// The letters, by the moment in which they were given up, the newest first.
+    /// The letters, newest first by the time of their failure.
     pub letters: Vec<DeadLetter>,
-    /// Where to go on, if there may be older ones.
+    /// Where to continue if there may be older ones.
     pub next: Option<DeadLetterCursor>,
 }
 
-/// What came of replaying several dead letters.
+/// The result of replaying several dead letters.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ReplaySummary {
-    /// How many were replayed.
+    /// Number of replayed letters.
     pub replayed: u64,
-    /// How many were refused one by one, and stay. Letters that a full or stopping shard did not come to are not
-    /// counted, and stay as well.
+    /// Number of individually refused letters, which are kept. Letters that a full or stopping shard did not reach are
+    /// kept as well, but not counted.
     pub refused: u64,
-    /// The first refusal, if there was one, of a letter or by a shard that could take nothing more.
+    /// The first refusal, of a letter or by a shard that had no room.
     pub refusal: Option<ReplayError>,
 }
 
 impl Router {
-    /// The newest dead letters of every shard, at most `count` of each, newest first within a shard.
+    /// Returns the newest dead letters of every shard, at most `count` of each, newest first within a shard.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
         self.newest_letters(count, self.deadline()).await
     }
 
-    /// As [`Router::dead_letters`], with a deadline.
+    /// Like [`Router::dead_letters`], with a deadline.
     pub(super) async fn newest_letters(&self, count: usize, deadline: Deadline) -> Result<Vec<DeadLetter>, CallError> {
         let mut letters = Vec::new();
         for shard in 0..self.shared().links.len() {
@@ -63,14 +64,15 @@ impl Router {
         Ok(letters)
     }
 
-    /// A page of the dead letters that a filter means, the newest of all shards first, at most `limit` of them. It
-    /// begins with the newest one or, given the cursor of the page before, where that ended: letters that came meanwhile
-    /// are on no further page, and no letter is on two. The shards look at
-    /// [`LETTERS_SEARCHED_MAX`](caxton_shards::dead_letter::LETTERS_SEARCHED_MAX) letters in a turn, and every shard's
-    /// answer is up to `limit` letters.
+    /// Returns a page of at most `limit` dead letters that match a filter, newest of all shards first. It begins with
+    /// the newest one or, given the cursor of the previous page, where that ended: letters added meanwhile are on no
+    /// further page, and no letter is on two. The shards examine
+    /// [`LETTERS_SEARCHED_MAX`](caxton_shards::dead_letter::LETTERS_SEARCHED_MAX) letters per turn, and every shard's
+    /// reply has up to `limit` letters.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn find_dead_letters(
         &self,
         filter: &DeadLetterFilter,
@@ -87,23 +89,28 @@ impl Router {
         Ok(merge(found, limit))
     }
 
-    /// The dead letter with this number, if it is there.
+    /// Returns the dead letter with this id, if it exists.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, CallError> {
         Ok(self.find_dead_letters(&DeadLetterFilter::only(id), 1, None).await?.letters.pop())
     }
 
-    /// Sends a dead letter's message again, to whom it was for or to another agent. Returns its new id when it has come to
-    /// its receiver, a durable one when it is on disk there: its lifetime begins again, and the letter is gone. If it does not come
-    /// there, for instance because nobody has the receiver's name, the letter stays as it was. A durable message also comes to a
-    /// persistent agent that is not registered again yet, and waits for it. Its sender stays who it was, hears of another failure
-    /// and gets the reply. What has not come to its receiver within five seconds counts as replayed, and its letter stays until it has. In a conversation, another agent joins it. Should the message die again, that
-    /// is a new letter, which counts its replays: there are at most [`REPLAYS_MAX`](caxton_shards::api::REPLAYS_MAX).
+    /// Sends a dead letter's message again, to its receiver or to another agent. Returns its new id once it has reached
+    /// its receiver, or is on disk there if it is durable: its lifetime starts again, and the letter is removed. If it
+    /// does not arrive, for example because no agent has the receiver's name, the letter is unchanged.
+    ///
+    /// A durable message also reaches a persistent agent that is not registered again yet, and waits for it. The
+    /// original sender is kept, is notified of another failure and gets the reply. A message that has not arrived
+    /// within five seconds counts as replayed, and its letter stays until it has. In a conversation, another agent
+    /// joins it. If the message fails again, that is a new letter, which counts its replays: there are at most
+    /// [`REPLAYS_MAX`](caxton_shards::api::REPLAYS_MAX).
     ///
     /// # Errors
-    /// The letter was not replayed and stays where it is ([`ReplayError`]), or the router has stopped.
+    ///
+    /// Returns [`ReplayError`] if the letter was not replayed and is kept, or an error if the router has stopped.
     pub async fn replay_dead_letter(
         &self,
         id: DeadLetterId,
@@ -123,13 +130,15 @@ impl Router {
         Err(CallError::Refused(ReplayError::Unknown { id }))
     }
 
-    /// Sends the messages of all dead letters again that a filter means, as [`Router::replay_dead_letter`] does with
-    /// one. Those of a shard go in the order in which they died. Letters that come while this goes on are left alone,
-    /// those of messages that die again at once among them. When a shard can take no more, the rest of its letters
-    /// stays: the summary says so, and the call may be repeated.
+    /// Sends the messages of all dead letters that match a filter again, as [`Router::replay_dead_letter`] does with
+    /// one. Those of a shard are sent in the order in which they failed. Letters added meanwhile are left alone,
+    /// including those of messages that fail again at once. When a shard has no more room, the rest of its letters is
+    /// kept: the summary says so, and the call can be repeated.
     ///
     /// # Errors
-    /// The router has stopped, or a shard did not do its part in time; some letters may have been replayed.
+    ///
+    /// Returns an error if the router has stopped or a shard did not respond in time; some letters may have been
+    /// replayed.
     pub async fn replay_dead_letters(
         &self,
         filter: &DeadLetterFilter,
@@ -147,7 +156,7 @@ impl Router {
                     summary.refusal = summary.refusal.or(Some(error));
                     break;
                 }
-                // A shard that was full and had taken some has had a turn since, and may take more.
+                // A shard that was full after some letters has had a turn since, and may accept more.
                 search.after = portion.next;
                 if portion.next.is_none() {
                     break;
@@ -157,11 +166,13 @@ impl Router {
         Ok(summary)
     }
 
-    /// Throws away all dead letters that a filter means, or the one that it names. Letters that come while this goes on
-    /// are left alone. Returns how many it were.
+    /// Deletes all dead letters that match a filter, or the one that it names. Letters added meanwhile are left alone.
+    /// Returns the number deleted.
     ///
     /// # Errors
-    /// The router has stopped, or a shard did not do its part in time; some letters may have been thrown away.
+    ///
+    /// Returns an error if the router has stopped or a shard did not respond in time; some letters may have been
+    /// deleted.
     pub async fn purge_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CallError> {
         let (mut purged, deadline) = (0, self.deadline());
         for (shard, mut search) in self.present_letters(filter, deadline).await? {
@@ -180,7 +191,7 @@ impl Router {
         Ok(purged)
     }
 
-    /// The shards that may have what a filter means.
+    /// Returns the shards that may have matching letters.
     fn shards_of(&self, filter: &DeadLetterFilter) -> std::ops::Range<usize> {
         let shards = self.shared().links.len();
         match filter.id.map(|id| id.shard.as_usize()) {
@@ -190,8 +201,8 @@ impl Router {
         }
     }
 
-    /// For each shard that may have what a filter means, a search that ends with the newest letter of now. What is done
-    /// to the letters of one shard may make new ones on another, and those are not meant.
+    /// Returns, for each shard that may have matching letters, a search that ends with its newest letter at this time.
+    /// Processing the letters of one shard may create new ones on another, and those are excluded.
     async fn present_letters(
         &self,
         filter: &DeadLetterFilter,
@@ -207,7 +218,7 @@ impl Router {
         Ok(searches)
     }
 
-    /// Up to `limit` letters of a shard, the newest first; and, if there may be more, before which one to go on.
+    /// Returns up to `limit` letters of a shard, newest first, and where to continue if there may be more.
     async fn search_shard(
         &self,
         shard: usize,
@@ -243,7 +254,7 @@ impl Router {
     }
 }
 
-/// The error of a call that goes from part to part, and may have done some of them.
+/// Returns the error of a call that proceeds in parts, some of which may be done.
 fn after_a_part<E>(error: CallError<E>, part_done: bool) -> CallError<E> {
     match error {
         CallError::Unresponsive(late) => {
@@ -253,21 +264,21 @@ fn after_a_part<E>(error: CallError<E>, part_done: bool) -> CallError<E> {
     }
 }
 
-/// What was found on one shard, the newest first; and, if there may be more, before which letter to go on.
+/// The letters found on one shard, newest first, and where to continue if there may be more.
 struct Found {
     shard: usize,
     letters: Vec<DeadLetter>,
     next: Option<DeadLetterId>,
 }
 
-/// The newest of what all shards found. Each shard's letters stay in their order, also if its clock went back.
+/// Returns the newest letters of all shards. Each shard's letters keep their order, even if its clock went back.
 fn merge(found: Vec<Found>, limit: usize) -> DeadLetterPage {
     let mut more = false;
     let mut cursor = Vec::new();
     let mut heads = Vec::new();
     for Found { shard, letters, next } in found {
         more |= next.is_some();
-        // Until a letter of the shard is on the page, the next page begins with the first one that was found.
+        // Until a letter of the shard is on the page, the next page begins with the first one found.
         let start = letters.first().map(|letter| DeadLetterId { number: letter.id.number + 1, ..letter.id });
         let nothing_older = DeadLetterId { shard: ShardIndex(u16::try_from(shard).unwrap_or(u16::MAX)), number: 0 };
         cursor.push(start.or(next).unwrap_or(nothing_older));
@@ -310,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Letters of a shard by number and moment.
+    /// Returns letters of a shard by number and time.
     fn found(shard: u16, letters: &[(u64, u64)], next: Option<u64>) -> Found {
         let letters = letters.iter().map(|(number, last)| letter(id(shard, *number), *last)).collect();
         Found { shard: usize::from(shard), letters, next: next.map(|number| id(shard, number)) }

@@ -1,4 +1,4 @@
-//! Why calls of the router fail.
+//! Errors of the router's calls.
 
 use std::convert::Infallible;
 
@@ -14,17 +14,18 @@ pub struct WouldDeadlockError;
 
 /// Why a call has no result.
 ///
-/// A call that a shard can refuse says in `E` why; of other calls, none is [refused](Self::Refused).
+/// `E` is the reason with which a shard can refuse the call; calls that cannot be [refused](Self::Refused) use
+/// `Infallible`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E = Infallible> {
-    /// The shard refused it. Nothing changed, unless the reason says otherwise.
+    /// The shard refused the call. Nothing changed, unless the reason says otherwise.
     #[error(transparent)]
     Refused(E),
     /// A call that waits was made on a shard's own thread. Nothing changed.
     #[error("{WouldDeadlockError}")]
     WouldDeadlock,
-    /// A shard did not do its part before the call's deadline. The error says whether something may have changed.
+    /// A shard did not respond before the call's deadline. The error says whether something may have changed.
     #[error(transparent)]
     Unresponsive(#[from] UnresponsiveError),
     /// The router has stopped. Nothing changed.
@@ -56,7 +57,8 @@ impl From<NoAnswer> for SendErrorKind {
     }
 }
 
-/// Messages of a batch that were not queued because there was no room in time, or the router is stopping. The rest was.
+/// Messages of a batch that were not queued because there was no room in time or the router is stopping. The others
+/// were queued.
 #[derive(Debug, thiserror::Error)]
 #[error("{} of the batch's messages were not queued: {kind}", .messages.len())]
 pub struct BatchError {
@@ -70,7 +72,7 @@ impl BatchError {
         &self.kind
     }
 
-    /// Returns the messages that were not queued, in their order for each shard.
+    /// Returns the messages that were not queued, in order per shard.
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }

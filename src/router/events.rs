@@ -1,4 +1,4 @@
-//! The stream of what the router reports.
+//! The stream of the router's events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,30 +22,32 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event, however long it takes.
+    /// Waits for the next event without a time limit.
     ///
     /// # Errors
-    /// The router has stopped, or the call was made on a shard's own thread.
+    ///
+    /// Returns an error if the router has stopped or the call was made on a shard's own thread.
     pub async fn next(&self) -> Result<Event, ReceiveError> {
         self.next_within(Duration::MAX).await
     }
 
-    /// The next event, if one comes within `timeout`.
+    /// Waits up to `timeout` for the next event.
     ///
     /// # Errors
-    /// None came in time, the router has stopped, or the call was made on a shard's own thread.
+    ///
+    /// Returns an error if none arrived in time, the router has stopped, or the call was made on a shard's own thread.
     pub async fn next_within(&self, timeout: Duration) -> Result<Event, ReceiveError> {
         not_on_a_shard()?;
         let event = within(&self.shared, 0, Deadline::after(timeout), self.receiver.recv_async()).await;
         event.ok_or(ReceiveError::TimedOut)?.map_err(|_| ReceiveError::Stopped)
     }
 
-    /// The next event, if one is there.
+    /// Returns the next event if one is queued.
     pub fn try_next(&self) -> Option<Event> {
         self.receiver.try_recv().ok()
     }
 
-    /// Events that were lost because this subscriber was too slow.
+    /// Returns the number of events lost because this subscriber was too slow.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -53,7 +55,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // The shards see that nobody receives any more.
+        // The shards see that the receiver is gone.
         drop(std::mem::replace(&mut self.receiver, flume::bounded(0).1));
         self.shared.subscribers.forget_gone();
         for (shard, link) in self.shared.links.iter().enumerate() {

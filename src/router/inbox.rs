@@ -1,13 +1,13 @@
 //! Inboxes: agents that live outside the shards.
 //!
 //! The shard hands an inbox as many messages as it has room for; the rest wait in the agent's mailbox. A message is
-//! processed when its owner takes it or, where the owner acknowledges, when it says that it is done with it; either rings
-//! the shard, which then hands out more.
+//! processed when its owner takes it or, in acknowledged mode, when the owner acknowledges it; either rings the shard,
+//! which then hands out more.
 //!
-//! An acknowledged inbox numbers what it hands out. Its shard keeps every message until the owner is done with it, in
-//! whatever order that is, so that what was not acknowledged can be given up, or left to the next start, as what nobody took.
-//! What was handed out and not acknowledged is all that takes room: one message that takes long holds up no other. Neither side
-//! waits for the other: the owner's threads leave the numbers of what is done in a list, which the shard takes.
+//! An acknowledged inbox numbers its messages. Its shard keeps every message until it is acknowledged, in any order, so
+//! that unacknowledged ones can be abandoned, or left to the next start, like untaken ones. Only unacknowledged
+//! messages take room: one slow message delays no other. Neither side blocks the other: the owner's threads put the
+//! numbers of finished messages into a list, which the shard takes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,21 +23,21 @@ use super::calls::not_on_a_shard;
 use super::error::WouldDeadlockError;
 use crate::deadline::{Deadline, within};
 
-/// What an inbox and its shard share.
+/// State shared by an inbox and its shard.
 struct State {
     agent: AgentId,
-    /// Processed since the shard last looked: messages of agents, and notices of the router.
+    /// Processed since the shard last looked: agents' messages and the router's notices.
     messages: AtomicU32,
     notices: AtomicU32,
     closed: AtomicBool,
     done: Mutex<Done>,
 }
 
-/// What was acknowledged since the shard last looked.
+/// Messages acknowledged since the shard last looked.
 #[derive(Default)]
 struct Done {
     numbers: Vec<u64>,
-    /// The shard has taken back what was not acknowledged: it is too late for that.
+    /// Whether the shard has taken back the unacknowledged messages, so that acknowledgements come too late.
     too_late: bool,
 }
 
@@ -50,7 +50,7 @@ impl State {
 /// A message on its way to the owner.
 struct Handed {
     message: Message,
-    /// Which one it is among those that are to be acknowledged.
+    /// Its number, if it is to be acknowledged.
     number: Option<u64>,
 }
 
@@ -58,17 +58,17 @@ struct Handed {
 pub(crate) struct InboxLink {
     state: Arc<State>,
     sender: flume::Sender<Handed>,
-    /// For what is left when the inbox is dropped.
+    /// Receives what is left when the inbox is dropped.
     leftovers: flume::Receiver<Handed>,
     kept: Option<Kept>,
 }
 
-/// What was handed out and not acknowledged.
+/// Messages handed out and not acknowledged.
 #[derive(Default)]
 struct Kept {
-    /// By number: there are no more than the inbox has room for.
+    /// By number. There are at most as many as the inbox has room for.
     messages: BTreeMap<u64, Message>,
-    /// The number of the one that was handed out last.
+    /// The number of the message handed out last.
     last: u64,
 }
 
@@ -81,7 +81,7 @@ impl InboxLink {
         self.state.closed.load(Ordering::Acquire)
     }
 
-    /// What was processed since the last time.
+    /// Returns what was processed since the last call.
     pub fn taken(&mut self, inbox: InboxNumber) -> impl Iterator<Item = Input> {
         let agent = self.state.agent;
         let messages = self.state.messages.swap(0, Ordering::AcqRel);
@@ -102,7 +102,7 @@ impl InboxLink {
         let handed = match &mut self.kept {
             Some(kept) if !is_notice(&message) => {
                 kept.last += 1;
-                // What is kept knows where it stands in the journal, which a copy does not.
+                // The kept message knows its place in the journal, which a copy does not.
                 let handed = Handed { message: message.clone(), number: Some(kept.last) };
                 kept.messages.insert(kept.last, message);
                 handed
@@ -113,12 +113,12 @@ impl InboxLink {
         debug_assert!(put.is_ok(), "the shard hands out no more than there is room for");
     }
 
-    /// Has nothing be acknowledged any more, before what was not is taken back.
+    /// Disables acknowledgements, before the unacknowledged messages are taken back.
     pub fn end_acknowledging(&mut self) {
         self.state.done().too_late = true;
     }
 
-    /// Takes back the messages of agents that were not processed. What the router said stays.
+    /// Takes back the agents' messages that were not processed. The router's notices stay.
     pub fn take_back(&mut self) -> Vec<Message> {
         let handed: Vec<_> = self.leftovers.drain().map(|handed| handed.message).collect();
         let (notices, messages): (Vec<_>, Vec<_>) = handed.into_iter().partition(is_notice);
@@ -128,13 +128,13 @@ impl InboxLink {
         self.unprocessed(messages)
     }
 
-    /// Takes what the owner will not take or acknowledge any more.
+    /// Takes the messages that the owner will neither take nor acknowledge any more.
     pub fn leftovers(&mut self) -> Vec<Message> {
         let untaken = self.leftovers.drain().map(|handed| handed.message).collect();
         self.unprocessed(untaken)
     }
 
-    /// Where messages are to be acknowledged, those that are still kept are more than those that nobody took.
+    /// In acknowledged mode, the kept messages include more than the untaken ones.
     fn unprocessed(&mut self, untaken: Vec<Message>) -> Vec<Message> {
         match &mut self.kept {
             Some(kept) => std::mem::take(&mut kept.messages).into_values().collect(),
@@ -143,7 +143,8 @@ impl InboxLink {
     }
 }
 
-/// What an owner has taken and not acknowledged, with the numbers, the oldest first: no more than the inbox has room for.
+/// Messages that an owner has taken and not acknowledged, with their numbers, oldest first: at most as many as the
+/// inbox has room for.
 #[derive(Default)]
 struct Ledger(VecDeque<(u64, Option<MessageId>)>);
 
@@ -152,18 +153,18 @@ impl Ledger {
         self.0.push_back((number, id));
     }
 
-    /// The number of a message that is to be acknowledged.
+    /// Returns the number of a message that is to be acknowledged.
     fn acknowledge(&mut self, id: Option<MessageId>) -> Option<u64> {
         let place = self.0.iter().position(|(_, taken)| *taken == id)?;
         self.0.remove(place).map(|(number, _)| number)
     }
 }
 
-/// Why there is no message, or no event.
+/// Why there is no message or event.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// None came in time.
+    /// None arrived in time.
     #[error("nothing came in time")]
     TimedOut,
     /// The router has stopped.
@@ -174,22 +175,23 @@ pub enum ReceiveError {
     WouldDeadlock,
 }
 
-/// An agent outside the shards: messages to it are taken from here, and it sends from any thread.
+/// An agent outside the shards: takes its messages here and sends from any thread.
 ///
-/// Dropping the inbox deregisters the agent; what it had not taken, or not acknowledged if it is to, becomes dead letters.
+/// Dropping the inbox deregisters the agent; messages that were not taken, or not acknowledged in acknowledged mode,
+/// become dead letters.
 pub struct Inbox {
     state: Arc<State>,
     receiver: flume::Receiver<Handed>,
-    /// If messages are to be acknowledged.
+    /// Present in acknowledged mode.
     ledger: Option<Mutex<Ledger>>,
     router: Router,
     shard: usize,
-    /// The shard is told of taken messages at the latest after this many.
+    /// Number of taken messages after which the shard is notified at the latest.
     tell_after: u32,
 }
 
 impl Inbox {
-    /// The two ends of an inbox with room for `window` messages, which are to be acknowledged or not.
+    /// Creates both ends of an inbox with room for `window` messages, with or without acknowledgements.
     pub(super) fn new(router: Router, agent: AgentId, window: u32, acknowledged: bool) -> (Self, InboxLink) {
         let (sender, receiver) = flume::bounded(window as usize);
         let state = Arc::new(State {
@@ -206,24 +208,26 @@ impl Inbox {
         (Self { state, receiver, ledger, router, shard, tell_after: window.div_ceil(2) }, link)
     }
 
-    /// The agent's id.
+    /// Returns the agent's id.
     pub fn id(&self) -> AgentId {
         self.state.agent
     }
 
-    /// The next message, however long it takes.
+    /// Waits for the next message without a time limit.
     ///
     /// # Errors
-    /// [`ReceiveError::Stopped`] when the router has stopped and everything was taken, and [`ReceiveError::WouldDeadlock`] on
-    /// a shard's own thread.
+    ///
+    /// Returns [`ReceiveError::Stopped`] when the router has stopped and everything was taken, and
+    /// [`ReceiveError::WouldDeadlock`] on a shard's own thread.
     pub async fn recv(&self) -> Result<Message, ReceiveError> {
         self.recv_within(Duration::MAX).await
     }
 
-    /// The next message, if one comes within `timeout`. Dropping the future takes none.
+    /// Waits up to `timeout` for the next message. Dropping the future takes none.
     ///
     /// # Errors
-    /// As [`Inbox::recv`], and [`ReceiveError::TimedOut`] when none came in time.
+    ///
+    /// As for [`Inbox::recv`], and [`ReceiveError::TimedOut`] if none arrived in time.
     pub async fn recv_within(&self, timeout: Duration) -> Result<Message, ReceiveError> {
         not_on_a_shard()?;
         let deadline = Deadline::after(timeout);
@@ -232,19 +236,19 @@ impl Inbox {
         Ok(self.took(handed))
     }
 
-    /// The next message, if one is there.
+    /// Returns the next message if there is one.
     pub fn try_recv(&self) -> Option<Message> {
         let handed = self.receiver.try_recv().ok()?;
         Some(self.took(handed))
     }
 
-    /// Says that the owner is done with a message that it took, in any order and from any thread: it is processed then. Answers
-    /// whether it was to be acknowledged: false if that was done before, if the inbox was not
-    /// [opened](super::InboxBuilder::acknowledged) for that, or if the router has stopped and left the message to the next start.
+    /// Acknowledges a message that the owner took, in any order and from any thread; it is processed then. Returns
+    /// false if it was acknowledged before, if the inbox was not [opened](super::InboxBuilder::acknowledged) in
+    /// acknowledged mode, or if the router has stopped and left the message to the next start.
     ///
-    /// Until the shard has heard of it, a message's receipt waits and, if it is durable, the router hands it out again after a
-    /// crash: a message that is acknowledged in the moment of one may come twice. After a shutdown none does that was
-    /// acknowledged.
+    /// Until the shard has noticed the acknowledgement, the receipt is delayed and a durable message is handed out
+    /// again after a crash: a message acknowledged at that moment may arrive twice. After a shutdown, no acknowledged
+    /// message arrives again.
     pub fn acknowledge(&self, message: &Message) -> bool {
         let Some(ledger) = &self.ledger else { return false };
         let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
@@ -260,11 +264,12 @@ impl Inbox {
         true
     }
 
-    /// Sends a message in this agent's name and waits until it is accepted, as long as calls of the handle that opened the
-    /// inbox wait.
+    /// Sends a message as this agent and waits until it is accepted, with the call timeout of the handle that opened
+    /// the inbox.
     ///
     /// # Errors
-    /// As [`Router::send`], and [`SendErrorKind::ForeignSender`] for a message that names another sender.
+    ///
+    /// As for [`Router::send`], and [`SendErrorKind::ForeignSender`] if the message names another sender.
     pub async fn send(&self, mut message: Message) -> Result<MessageId, SendError> {
         message.set_sender_if_absent(self.state.agent);
         if message.sender() != Some(self.state.agent) {
@@ -273,8 +278,8 @@ impl Inbox {
         self.router.send(message).await
     }
 
-    /// Counts a message as taken, and tells the shard when there is nothing left or half of the room is free again. One that is
-    /// to be acknowledged takes its room until then.
+    /// Counts a message as taken, and notifies the shard when nothing is left or half of the room is free again. In
+    /// acknowledged mode a message takes room until it is acknowledged.
     fn took(&self, Handed { message, number }: Handed) -> Message {
         if let (Some(number), Some(ledger)) = (number, &self.ledger) {
             ledger.lock().unwrap_or_else(PoisonError::into_inner).take(number, message.id());

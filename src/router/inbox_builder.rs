@@ -1,4 +1,4 @@
-//! How an inbox is opened: what its agent offers, and when a message counts as processed.
+//! Options for opening an inbox: its agent's capabilities, and when a message counts as processed.
 
 use caxton_shards::agent::Registration;
 use caxton_shards::api::{Answer, InboxNumber, Input, OverflowPolicy, RegistrationError};
@@ -10,7 +10,7 @@ use super::calls::{no_room, not_on_a_shard};
 use super::error::CallError;
 use super::inbox::Inbox;
 
-/// The number of messages that an inbox holds; further ones wait in the agent's mailbox.
+/// Number of messages that an inbox holds; further ones wait in the agent's mailbox.
 pub const INBOX_WINDOW: u32 = 256;
 
 /// An inbox to be opened, from [`Router::inbox`].
@@ -39,9 +39,9 @@ pub struct InboxBuilder {
 }
 
 impl Router {
-    /// Returns a builder for an agent that lives outside the shards and takes its messages from an [`Inbox`].
+    /// Returns a builder for an agent outside the shards that takes its messages from an [`Inbox`].
     ///
-    /// A name that is not allowed is refused when the inbox is opened.
+    /// An invalid name is refused when the inbox is opened.
     pub fn inbox(&self, name: impl TryInto<AgentName, Error: Into<DomainError>>) -> InboxBuilder {
         let number = self.shared().next_inbox();
         let registration = Registration::outside(name, number, INBOX_WINDOW);
@@ -50,19 +50,19 @@ impl Router {
 }
 
 impl InboxBuilder {
-    /// Adds a capability that the agent offers. A name that is not allowed is refused when the inbox is opened.
+    /// Adds a capability of the agent. An invalid name is refused when the inbox is opened.
     pub fn offering(mut self, capability: impl TryInto<CapabilityName, Error: Into<DomainError>>) -> Self {
         self.registration = self.registration.offering(capability);
         self
     }
 
-    /// Sets what becomes of messages that find the agent's mailbox full, instead of the router's own policy.
+    /// Sets the overflow policy of the agent's mailbox, instead of the router's own.
     pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
         self.registration = self.registration.overflow(policy);
         self
     }
 
-    /// Has the agent outlive the process, where the router has a store: see [`Registration::persistent`].
+    /// Makes the agent persistent if the router has a store: see [`Registration::persistent`].
     pub fn persistent(mut self) -> Self {
         self.registration = self.registration.persistent();
         self
@@ -78,8 +78,8 @@ impl InboxBuilder {
     /// taken. At most [`INBOX_WINDOW`] messages are handed out and not acknowledged at a time, whichever they are; the
     /// rest wait in the agent's mailbox.
     ///
-    /// What was not acknowledged counts as not taken. When the inbox is dropped, it becomes dead letters. At a stop, and
-    /// after a crash, durable messages among it are left to the next start, and are handed out again there.
+    /// Unacknowledged messages count as not taken. They become dead letters when the inbox is dropped. At a stop, and
+    /// after a crash, durable ones are left to the next start and handed out again there.
     pub fn acknowledged(mut self) -> Self {
         self.acknowledged = true;
         self
@@ -88,7 +88,8 @@ impl InboxBuilder {
     /// Registers the agent and returns its inbox. Every shard knows the agent then.
     ///
     /// # Errors
-    /// As [`Router::register`].
+    ///
+    /// As for [`Router::register`].
     pub async fn open(self) -> Result<Inbox, CallError<RegistrationError>> {
         not_on_a_shard()?;
         let Self { router, number, registration, acknowledged } = self;

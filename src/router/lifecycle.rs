@@ -1,4 +1,4 @@
-//! Looking at agents, and moving them from one state of their life to another: see [`AgentState`](caxton_shards::api::AgentState).
+//! Inspecting agents and changing their state: see [`AgentState`](caxton_shards::api::AgentState).
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use super::Router;
 use super::error::CallError;
 use crate::deadline::{Deadline, whole_milliseconds};
 
-/// How long after the deadline of draining an agent its shard may take to say what came of it.
+/// Time for a shard to report the result after an agent's drain deadline.
 const ANSWER_WITHIN: Duration = Duration::from_millis(25);
 
 impl Router {
-    /// An agent's state and figures, or nothing if no shard knows it. Agents that were removed are known for a while, as
-    /// [stopped](caxton_shards::api::AgentState::Stopped): up to [`FORMER_AGENTS_MAX`](caxton_shards::agent::FORMER_AGENTS_MAX) of each
-    /// shard.
+    /// Returns an agent's state and figures, or none if no shard knows it. Removed agents remain known for a while as
+    /// [stopped](caxton_shards::api::AgentState::Stopped): up to
+    /// [`FORMER_AGENTS_MAX`](caxton_shards::agent::FORMER_AGENTS_MAX) per shard.
     ///
     /// # Errors
-    /// The router has stopped.
+    ///
+    /// Returns an error if the router has stopped.
     pub async fn agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
         match self.query(self.home_of(agent), self.deadline(), |token| Input::Agent(agent, token)).await? {
             Answer::Agent(view) => Ok(view.map(|view| *view)),
@@ -26,38 +27,42 @@ impl Router {
         }
     }
 
-    /// Has an agent called no more, neither with mail nor to poll, until it is [resumed](Router::resume). Its mail waits
-    /// as far as its mailbox has room, and expires in time. What an inbox was given already can still be taken.
+    /// Suspends an agent: it is neither called with mail nor polled until it is [resumed](Router::resume). Its mail
+    /// waits as far as its mailbox has room, and expires as usual. Messages already handed to an inbox can still be
+    /// taken.
     ///
-    /// Messages that are addressed to a capability are still sent to it. A suspended agent stays suspended.
+    /// Messages to its capabilities are still routed to it. Suspending a suspended agent has no effect.
     ///
     /// # Errors
-    /// There is no such agent, it is draining, or the router has stopped.
+    ///
+    /// Returns an error if there is no such agent, it is draining, or the router has stopped.
     pub async fn suspend(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         self.change(agent, |token| Input::Suspend(agent, token)).await
     }
 
-    /// Has a suspended agent go on where it was. An agent that is not suspended stays as it is.
+    /// Resumes a suspended agent. Has no effect on an agent that is not suspended.
     ///
     /// # Errors
-    /// There is no such agent, it is draining, or the router has stopped.
+    ///
+    /// Returns an error if there is no such agent, it is draining, or the router has stopped.
     pub async fn resume(&self, agent: AgentId) -> Result<(), CallError<LifecycleError>> {
         self.change(agent, |token| Input::Resume(agent, token)).await
     }
 
-    /// Removes an agent once it has handled what it has, and returns then.
+    /// Removes an agent once it has handled its messages, and returns then.
     ///
-    /// From the beginning it takes no new messages (they become dead letters with the reason `draining`) and is found by
-    /// no capability; if it was suspended, it goes on. It has handled what it has when its mailbox, delayed messages
-    /// included, and its outbox are empty. What is left after `deadline` becomes dead letters with the reason
-    /// `drain-deadline`. Draining goes on if the future is dropped.
+    /// At once it stops accepting messages (they become dead letters with the reason `draining`) and loses its
+    /// capabilities; if it was suspended, it is resumed. It is drained when its mailbox, including delayed messages,
+    /// and its outbox are empty. What is left after `deadline` becomes dead letters with the reason `drain-deadline`.
+    /// Draining continues if the future is dropped.
     ///
     /// # Errors
-    /// There is no such agent, it is draining already, its shard drains as many agents as it may, or the router is
-    /// stopping.
+    ///
+    /// Returns an error if there is no such agent, it is draining already, its shard drains the maximum number of
+    /// agents, or the router is stopping.
     pub async fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError<LifecycleError>> {
         let within_ms = whole_milliseconds(deadline);
-        // The shard itself ends draining at the deadline, and says what was left: there is a moment for that.
+        // The shard itself ends draining at the deadline and reports what was left, which needs a moment.
         let patience = Deadline::after(deadline).later(ANSWER_WITHIN);
         match self.query(self.home_of(agent), patience, |token| Input::DrainAgent { agent, within_ms, token }).await? {
             Answer::Drained(drained) => drained.map_err(CallError::Refused),

@@ -1,4 +1,4 @@
-//! Starting and stopping a router, and the handle by which embedders use it.
+//! Starting and stopping a router, and its handle for embedders.
 
 mod blocking;
 mod calls;
@@ -61,37 +61,37 @@ pub use inbox_builder::{INBOX_WINDOW, InboxBuilder};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    /// This host cannot run the router as it is configured. Nothing was started or changed.
+    /// This host cannot run the router with this configuration. Nothing was started or changed.
     #[error("{}", host_in_words(problems))]
     Host {
-        /// What was found that keeps the router from starting, and what mends it, in the words of `caxton doctor`.
+        /// The problems that prevent the start and their remedies, as reported by `caxton doctor`.
         problems: Vec<Finding>,
     },
-    /// A shard's executor could not be started, although the host was found fit for it.
+    /// A shard's executor could not be started although the host passed the checks.
     #[error(
         "shard {shard} could not start: {reason}. No check of `caxton doctor` explains it: run it beside what else limits this \
          process, and report what both say"
     )]
     Executor {
-        /// Which shard.
+        /// The shard.
         shard: usize,
-        /// What glommio or the kernel said.
+        /// The error of glommio or the kernel.
         reason: String,
     },
-    /// There are more routing rules than a router takes.
+    /// There are more routing rules than the limit.
     #[error("{count} routing rules: the limit is {RULES_MAX}")]
     TooManyRules {
-        /// How many there are.
+        /// The number of rules.
         count: usize,
     },
-    /// There are more routing plugins than a router takes.
+    /// There are more routing plugins than the limit.
     #[cfg(feature = "wasm")]
     #[error("{count} routing plugins: the limit is {PLUGINS_MAX}")]
     TooManyPlugins {
-        /// How many there are.
+        /// The number of plugins.
         count: usize,
     },
     /// A routing plugin of the settings cannot be used.
@@ -113,13 +113,13 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// The problems of a host in one sentence for each.
+/// Returns one sentence for each problem of a host.
 fn host_in_words(problems: &[Finding]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     format!("this host cannot run the router. {}. Run `caxton doctor` to examine the whole host", problems.join(". "))
 }
 
-/// Everything that can be said before a router starts.
+/// The options for starting a router.
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct RouterBuilder {
     config: Config,
@@ -139,64 +139,64 @@ impl fmt::Debug for RouterBuilder {
 }
 
 impl RouterBuilder {
-    /// Takes the settings of a preset.
+    /// Uses the settings of a preset.
     pub fn preset(mut self, preset: Preset) -> Self {
         self.config = Config::preset(preset);
         self
     }
 
-    /// Takes these settings.
+    /// Uses these settings.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Takes the settings of a preset, a TOML file and the environment, in this order.
+    /// Uses the settings of a preset, a TOML file and the environment, in increasing precedence.
     ///
     /// # Errors
-    /// Every mistake in the file and in the environment.
+    ///
+    /// Returns every mistake in the file and the environment.
     pub fn load(mut self, preset: Option<Preset>, file: Option<&Path>) -> Result<Self, StartError> {
         self.config = Config::load(preset, file, process_environment())?;
         Ok(self)
     }
 
-    /// Keeps durable messages, conversations and agents in this directory, whatever the settings say.
+    /// Stores durable messages, conversations and agents in this directory; overrides the settings.
     #[cfg(feature = "store")]
     pub fn store(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
         self.config.store.directory = directory.into().into();
         self
     }
 
-    /// Runs this many shards, whatever the settings say.
+    /// Sets the number of shards; overrides the settings.
     pub fn shards(mut self, shards: ShardCount) -> Self {
         self.config.router.shards = ShardChoice::Exactly(shards);
         self
     }
 
-    /// Adds a rule for messages that name no agent. Rules are tried in the order in which they were added, behind those of
-    /// `rules.files`, up to [`RULES_MAX`] of them in all.
+    /// Adds a rule for messages that name no agent. Rules are tried in the order of addition, after those of
+    /// `rules.files`, up to [`RULES_MAX`] in all.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// Holds conversations to their protocols in this mode, whatever the settings say. Protocols with a mode of their own
-    /// in the settings keep it.
+    /// Sets the mode of protocol checks; overrides the settings, except for protocols with a mode of their own.
     pub fn protocols(mut self, mode: Mode) -> Self {
         self.config.protocols.mode = mode;
         self
     }
 
-    /// Adds a protocol of the embedder's own, to be checked in the same mode as the others.
+    /// Adds an embedder's protocol, checked in the same mode as the others.
     pub fn protocol(mut self, definition: Definition) -> Self {
         self.protocols.push(definition);
         self
     }
 
-    /// Has handlers of the embedder's own decide what becomes of messages whose handling failed. `make` is called once
-    /// for each shard, on the shard's thread, so that what it makes need not be `Send`.
+    /// Installs embedders' handlers for failed attempts. `make` is called once per shard, on the shard's thread, so its
+    /// result need not be `Send`.
     ///
-    /// A `make` that panics stops the router, as every panic outside an agent does.
+    /// A panic in `make` stops the router, like every panic outside an agent.
     pub fn failure_handler<H: FailureHandler + 'static>(
         mut self,
         make: impl Fn(ShardIndex) -> H + Send + Sync + 'static,
@@ -205,15 +205,15 @@ impl RouterBuilder {
         self
     }
 
-    /// Has a routing plugin see every message before it is accepted, behind those of `plugins.files` and those that were added before, up to
-    /// [`PLUGINS_MAX`] of them.
+    /// Adds a routing plugin that sees every message before it is accepted, after those of `plugins.files` and those
+    /// added before, up to [`PLUGINS_MAX`] in all.
     #[cfg(feature = "wasm")]
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self
     }
 
-    /// Has this cancel the start.
+    /// Sets the switch that cancels the start.
     pub fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
         self.cancel = cancel.clone();
         self
@@ -222,8 +222,9 @@ impl RouterBuilder {
     /// Examines the host as `caxton doctor` does, starts the shards, and waits until all of them run.
     ///
     /// # Errors
-    /// [`StartError::Host`] with everything that keeps the router from running on this host and what mends it, before anything was
-    /// started; otherwise the first shard that could not start: the others are stopped again.
+    ///
+    /// Returns [`StartError::Host`] with all problems of this host and their remedies before anything is started;
+    /// otherwise the error of the first shard that could not start, after stopping the others.
     pub fn start(self) -> Result<Router, StartError> {
         let mut rules = self.config.rules.load()?;
         rules.extend(self.rules);
@@ -249,20 +250,20 @@ impl RouterBuilder {
 
 /// A running router: a handle that can be cloned and used from any thread.
 ///
-/// The router stops when [`Router::shutdown`] is called or the last handle is dropped, which gives it the time of
-/// `shutdown.deadline_ms` in its settings; or at a signal, where [`Router::shutdown_on_signal`] was called.
+/// The router stops when [`Router::shutdown`] is called; when the last handle is dropped, with the deadline
+/// `shutdown.deadline_ms` of its settings; or at a signal, if [`Router::shutdown_on_signal`] was called.
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
-    /// How long its calls wait.
+    /// The timeout of its calls.
     timeout: Duration,
 }
 
-/// As a [`Router`], but the router stops without regard to it.
+/// A handle that does not keep the router running.
 pub(crate) struct WeakRouter(Weak<Inner>);
 
 impl WeakRouter {
-    /// The router, unless all its handles were dropped.
+    /// Returns the router, unless all its handles were dropped.
     pub fn upgrade(&self) -> Option<Router> {
         self.0.upgrade().map(Router::new)
     }
@@ -271,12 +272,12 @@ impl WeakRouter {
 struct Inner {
     shared: Arc<Shared>,
     threads: Mutex<Threads>,
-    /// When draining ends, once somebody stops the router.
+    /// The end of draining, once the router is being stopped.
     drained_by: Mutex<Option<Instant>>,
-    /// Where durable messages are kept.
+    /// Where durable messages are stored.
     #[cfg(feature = "store")]
     store: Mutex<Option<Store>>,
-    /// What the start found that is not as it should be.
+    /// Warnings of the start.
     warnings: Vec<Finding>,
 }
 
@@ -284,7 +285,7 @@ struct Inner {
 struct Threads {
     executors: Vec<ExecutorJoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
-    /// What the router did, once it has stopped.
+    /// The final report, once the router has stopped.
     report: Option<Report>,
 }
 
@@ -294,7 +295,7 @@ impl Router {
         Self { inner, timeout }
     }
 
-    /// A router with the settings of [`Preset::Development`], to be changed before it starts.
+    /// Returns a builder with the settings of [`Preset::Development`].
     pub fn builder() -> RouterBuilder {
         RouterBuilder {
             config: Config::default(),
@@ -311,12 +312,12 @@ impl Router {
         &self.inner.shared
     }
 
-    /// A handle that does not keep the router running.
+    /// Returns a handle that does not keep the router running.
     pub(crate) fn downgrade(&self) -> WeakRouter {
         WeakRouter(Arc::downgrade(&self.inner))
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shard_count(&self) -> u16 {
         self.shared().partition.shard_count()
     }
@@ -326,12 +327,13 @@ impl Router {
         self.shared().partition
     }
 
-    /// What the start found on this host that makes the router slower or smaller than it could be, in the words of `caxton doctor`.
+    /// Returns the start's warnings about this host, which make the router slower or smaller than it could be, as
+    /// reported by `caxton doctor`.
     pub fn host_warnings(&self) -> &[Finding] {
         &self.inner.warnings
     }
 
-    /// The settings that the router runs with.
+    /// Returns the router's settings.
     pub fn config(&self) -> &Config {
         &self.shared().config
     }
@@ -343,7 +345,7 @@ impl fmt::Debug for Router {
     }
 }
 
-/// What the embedder adds to each shard.
+/// The embedder's additions to each shard.
 #[derive(Clone)]
 pub(crate) struct Extensions {
     pub failure_handlers: Option<FailureHandlers>,
@@ -424,7 +426,7 @@ fn start(
         }
     }
     drop(ready_sender);
-    // A shard whose executor failed drops its sender without a word; its error waits in `join`.
+    // A shard whose executor failed drops its sender silently; `join` returns its error.
     let started = ready.iter().count();
     if failure.is_none() && started == count && !cancel.is_cancelled() {
         #[cfg(feature = "store")]
@@ -441,13 +443,13 @@ fn start(
         let watched = Arc::clone(&shared);
         let watchdog = std::thread::Builder::new().name("caxton-watchdog".to_owned()).spawn(move || {
             if let Some(core) = pinned {
-                // A core that no shard has; without one the kernel decides.
+                // A core without a shard; if there is none, the kernel decides.
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             watch(&watched, &parker, clock.start());
         })?;
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
-        // Dropping the handle stops what runs.
+        // Dropping the handle stops the shards.
         crate::management::begin(&router).map_err(StartError::Management)?;
         return Ok(router);
     }
@@ -469,7 +471,7 @@ fn start(
     Err(failure.unwrap_or(unstarted))
 }
 
-/// Ends the shards that did start and answers why another did not.
+/// Stops the shards that did start and returns why another did not.
 fn abandon(router: &Router) -> StartError {
     let shared = router.shared();
     for stage in [RouterPhase::Draining, RouterPhase::Stopping, RouterPhase::Leaving] {
@@ -482,15 +484,16 @@ fn abandon(router: &Router) -> StartError {
             failure.get_or_insert_with(|| start_error(&shared.config, shard, &error));
         }
     }
-    // There is nothing left that dropping the handle would have to wait for.
+    // Dropping the handle has nothing left to wait for.
     router.inner.set_unstarted();
     failure.unwrap_or_else(|| StartError::Executor { shard: 0, reason: "its thread ended without a reason".to_owned() })
 }
 
-/// Examines the host. Answers what is not as it should be.
+/// Examines the host and returns its warnings.
 ///
 /// # Errors
-/// What keeps a router with these settings from running.
+///
+/// Returns the problems that keep a router with these settings from running.
 fn fit_host(config: &Config) -> Result<Vec<Finding>, StartError> {
     let mut findings = examine_at_start(config);
     findings.retain(|finding| finding.status != Status::Ok);
@@ -501,12 +504,12 @@ fn fit_host(config: &Config) -> Result<Vec<Finding>, StartError> {
     Err(StartError::Host { problems: findings })
 }
 
-/// Something has changed since the host was examined, or no check knows it.
+/// Something has changed since the host was examined, or no check covers it.
 fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>) -> StartError {
     fit_host(config).err().unwrap_or_else(|| StartError::Executor { shard, reason: error.to_string() })
 }
 
-/// What one shard needs of the configuration.
+/// Returns the configuration of one shard.
 #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
 fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
     let shard_config = ShardConfig {
@@ -565,7 +568,7 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
     shard_config
 }
 
-/// A number that no peer can know: the shards' tables hash with it what peers choose.
+/// Returns a number unknown to peers: it seeds the hash tables whose keys peers choose.
 fn unpredictable() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(())

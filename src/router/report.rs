@@ -1,4 +1,4 @@
-//! Figures: what the router has done so far, and what it did in the end.
+//! The router's figures and its final report.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::stats::Account;
 use serde_json::{Map, Value, json};
 
-/// A router's figures at one moment, shard by shard.
+/// A router's figures at one moment, per shard.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Each shard's own figures. They were true at the end of one of its turns, not all at the same moment.
+    /// Each shard's figures, taken at the end of one of its turns; not all at the same moment.
     pub shards: Vec<Snapshot>,
-    /// Calls from outside that have not been taken into their shards: messages, questions, registrations. A batch is one
-    /// for each shard that it goes to.
+    /// Calls from outside that their shards have not taken yet: messages, requests, registrations. A batch counts once
+    /// per destination shard.
     pub queued: usize,
-    /// Times that a shard stood still and had to be woken.
+    /// Number of times a stalled shard was woken.
     pub watchdog_wakes: u64,
-    /// Shards that are blocked now: a call of one of their agents has not returned for half a second or longer. See
+    /// Shards that are blocked now: a call of one of their agents has not returned for at least half a second. See
     /// [`Event::ShardBlocked`](caxton_shards::api::Event::ShardBlocked).
     pub blocked: Vec<ShardIndex>,
-    /// How often a shard was blocked.
+    /// Number of times a shard was blocked.
     pub times_blocked: u64,
-    /// How many of the shards' agents are the router's own `ams` and `df`.
+    /// Number of the router's own agents, `ams` and `df`, among the shards' agents.
     pub own_agents: usize,
 }
 
 impl Stats {
-    /// All shards' totals together.
+    /// Returns the sum of all shards' totals.
     pub fn account(&self) -> Account {
         self.shards.iter().fold(Account::default(), |sum, shard| sum.plus(&shard.account))
     }
 
-    /// Deliveries that were accepted and have neither been handled nor given up: pending on a shard or between two.
-    /// The shards' figures are not of one moment, so that this is exact only when nothing moves.
+    /// Returns the number of accepted deliveries that have not ended: pending on a shard or between two. The shards'
+    /// figures are not taken at the same moment, so this is exact only when nothing moves.
     pub fn in_progress(&self) -> u64 {
         let Account { pending, departed, arrived, .. } = self.account();
         pending + departed.saturating_sub(arrived)
     }
 
-    /// Registered agents, the router's own not included.
+    /// Returns the number of registered agents, excluding the router's own.
     pub fn agents(&self) -> usize {
         let all: usize = self.shards.iter().map(|shard| shard.agents).sum();
         all.saturating_sub(self.own_agents)
@@ -54,28 +54,28 @@ impl Stats {
         self.shards.iter().map(|shard| shard.breakers_open).sum()
     }
 
-    /// How often circuit breakers opened.
+    /// Returns how often circuit breakers opened.
     pub fn breakers_opened(&self) -> u64 {
         self.shards.iter().map(|shard| shard.breakers_opened).sum()
     }
 
-    /// Bytes of messages that the router holds, and how many it may hold.
+    /// Returns the bytes of messages held by the router, and their limit.
     pub fn memory_bytes(&self) -> (u64, u64) {
         let bytes = |(held, limit), shard: &Snapshot| (held + shard.memory_bytes, limit + shard.memory_bytes_max);
         self.shards.iter().fold((0, 0), bytes)
     }
 
-    /// Agents that are closed: their mailboxes were full, and others wait to send to them.
+    /// Returns the number of closed agents: their mailboxes were full and senders wait for them.
     pub fn receivers_closed(&self) -> usize {
         self.shards.iter().map(|shard| shard.receivers_closed).sum()
     }
 
-    /// Messages that wait for closed agents, on the senders' shards and on the receivers'.
+    /// Returns the number of messages that wait for closed agents, on the senders' shards and on the receivers'.
     pub fn stalled(&self) -> usize {
         self.shards.iter().map(|shard| shard.stalled + shard.waiting).sum()
     }
 
-    /// Answers that did not come by the moment by which they were wanted.
+    /// Returns the number of replies that did not arrive by their deadline.
     pub fn replies_missing(&self) -> u64 {
         self.shards.iter().map(|shard| shard.replies_missing).sum()
     }
@@ -101,36 +101,36 @@ impl Stats {
     }
 }
 
-/// What a router did, from its start to its end, and what it had not finished.
+/// A router's totals from start to end, and what it had not finished.
 ///
-/// Its text is for people: a few lines with the accounting and, where something was left, what and where.
+/// Its text form is a few lines for people: the account and, if something was left, what and where.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Report {
     /// The final figures.
     pub stats: Stats,
-    /// Whether everything was handled before the deadline. If not, what was left became dead letters with the reason
+    /// Whether everything was handled before the deadline. If not, the rest became dead letters with the reason
     /// `stopped`.
     pub drained: bool,
-    /// What was left, by where it stood.
+    /// What was left, by place.
     pub unfinished: Unfinished,
-    /// Shards that did not come to their end: a handler on them does not return, or their thread has panicked. Their
-    /// figures are those before that handler was called; what they had then is [left behind](Report::left_behind).
+    /// Shards that did not end: a handler on them does not return, or their thread has panicked. Their figures are
+    /// those from before that call; what they held is [left behind](Report::left_behind).
     pub unresponsive: Vec<ShardIndex>,
-    /// The dead letters that the shards kept, within the bounds of the settings, in the order of their shards and
-    /// oldest first: those of the stop, and those from before.
+    /// The dead letters kept by the shards, within the bounds of the settings, ordered by shard and oldest first: those
+    /// of the stop and earlier ones.
     pub dead_letters: Arc<[DeadLetter]>,
-    /// The names of agents whose code did not return, with their shards: each of those is among the unresponsive ones.
+    /// The names of agents whose code did not return, with their shards, which are all among the unresponsive ones.
     pub held_up_by: Vec<(ShardIndex, Arc<str>)>,
-    /// How long draining was allowed to take.
+    /// The time allowed for draining.
     pub allowed: Duration,
-    /// How long stopping took in all.
+    /// The total time of stopping.
     pub took: Duration,
 }
 
 impl Report {
-    /// Whether the router answered for every message: every shard came to its end, in each of them everything that came
-    /// in went out, nothing is pending, and everything that left a shard arrived at another.
+    /// Whether the router accounted for every message: every shard ended with all its input matched by output, nothing
+    /// is pending, and everything that left a shard arrived at another.
     pub fn balances(&self) -> bool {
         let account = self.stats.account();
         self.unresponsive.is_empty()
@@ -139,13 +139,14 @@ impl Report {
             && account.pending == 0
     }
 
-    /// Deliveries that are known to be neither handled nor given up. There are none unless there are
-    /// [unresponsive](Report::unresponsive) shards, which may have taken in more since they last told their figures.
+    /// Returns the number of deliveries known not to have ended. It is zero unless there are
+    /// [unresponsive](Report::unresponsive) shards, which may have accepted more since they last published their
+    /// figures.
     pub fn left_behind(&self) -> u64 {
         self.stats.in_progress()
     }
 
-    /// The report as one JSON object. Times are milliseconds.
+    /// Returns the report as one JSON object. Times are in milliseconds.
     pub fn to_json(&self) -> Value {
         let account = self.stats.account();
         let unresponsive: Vec<u16> = self.unresponsive.iter().map(|shard| shard.0).collect();
@@ -259,7 +260,7 @@ impl fmt::Debug for Report {
     }
 }
 
-/// A figure that most routers do not have.
+/// Formats a count that is zero for most routers.
 fn counted(before: &str, count: u64, after: &str) -> String {
     if count == 0 { String::new() } else { format!("{before}{count}{after}") }
 }
@@ -268,7 +269,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// What occurred, with how often.
+/// Returns the nonzero counts by name.
 fn occurred<const COUNT: usize>(words: [&'static str; COUNT], counts: [u64; COUNT]) -> Value {
     let occurred = words.into_iter().zip(counts).filter(|(_, count)| *count > 0);
     occurred.map(|(word, count)| (word.to_owned(), count.into())).collect::<Map<_, _>>().into()

@@ -1,8 +1,8 @@
-//! The end of a router: draining, giving up what is left, leaving, and the report of it.
+//! Shutdown: draining, abandoning the rest, leaving, and the report.
 //!
-//! Invariants: the stages come in one order and each is reached once, however many threads stop the router; whoever
-//! stops it later can bring the end of draining nearer, never put it off; what a shard had is reported by the shard
-//! itself or, if its thread does not answer any more, as left behind.
+//! Invariants: the stages are passed in order and once each, however many threads stop the router. A later caller can
+//! shorten draining but never extend it. What a shard held is reported by the shard itself or, if its thread does not
+//! respond any more, as left behind.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,31 +18,33 @@ use crate::doctor::Finding;
 use crate::drive::is_shard_thread;
 use crate::shard_handle::{FinalState, RouterPhase, ShardHandle, Shared};
 
-/// How long the shards get to give up what is left, once the deadline for handling it is over, and then to leave.
+/// Time for the shards to abandon what is left after the drain deadline, and again to leave.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// A deadline further away than this is as good as none.
+/// A deadline beyond this is treated as none.
 const DEADLINE_MAX: Duration = Duration::from_hours(365 * 24);
 
 impl Router {
-    /// Stops the router: admits nothing more, handles what is there until the deadline, gives up the rest with the
-    /// reason `stopped`, and ends the shards. Blocks the calling thread meanwhile.
+    /// Stops the router: refuses new messages, handles the existing ones until the deadline, abandons the rest with the
+    /// reason `stopped`, and ends the shards. Blocks the calling thread.
     ///
-    /// While the router drains, its agents go on sending to each other, so agents that never come to an end take the
-    /// whole time. What is left at the deadline becomes dead letters; senders that live in this router are told by a
-    /// `failure`, the owners of inboxes too, who can read it until they drop the inbox. The [`Report`] says what was
-    /// left, and has the dead letters. A shard that is [blocked](Stats::blocked), because a handler or a `stopped` does not
-    /// return, is not waited for beyond the deadline, or beyond the moment at which it counts as blocked, within a second; it is
-    /// left with its thread, and comes to its end by itself when that returns: see [`Report::unresponsive`]. Any deadline is
-    /// allowed.
+    /// While the router drains, its agents keep sending to each other, so agents that never finish take the whole time.
+    /// What is left at the deadline becomes dead letters. Senders in this router get a `failure`, including the owners
+    /// of inboxes, who can read it until they drop the inbox. The [`Report`] says what was left, and has the dead
+    /// letters.
     ///
-    /// Of each shard one event descriptor of glommio 0.9 stays open until the process ends: its tasks never let go of it
-    /// ([DataDog/glommio#448](https://github.com/DataDog/glommio/issues/448)). Nothing else is left.
+    /// A [blocked](Stats::blocked) shard, whose handler or `stopped` does not return, is not waited for beyond the
+    /// deadline, or beyond the time at which it counts as blocked, within a second. It is left with its thread and ends
+    /// when that call returns: see [`Report::unresponsive`]. Any deadline is allowed.
     ///
-    /// Calling it again, or from several threads, waits for the same end and reports the same figures; draining ends
-    /// at the earliest of their deadlines.
+    /// One event descriptor of glommio 0.9 per shard stays open until the process ends, because its tasks never release
+    /// it ([DataDog/glommio#448](https://github.com/DataDog/glommio/issues/448)). Nothing else is left.
+    ///
+    /// Further calls, also from several threads, wait for the same end and return the same figures; draining ends at
+    /// the earliest of their deadlines.
     ///
     /// # Errors
-    /// [`WouldDeadlockError`] on a shard's own thread.
+    ///
+    /// Returns [`WouldDeadlockError`] on a shard's own thread.
     pub fn shutdown(&self, deadline: Duration) -> Result<Report, WouldDeadlockError> {
         if is_shard_thread() {
             return Err(WouldDeadlockError);
@@ -92,8 +94,8 @@ impl Inner {
         );
         let has_left = |shard: usize| shared.links[shard].left.load(Ordering::Acquire);
         for (shard, executor) in threads.executors.drain(..).enumerate() {
-            // A handler that never returns keeps its thread; whoever waited for that would wait for ever. A shard's
-            // panic has been reported by its own thread; the figures show what was left.
+            // A handler that never returns keeps its thread, so joining it would never end. A shard's panic has been
+            // reported by its own thread; the figures show what was left.
             if has_left(shard) {
                 let _ = executor.join();
             }
@@ -103,15 +105,16 @@ impl Inner {
         }
         #[cfg(feature = "store")]
         if all_left {
-            // Nothing is written any more: another router may have the directory.
+            // Nothing is written any more: another router may use the directory.
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(mut store) = store {
                 if let Some(projector) = store.thread.take() {
                     let _ = projector.join();
                 }
-                // Where one is not closed, the next start reads it as after a crash, and the generation before this one is kept.
+                // If a journal is not closed, the next start reads it as after a crash, and the previous generation is
+                // kept.
                 if shared.links.iter().all(|link| link.journal.closed.load(Ordering::Acquire)) {
-                    // What this could not do, the next start does.
+                    // The next start does what failed here.
                     let _ = store.directory.close();
                 }
             }
@@ -121,7 +124,7 @@ impl Inner {
         report
     }
 
-    /// Has draining end at this moment, unless it ends before.
+    /// Sets the end of draining to this time, unless it is earlier already.
     fn drain_by(&self, moment: Instant) {
         let mut drained_by = self.drained_by.lock().unwrap_or_else(PoisonError::into_inner);
         *drained_by = Some(drained_by.map_or(moment, |earlier| earlier.min(moment)));
@@ -133,7 +136,7 @@ impl Inner {
         self.drained_by.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(began)
     }
 
-    /// The deadline; or now, if only shards that are blocked are not done.
+    /// Returns the deadline, or now if only blocked shards are not done.
     fn unless_blocked(&self, deadline: Instant, is_done: impl Fn(&ShardHandle) -> bool) -> Instant {
         let blocked = |shard: usize| self.shared.is_blocked(shard);
         let links = &self.shared.links;
@@ -142,7 +145,7 @@ impl Inner {
         if only_blocked { Instant::now().min(deadline) } else { deadline }
     }
 
-    /// Two rounds have to find all shards quiet with nothing between them: a message may cross during the first.
+    /// Two rounds must find all shards quiet with nothing between them, because a message may cross during the first.
     fn wait_for_quiet(&self, stage: RouterPhase, deadline: impl Fn() -> Instant) -> bool {
         use std::sync::atomic::Ordering::Acquire;
         let shared = &self.shared;
@@ -175,7 +178,7 @@ impl Inner {
         }
     }
 
-    /// What the router did. `allowed` is how long draining could take.
+    /// Returns the report. `allowed` is the time that was allowed for draining.
     fn report(&self, drained: bool, allowed: Duration, began: Instant) -> Report {
         let mut unfinished = Unfinished::default();
         let mut dead_letters = Vec::new();
@@ -207,7 +210,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if is_shard_thread() {
-            // The last handle was owned by an agent: its own thread cannot wait for itself to end.
+            // The last handle was owned by an agent, whose thread cannot wait for its own end.
             self.shared.advance_to(RouterPhase::Draining);
             self.shared.advance_to(RouterPhase::Stopping);
             self.shared.advance_to(RouterPhase::Leaving);

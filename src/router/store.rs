@@ -1,4 +1,4 @@
-//! What a router has to do with its store: taking the directory, and giving each shard its share of what was found.
+//! The router's use of its store: opening the directory, and giving each shard its share of the recovered state.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -19,22 +19,22 @@ use crate::store::projector::{ProjectionSender, Projector};
 use crate::store::sizing::{check_room, segments_needed};
 use crate::store::{DataDirectory, Recovered, StoreError};
 
-/// A data directory in use.
+/// An open data directory.
 pub(super) struct Store {
     pub directory: DataDirectory,
     pub recovered: Recovered,
     shares: Vec<RecoveredState>,
-    /// How many segments each shard's journal needs for its share.
+    /// Number of segments that each shard's journal needs for its share.
     segments: Vec<u64>,
-    /// Until it is spawned.
+    /// Present until it is spawned.
     projector: Option<(Projector, ProjectionSender)>,
-    /// Ends when all shards have.
+    /// Ends after all shards.
     pub thread: Option<JoinHandle<()>>,
-    /// Looks after the files.
+    /// Watches the files.
     watch: Option<Watch>,
 }
 
-/// How far a shard's database has come.
+/// The progress of a shard's database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ProjectionLag {
@@ -42,18 +42,18 @@ pub struct ProjectionLag {
     pub shard: u16,
     /// The last record of its journal that is on disk.
     pub committed: u64,
-    /// The last record that the database has seen. Records behind it may have nothing for the database in them.
+    /// The last record that the database has seen. Later records may contain nothing for the database.
     pub shown: u64,
-    /// Steps of conversations that never became rows, because `store.history` newer ones waited.
+    /// Conversation steps that never became rows because `store.history` newer ones waited.
     pub steps_left_out: u64,
-    /// How often the database was emptied and rewritten, because it was too far behind or could not be written.
+    /// How often the database was emptied and rewritten because it was too far behind or could not be written.
     pub rebuilds: u64,
-    /// Why it is not written now.
+    /// Why it cannot be written now.
     pub complaint: Option<String>,
 }
 
 impl Store {
-    /// Takes the directory that the settings name, if they name one, and reads it.
+    /// Opens and reads the directory named in the settings, if any.
     pub fn open(
         config: &Config,
         partition: Partition,
@@ -84,7 +84,7 @@ impl Store {
         Ok(Some(Self { directory, recovered, shares, segments, projector: Some(projector), thread: None, watch: None }))
     }
 
-    /// What a shard starts with. The cores are those that no shard has.
+    /// Returns a shard's initial state. The cores are those without a shard.
     #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
     pub fn launch(
         &mut self,
@@ -110,7 +110,7 @@ impl Store {
     }
 }
 
-/// What a shard needs of the store's settings.
+/// Applies the store's settings to a shard's configuration.
 pub(super) fn with_durability(shard: ShardConfig, settings: &StoreConfig) -> ShardConfig {
     ShardConfig {
         durability: match settings.directory.path() {
@@ -123,20 +123,20 @@ pub(super) fn with_durability(shard: ShardConfig, settings: &StoreConfig) -> Sha
     }
 }
 
-/// The length of a segment: as portions of it are written.
+/// Returns the length of a segment, rounded to whole write portions.
 fn segment_bytes(config: &Config) -> u64 {
     config.store.segment_bytes.into_inner().next_multiple_of(256 << 10)
 }
 
 impl Store {
-    /// Removes what was written for a start that comes to nothing.
+    /// Removes what was written for a start that failed.
     pub fn give_up(self) {
-        // Its databases are closed before their files go.
+        // The databases must be closed before their files are removed.
         drop(self.projector);
         self.directory.give_up();
     }
 
-    /// Begins to write the databases.
+    /// Starts writing the databases.
     pub fn begin(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
         if let Some((projector, _)) = self.projector.take() {
             self.thread = Some(projector.spawn(Arc::clone(shared))?);
@@ -149,20 +149,20 @@ impl Store {
 }
 
 impl Router {
-    /// What the start found in the data directory; nothing without a store.
+    /// Returns what the start found in the data directory; none without a store.
     pub fn recovered(&self) -> Option<Recovered> {
         let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.recovered.clone())
     }
 
-    /// Whether what the journals write survives a power cut: a file system in memory keeps nothing, and without a store
-    /// nothing is written.
+    /// Whether journal writes survive a power cut. A file system in memory keeps nothing, and without a store nothing
+    /// is written.
     pub fn is_durable(&self) -> bool {
         let store = self.inner.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().is_some_and(|store| store.directory.is_durable())
     }
 
-    /// How far the shards' databases are behind their journals. Nothing that is acknowledged waits for them.
+    /// Returns how far the shards' databases are behind their journals. No acknowledgement waits for them.
     pub fn projections(&self) -> Vec<ProjectionLag> {
         use std::sync::atomic::Ordering::Relaxed;
         if self.config().store.directory.path().is_none() {
@@ -182,7 +182,7 @@ impl Router {
         (0..).zip(&self.shared().links).map(lag).collect()
     }
 
-    /// Why journals take nothing now, by shard: the file system is full, or a write failed.
+    /// Returns why journals accept nothing now, by shard: the file system is full, or a write failed.
     pub fn journal_complaints(&self) -> Vec<(u16, String)> {
         let complaint = |link: &crate::shard_handle::ShardHandle| {
             link.journal.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
