@@ -85,7 +85,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     let (_, shown, _) = caxton(&["dlq", "show", &id], directory.path());
     assert!(shown.contains("replays: 0"), "{shown}");
     let (ok, replayed, errors) = caxton(&["dlq", "replay", &id, "--to", "seller"], directory.path());
-    assert!(ok && replayed.contains("was sent again"), "{replayed}{errors}");
+    assert!(ok && replayed.contains("was replayed as"), "{replayed}{errors}");
     let (_, checked, _) = caxton(&["store", "check"], directory.path());
     assert!(checked.contains("1 messages, 1 dead letters, 2 agents"), "{checked}");
     let (_, dumped, _) = caxton(&["store", "dump"], directory.path());

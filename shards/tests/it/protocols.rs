@@ -361,7 +361,7 @@ fn a_message_may_leave_the_protocol_out_and_must_not_name_another() {
     world.run();
     assert_eq!(world.conversation(initiator, id).unwrap().protocol.unwrap().parties[0].state, "agreed");
     assert_eq!(violations(&mut world)[0].named.as_deref(), Some("fipa-query"));
-    assert!(told.notices()[0].contains("held to fipa-request, and the message names fipa-query"));
+    assert!(told.notices()[0].contains("protocol is fipa-request, but the message names fipa-query"));
     world.assert_settled();
 }
 

@@ -346,8 +346,8 @@ fn nobody_to_ask_and_too_many_inquiries_are_errors_that_change_nothing() {
     tell(&mut world, agent, "go");
     let said = notes.take();
     assert_eq!(said.len(), 4, "{said:?}");
-    assert!(said[0].contains("nobody"), "{said:?}");
-    assert!(said[1].contains("not at the point") && said[2].contains("not open"), "{said:?}");
+    assert!(said[0].contains("no participants"), "{said:?}");
+    assert!(said[1].contains("not in a state") && said[2].contains("not open"), "{said:?}");
     assert_eq!(said[3], "0 0");
     assert!(RoleError::TooMany.to_string().contains(&SESSIONS_MAX.to_string()));
 }
