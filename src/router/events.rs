@@ -11,10 +11,10 @@ use super::inbox::ReceiveError;
 use crate::deadline::{Deadline, within};
 use crate::shard_handle::Shared;
 
-/// How many events wait for a subscriber before further ones are lost, and counted.
+/// Maximum number of events queued for a subscriber. Further ones are lost and counted.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
 
-/// A subscription to what happens in a router. Dropping it ends it.
+/// A subscription to a router's events. Dropping it ends it.
 pub struct Events {
     pub(super) receiver: flume::Receiver<Event>,
     pub(super) lost: Arc<AtomicU64>,

@@ -259,7 +259,7 @@ pub struct Router {
     timeout: Duration,
 }
 
-/// A handle that does not keep the router running.
+/// Returns a handle that does not keep the router running.
 pub(crate) struct WeakRouter(Weak<Inner>);
 
 impl WeakRouter {

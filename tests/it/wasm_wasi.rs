@@ -391,7 +391,7 @@ fn handles_pollables_and_random_bytes_are_bounded() {
             "random",
             vec!["bytes"],
             "(call $bytes (i64.const 0x10000000000) (i32.const 512))",
-            "for 1099511627776 random bytes at once: expected 65536",
+            "for 1099511627776 random bytes at once: the limit is 65536",
         ),
         (
             "much-random",
