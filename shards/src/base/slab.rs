@@ -54,7 +54,8 @@ impl<T> Slab<T> {
         let index = self.free;
         match self.place_mut(index) {
             Some(place @ &mut Place::Free { next }) => {
-                *place = Place::Taken(value);
+                // A free place holds nothing that would have to be dropped.
+                std::mem::forget(std::mem::replace(place, Place::Taken(value)));
                 self.free = next;
                 self.live += 1;
                 Ok(index)

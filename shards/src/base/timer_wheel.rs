@@ -311,6 +311,7 @@ impl<T: Copy> TimerWheel<T> {
         Some(index)
     }
 
+    #[inline(always)]
     fn unlink(&mut self, index: u32) {
         let Entry { previous, next, slot, .. } = self.entries[index as usize];
         if previous != NONE {
