@@ -1,9 +1,7 @@
 //! Loom checks the ring, the doorbell and the credits over all interleavings of two threads allowed by the memory
 //! model. Rings of one to three slots cover every case of full, empty and wrapped.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p caxton-shards --release --test ring_loom`.
-
-#![cfg(loom)]
+//! Run with `cargo test -p caxton-shards --features loom --test ring_loom`.
 
 use std::{
     future::poll_fn,

@@ -167,7 +167,7 @@ impl fmt::Debug for Doorbell {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::{
         sync::{

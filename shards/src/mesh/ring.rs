@@ -19,7 +19,7 @@
 //! - Items come out in the order in which they went in, and each is either popped or dropped, exactly once.
 //! - The capacity is exact, not rounded up to a power of two, because a mesh of rings is the largest table of a router.
 //!
-//! The code runs under loom (`--cfg loom`), which checks these invariants for all interleavings of small rings.
+//! The code runs under loom (feature `loom`), which checks these invariants for all interleavings of small rings.
 
 #![allow(
     unsafe_code,
@@ -34,7 +34,7 @@ use self::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
 /// The atomics and cells of the lock-free code: those of `std`, or loom's under model checking.
 pub(crate) mod sync {
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     pub(crate) use loom::{
         cell::UnsafeCell,
         sync::{
@@ -43,7 +43,7 @@ pub(crate) mod sync {
         },
         thread::yield_now,
     };
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub(crate) use std::{
         sync::{
             Arc, Mutex, MutexGuard,
@@ -53,11 +53,11 @@ pub(crate) mod sync {
     };
 
     /// `std`'s cell with the scoped access that loom needs to observe reads and writes.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     impl<T> UnsafeCell<T> {
         #[inline]
         pub(crate) const fn new(value: T) -> Self {
@@ -451,5 +451,5 @@ fn next_slot(slot: usize, capacity: usize) -> usize {
     if next == capacity { 0 } else { next }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;

@@ -27,7 +27,7 @@ mod outside;
 mod overflow;
 mod protocols;
 mod receipts;
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 mod ring_stress;
 mod roles;
 mod stop;
