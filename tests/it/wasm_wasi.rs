@@ -397,7 +397,7 @@ fn handles_pollables_and_random_bytes_are_bounded() {
             "much-random",
             vec!["bytes"],
             "(loop $l (global.set $heap (i32.const 16384)) (call $bytes (i64.const 65536) (i32.const 512)) (br $l))",
-            "more than 5000 times",
+            "more than 5000 host calls",
         ),
     ];
     for (agent, functions, body, complaint) in guests {
