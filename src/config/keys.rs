@@ -77,6 +77,19 @@ macro_rules! configuration {
         )+
 
         /// All settings of a router, each valid by its type.
+        ///
+        /// ```
+        /// use caxton_router::config::{Config, Preset};
+        ///
+        /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let mut config = Config::preset(Preset::Production);
+        /// config.retry.attempts = "7".parse()?;
+        /// // By name, as in a file or on a command line; a value outside its limits is refused, with what is allowed.
+        /// config.set("mailbox.messages", "5000", "this program")?;
+        /// assert!(config.set("mailbox.messages", "many", "this program").is_err());
+        /// # Ok(())
+        /// # }
+        /// ```
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(

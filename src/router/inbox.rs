@@ -179,6 +179,38 @@ pub enum ReceiveError {
 ///
 /// Dropping the inbox deregisters the agent; messages that were not taken, or not acknowledged in acknowledged mode,
 /// become dead letters.
+///
+/// An agent that awaits is an inbox and a task:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use caxton_router::prelude::*;
+///
+/// /// Stands for whatever takes time: a database, an HTTP client, a person.
+/// async fn look_up(question: &str) -> String {
+///     format!("all about {question}")
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let router = Router::builder().start()?;
+///     let inbox = router.inbox("librarian").open().await?;
+///     tokio::spawn(async move {
+///         while let Ok(message) = inbox.recv().await {
+///             let found = look_up(message.content().as_text().unwrap_or_default()).await;
+///             let Ok(reply) = message.reply(Performative::Inform).content(found).build() else { continue };
+///             // The router stops, or the asker has sent too much: there is nobody to tell.
+///             let _ = inbox.send(reply).await;
+///         }
+///     });
+///     let question = Message::builder(Performative::QueryRef).receiver("librarian").content("ants").build()?;
+///     let reply = router.ask(question, Duration::from_secs(5)).await?;
+///     assert_eq!(reply.content().as_text(), Some("all about ants"));
+///     tokio::task::spawn_blocking(move || router.shutdown(Duration::from_secs(5))).await??;
+///     Ok(())
+/// }
+/// ```
 pub struct Inbox {
     state: Arc<State>,
     receiver: flume::Receiver<Handed>,

@@ -120,6 +120,20 @@ fn host_in_words(problems: &[Finding]) -> String {
 }
 
 /// The options for starting a router.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use caxton_router::config::Preset;
+/// use caxton_router::router::Router;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let router = Router::builder().preset(Preset::Testing).shards(2.try_into()?).start()?;
+/// assert_eq!(router.shard_count(), 2);
+/// # router.shutdown(Duration::from_secs(5))?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct RouterBuilder {
     config: Config,
@@ -252,6 +266,37 @@ impl RouterBuilder {
 ///
 /// The router stops when [`Router::shutdown`] is called; when the last handle is dropped, with the deadline
 /// `shutdown.deadline_ms` of its settings; or at a signal, if [`Router::shutdown_on_signal`] was called.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use caxton_router::prelude::*;
+///
+/// struct Greeter;
+///
+/// impl Agent for Greeter {
+///     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+///         let name = message.content().as_text().unwrap_or("stranger");
+///         let greeting = context.reply(message, Performative::Inform).content(format!("Hello, {name}!")).build();
+///         match greeting.map(|greeting| context.send(greeting)) {
+///             Ok(Ok(_)) => Outcome::Done,
+///             _ => Outcome::failed("the greeting could not be sent"),
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # futures_lite::future::block_on(async {
+/// let router = Router::builder().start()?;
+/// let greeter = router.register("greeter", || Greeter).await?;
+/// let request = Message::builder(Performative::Request).receiver(greeter).content("world").build()?;
+/// let reply = router.ask(request, Duration::from_secs(5)).await?;
+/// assert_eq!(reply.content().as_text(), Some("Hello, world!"));
+/// router.shutdown(Duration::from_secs(5))?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,

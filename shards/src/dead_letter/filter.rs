@@ -4,6 +4,17 @@ use super::{DeadLetter, DeadLetterId, DeadLetterReason};
 use crate::message::{AgentId, ConversationId, Message, Performative, Receiver, WallTime};
 
 /// Selects dead letters: those that satisfy every condition set here. Without any condition, all of them.
+///
+/// ```
+/// # use caxton_shards::dead_letter::{DeadLetterFilter, DeadLetterReason};
+/// # use caxton_shards::message::AgentId;
+/// // What was for the seller while it was not registered.
+/// let filter = DeadLetterFilter {
+///     reason: Some(DeadLetterReason::UnknownReceiver),
+///     receiver: Some(AgentId::of_text("seller")),
+///     ..DeadLetterFilter::default()
+/// };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeadLetterFilter {
     /// The dead letter with this id.

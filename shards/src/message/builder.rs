@@ -96,6 +96,24 @@ pub enum MessageError {
 
 /// Builds a [`Message`].
 ///
+/// What is wrong is reported by [`MessageBuilder::build`].
+///
+/// ```
+/// # use caxton_shards::message::{Message, Performative, Reliability};
+/// use std::time::Duration;
+///
+/// let order = Message::builder(Performative::Request)
+///     .receiver("seller")
+///     .ontology("trade")
+///     .json(&("bolts", 12))
+///     .reliability(Reliability::Durable)
+///     .within(Duration::from_secs(30))
+///     .build()?;
+/// assert_eq!(order.json(), Ok(("bolts", 12)));
+/// assert!(Message::builder(Performative::Request).receiver("no\nname").build().is_err());
+/// # Ok::<(), caxton_shards::message::MessageError>(())
+/// ```
+///
 /// The builder is two pointers, so that it passes from call to call in registers.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]

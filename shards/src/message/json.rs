@@ -34,8 +34,7 @@ impl MessageBuilder {
     /// The limits are those of other content: the length in bytes, when the message is built and when it is sent.
     ///
     /// ```
-    /// use caxton_shards::message::{Message, Performative};
-    ///
+    /// # use caxton_shards::message::{Message, Performative};
     /// let quote = Message::builder(Performative::Propose).json(&("bolts", 12.5)).build()?;
     /// assert_eq!(quote.content().as_text(), Some(r#"["bolts",12.5]"#));
     /// assert_eq!(quote.json(), Ok(("bolts", 12.5)));

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use caxton_shards::agent::{Agent, Context, Outcome, Registration};
-//! use caxton_shards::dead_letter::Reason;
+//! use caxton_shards::dead_letter::DeadLetterReason;
 //! use caxton_shards::domain::AgentName;
 //! use caxton_shards::message::{Message, Performative};
 //! use caxton_shards::sim::World;

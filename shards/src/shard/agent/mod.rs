@@ -76,7 +76,44 @@ pub enum Polled {
 
 /// A native agent. It stays on one shard and is called only there, so it need be neither `Send` nor `Sync`.
 ///
-/// A handler must not block: it shares its core with every other agent of the shard.
+/// A handler must not block: it shares its core with every other agent of the shard. Code that awaits belongs outside
+/// the shards, in a task that takes its messages from an inbox.
+///
+/// ```
+/// # use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+/// # use caxton_shards::message::{Message, Performative};
+/// # use caxton_shards::sim::World;
+/// /// Counts what it is told, and tells how much that was.
+/// #[derive(Default)]
+/// struct Counter {
+///     told: u64,
+/// }
+///
+/// impl Agent for Counter {
+///     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
+///         match message.performative() {
+///             Performative::Inform => self.told += 1,
+///             Performative::QueryRef => {
+///                 let reply = context.reply(message, Performative::Inform).content(self.told.to_string()).build();
+///                 // A handler that fails is retried, and what it sent is discarded.
+///                 if reply.ok().and_then(|reply| context.send(reply).ok()).is_none() {
+///                     return Outcome::failed("the reply could not be sent");
+///                 }
+///             }
+///             _ => return Outcome::failed("expected are inform and query-ref"),
+///         }
+///         Outcome::Done
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut world = World::new(1);
+/// # let counter = world.register(Registration::native("counter", Counter::default));
+/// # world.tell(Message::builder(Performative::Inform).receiver(counter).build()?);
+/// # let query = Message::builder(Performative::QueryRef).receiver(counter).build()?;
+/// # assert_eq!(world.ask_and_wait(query, 1_000)?.content().as_text(), Some("1"));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Agent {
     /// Called once, before the first message, and again after a restart.
     fn started(&mut self, context: &mut Context<'_>) {
@@ -139,6 +176,25 @@ pub trait Agent {
 pub type Factory = Box<dyn FnMut() -> Box<dyn Agent> + Send>;
 
 /// An agent to be added.
+///
+/// A name that is not allowed is refused when the registration is handed over, with what is allowed.
+///
+/// ```
+/// # use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+/// # use caxton_shards::api::OverflowPolicy;
+/// # use caxton_shards::message::{AgentId, Message};
+/// # struct Translator;
+/// # impl Agent for Translator {
+/// #     fn handle(&mut self, _: &Message, _: &mut Context<'_>) -> Outcome {
+/// #         Outcome::Done
+/// #     }
+/// # }
+/// let registration = Registration::native("translator", || Translator)
+///     .offering("translate.text")
+///     .overflow(OverflowPolicy::BackPressure)
+///     .persistent();
+/// assert_eq!(registration.id(), AgentId::of_text("translator"));
+/// ```
 pub struct Registration {
     /// The agent's name, or the first name in the registration that is not allowed.
     pub(crate) name: Result<AgentName, DomainError>,
@@ -265,6 +321,44 @@ impl Registration {
 }
 
 /// What a handler can see and do. Its effects are applied when the handler is done, and discarded if it fails.
+///
+/// ```
+/// # use caxton_shards::agent::{Agent, Context, Outcome, Registration};
+/// # use caxton_shards::message::{AgentId, Message, Performative};
+/// # use caxton_shards::sim::World;
+/// /// Asks a bank about each order, in a conversation of its own.
+/// struct Shop {
+///     bank: AgentId,
+/// }
+///
+/// impl Agent for Shop {
+///     fn handle(&mut self, order: &Message, context: &mut Context<'_>) -> Outcome {
+///         if order.performative() != Performative::Request {
+///             return Outcome::Done;
+///         }
+///         let question = Message::builder(Performative::QueryIf)
+///             .receiver(self.bank)
+///             .conversation(context.new_conversation())
+///             .content(order.content().clone())
+///             .build();
+///         match question.map(|question| context.send(question)) {
+///             Ok(Ok(_)) => Outcome::Done,
+///             // The message comes back with the reason, and the order is tried again later.
+///             Ok(Err(error)) => Outcome::failed(error.to_string()),
+///             Err(error) => Outcome::failed(error.to_string()),
+///         }
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut world = World::new(1);
+/// # let (bank, heard) = world.add_listener(0, "bank");
+/// # let shop = world.register(Registration::native("shop", move || Shop { bank }));
+/// # world.tell(Message::builder(Performative::Request).receiver(shop).content("bolts").build()?);
+/// # world.run();
+/// # assert_eq!(heard.take()[0].content().as_text(), Some("bolts"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Context<'a> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) agent: AgentIndex,
