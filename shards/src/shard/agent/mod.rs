@@ -211,7 +211,7 @@ pub struct Registration {
 /// Who handles the agent's messages.
 pub(crate) enum Role {
     Native(AgentFactory),
-    InboxState { inbox: InboxNumber, window: u32 },
+    Outside { inbox: InboxNumber, window: u32 },
 }
 
 impl Registration {
@@ -230,7 +230,7 @@ impl Registration {
 
     /// Registers an agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: impl TryInto<AgentName, Error: Into<DomainError>>, inbox: InboxNumber, window: u32) -> Self {
-        Self::new(name.try_into().map_err(Into::into), Role::InboxState { inbox, window })
+        Self::new(name.try_into().map_err(Into::into), Role::Outside { inbox, window })
     }
 
     fn new(name: Result<AgentName, DomainError>, role: Role) -> Self {

@@ -139,7 +139,7 @@ impl Shard {
                 Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::InboxState { inbox, window } => {
+            Role::Outside { inbox, window } => {
                 (Behaviour::InboxState(Box::new(InboxState::new(inbox, window))), AgentFactory::NONE)
             }
         };

@@ -31,7 +31,7 @@ pub fn shrink(failed: &Failed, options: &Options) -> Shrunk {
     }
     smallest.runs += 1;
     smallest.fewer_actions();
-    smallest.fewer_shards();
+    smallest.fewer_shards(options);
     smallest.fewer_faults();
     smallest.fewer_actions();
     smallest
@@ -55,9 +55,16 @@ impl Shrunk {
         }
     }
 
-    fn fewer_shards(&mut self) {
+    /// Tries each smaller number of shards, also with the number of actions that `original` allows: fewer shards may
+    /// need more of them.
+    fn fewer_shards(&mut self, original: &Options) {
         for shards in 1..self.failed.shards {
-            if self.fails_with(|options| options.shards = Some(shards)) {
+            let fails = self.fails_with(|options| options.shards = Some(shards))
+                || self.fails_with(|options| {
+                    options.shards = Some(shards);
+                    options.actions = original.actions;
+                });
+            if fails {
                 return;
             }
         }
