@@ -18,8 +18,11 @@
 
 /// Makes each chapter a module whose examples are tested. The link definitions at the front take precedence over those
 /// at the end of a chapter, which are for readers of the files themselves.
+///
+/// A chapter whose examples need a Cargo feature is tested with that feature.
 macro_rules! chapters {
-    ($($chapter:ident: $file:literal),+ $(,)?) => {$(
+    ($($(#[$condition:meta])? $chapter:ident: $file:literal),+ $(,)?) => {$(
+        $(#[$condition])?
         #[doc = include_str!("links.md")]
         #[doc = ""]
         #[doc = include_str!($file)]
@@ -28,13 +31,16 @@ macro_rules! chapters {
 }
 
 chapters! {
+    #[cfg(any(not(doctest), feature = "store"))]
     tutorial: "tutorial.md",
     embedding: "embedding.md",
     messages: "messages.md",
     routing: "routing.md",
     conversations: "conversations.md",
     failures: "failures.md",
+    #[cfg(any(not(doctest), feature = "store"))]
     durability: "durability.md",
+    #[cfg(any(not(doctest), feature = "wasm"))]
     webassembly: "webassembly.md",
     operations: "operations.md",
     benchmarks: "benchmarks.md",
