@@ -33,7 +33,7 @@ const FOUND_WITHIN: [(Bug, Simulator, u64); Bug::ALL.len()] = [
     (Bug::DeregisteredAgentReturns, Crashes, 100),
     (Bug::PersistentAgentForgotten, Crashes, 100),
     (Bug::DuplicateDispatched, Crashes, 100),
-    (Bug::CreditLost, Plain, 50),
+    (Bug::CreditLost, Plain, 400),
     (Bug::RefusedCreditLost, Plain, 10),
     (Bug::ProcessedNotCounted, Plain, 10),
     (Bug::AcknowledgedEarly, Crashes, 100),
