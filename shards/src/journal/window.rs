@@ -15,12 +15,13 @@ use crate::routing::partition::Partition;
 
 /// The most recent messages.
 ///
-/// There are two tables. When the young one has `most` messages it becomes the old one, whose entries are dropped all
-/// at once: finding the oldest message for every new one cost 60 ns per message, because it is no longer in the cache.
+/// There are two generations. When the young one has `most` messages it becomes the old one, whose entries are dropped
+/// all at once: finding the oldest message for every new one cost 60 ns per message, because it is no longer in the
+/// cache.
 #[derive(Debug)]
 pub(crate) struct DedupWindow {
-    young: HashTable<DedupKey>,
-    old: HashTable<DedupKey>,
+    young: Generation,
+    old: Generation,
     /// Messages of earlier runs: what all shards of that run remembered of the agents that live here now.
     inherited: HashTable<DedupKey>,
     /// The same from records that do not name the sender: an id from any sender matches.
@@ -51,8 +52,8 @@ impl DedupKey {
 impl DedupWindow {
     pub fn new(most: usize, seed: u64) -> Self {
         Self {
-            young: HashTable::new(),
-            old: HashTable::new(),
+            young: Generation::default(),
+            old: Generation::default(),
             inherited: HashTable::new(),
             unsigned: HashSet::with_hasher(Seeded::new(seed)),
             hasher: Seeded::new(seed),
@@ -66,16 +67,13 @@ impl DedupWindow {
             return true;
         }
         let hash = arrival.hash(self.hasher);
-        let same = |other: &DedupKey| *other == arrival;
-        if !self.old.is_empty() && self.old.find(hash, same).is_some() || self.has_restored(hash, arrival) {
+        if self.old.has(hash, arrival) || self.has_restored(hash, arrival) {
             return false;
         }
-        let hasher = self.hasher;
-        match self.young.entry(hash, same, |other| other.hash(hasher)) {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(place) => place.insert(arrival),
-        };
-        if self.young.len() >= self.most {
+        if !self.young.insert(hash, arrival, self.hasher) {
+            return false;
+        }
+        if self.young.is_full(self.most) {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
             self.inherited = HashTable::new();
@@ -87,8 +85,7 @@ impl DedupWindow {
     /// Whether a message is in the window.
     pub fn has(&self, arrival: DedupKey) -> bool {
         let hash = arrival.hash(self.hasher);
-        let same = |other: &DedupKey| *other == arrival;
-        self.old.find(hash, same).is_some() || self.young.find(hash, same).is_some() || self.has_restored(hash, arrival)
+        self.old.has(hash, arrival) || self.young.has(hash, arrival) || self.has_restored(hash, arrival)
     }
 
     #[inline]
@@ -106,11 +103,8 @@ impl DedupWindow {
     #[cold]
     pub fn forget(&mut self, arrival: DedupKey) {
         let hash = arrival.hash(self.hasher);
-        for table in [&mut self.young, &mut self.old] {
-            if let Ok(entry) = table.find_entry(hash, |other| *other == arrival) {
-                entry.remove();
-            }
-        }
+        self.young.remove(hash, arrival);
+        self.old.remove(hash, arrival);
     }
 
     /// Records a message of an earlier run.
@@ -132,6 +126,59 @@ impl DedupWindow {
             let hasher = self.hasher;
             self.inherited.insert_unique(hash, arrival, |other| other.hash(hasher));
         }
+    }
+}
+
+/// Messages in the order of their arrival, with an index.
+///
+/// The index holds places instead of the keys themselves, which are 48 bytes each: it stays in the cache, and a key is
+/// read only when its hash is found.
+#[derive(Debug, Default)]
+struct Generation {
+    keys: Vec<DedupKey>,
+    index: HashTable<u32>,
+}
+
+impl Generation {
+    /// Whether it has `most` keys, or as many places were used by keys that were removed.
+    #[inline]
+    fn is_full(&self, most: usize) -> bool {
+        self.index.len() >= most || self.keys.len() >= 2 * most
+    }
+
+    #[inline]
+    fn has(&self, hash: u64, key: DedupKey) -> bool {
+        self.index.find(hash, |place| self.keys[*place as usize] == key).is_some()
+    }
+
+    /// Adds a key. Returns whether it is new.
+    #[inline]
+    fn insert(&mut self, hash: u64, key: DedupKey, hasher: Seeded) -> bool {
+        let Self { keys, index } = self;
+        let Ok(next) = u32::try_from(keys.len()) else { return true };
+        let same = |place: &u32| keys[*place as usize] == key;
+        match index.entry(hash, same, |place| keys[*place as usize].hash(hasher)) {
+            Entry::Occupied(_) => return false,
+            Entry::Vacant(place) => place.insert(next),
+        };
+        keys.push(key);
+        true
+    }
+
+    /// Removes a key. Its place stays in use unless it is the last one, as it is for a key that was just added.
+    fn remove(&mut self, hash: u64, key: DedupKey) {
+        let Self { keys, index } = self;
+        if let Ok(entry) = index.find_entry(hash, |place| keys[*place as usize] == key) {
+            let (place, _) = entry.remove();
+            if place as usize + 1 == keys.len() {
+                keys.pop();
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.index.clear();
     }
 }
 
@@ -202,7 +249,7 @@ mod tests {
             if let Some(kept) = number.checked_sub(MOST / 2 - 1).filter(|kept| *kept > 0) {
                 assert!(!window.note(arrival(kept, "one", "x")), "{kept} is known when {number} has come");
             }
-            assert!(window.young.len() + window.old.len() < 2 * MOST);
+            assert!(window.young.index.len() + window.old.index.len() < 2 * MOST);
         }
         assert!(window.note(arrival(1_000 - MOST, "one", "x")), "what is long gone is forgotten");
         let mut none = DedupWindow::new(0, 7);
@@ -240,6 +287,19 @@ mod tests {
             window.forget(arrival(number, "one", "x"));
             assert!(window.note(arrival(number, "one", "x")));
         }
+    }
+
+    #[test]
+    fn places_of_removed_messages_are_bounded() {
+        const MOST: usize = 10;
+        let mut window = DedupWindow::new(MOST, 7);
+        for number in (1..10_000).step_by(2) {
+            window.note(arrival(number, "one", "x"));
+            window.note(arrival(number + 1, "one", "x"));
+            window.forget(arrival(number, "one", "x"));
+            assert!(window.young.keys.len() < 2 * MOST && window.old.keys.len() <= 2 * MOST);
+        }
+        assert!(!window.note(arrival(9_998, "one", "x")) && window.note(arrival(9_997, "one", "x")));
     }
 
     #[test]
