@@ -3,16 +3,12 @@
 //! A form implements [`Form`] and is called only for parameters that are present. The order is fixed, so the same
 //! message always gives the same bytes.
 
-use crate::message::date::write as write_date;
-use crate::message::parameter::Parameter;
 use std::collections::HashSet;
 
-use super::text::{Names, patience_word, receipt_word, reliability_word};
-use crate::domain::Priority;
-use crate::message::{
-    AgentId, Aid, Choice, Details, Message, Receipt, Receiver, Reliability, TraceContext, UserParameter, WallTime,
-    WhenUnavailable,
-};
+use super::text::{Names, for_each_option};
+use crate::message::date::write as write_date;
+use crate::message::parameter::Parameter;
+use crate::message::{AgentId, Aid, Choice, Details, Message, Receiver, TraceContext, UserParameter, WallTime};
 
 /// A form in which a message is written.
 pub(super) trait Form {
@@ -149,24 +145,7 @@ fn delivery(message: &Message, details: Option<&Details>, form: &mut impl Form) 
     if let Some(id) = message.id() {
         form.text(Parameter::MessageId, &Digits::of_id(b'm', id.to_u128()));
     }
-    if message.priority() != Priority::default() {
-        form.text(Parameter::Priority, message.priority().name());
-    }
-    if message.reliability() != Reliability::default() {
-        form.text(Parameter::Reliability, reliability_word(message.reliability()));
-    }
-    if message.receipt() != Receipt::default() {
-        form.text(Parameter::Receipt, receipt_word(message.receipt()));
-    }
-    if message.when_unavailable() != WhenUnavailable::default() {
-        form.text(Parameter::WhenUnavailable, patience_word(message.when_unavailable()));
-    }
-    if let Some(attempts) = message.attempts_max() {
-        form.text(Parameter::AttemptsMax, &attempts.to_string());
-    }
-    if message.time_to_live_ms() != 0 {
-        form.text(Parameter::TimeToLiveMs, &message.time_to_live_ms().to_string());
-    }
+    for_each_option(message, |parameter, value| form.text(parameter, value));
     if let Some(moment) = details.and_then(|details| details.deliver_at) {
         date(Parameter::DeliverAt, moment, form);
     }

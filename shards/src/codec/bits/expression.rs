@@ -1,12 +1,12 @@
 //! Values: tokens, and expressions given as tokens or as source text.
 
-use crate::message::date::read as read_date;
-use crate::message::word::is_atom;
 use std::borrow::Cow;
 
 use super::code;
 use super::reader::{Reader, Token, literal};
 use crate::codec::text::{ParseErrorKind, Read, Refusal, is_list, quotes};
+use crate::message::date::read as read_date;
+use crate::message::word::is_atom;
 use crate::message::{PARAMETER_BYTES_MAX, ParameterValue, WallTime};
 
 /// The value of a parameter, with the position of its code.

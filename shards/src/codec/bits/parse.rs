@@ -1,6 +1,5 @@
 //! The parser: builds a message in one pass, parameter by parameter.
 
-use crate::message::parameter::Parameter;
 use std::borrow::Cow;
 
 use super::code;
@@ -11,6 +10,7 @@ use crate::codec::text::{
 };
 use crate::domain::AgentName;
 use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
+use crate::message::parameter::Parameter;
 use crate::message::{
     AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, Message, Performative, RECEIVERS_MAX, UserParameter, WallTime,
 };

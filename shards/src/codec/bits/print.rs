@@ -1,15 +1,13 @@
 //! The printer: the same message always gives the same bytes.
 
-use crate::message::parameter::Parameter;
 use std::collections::HashSet;
 
 use super::code;
 use super::writer::{Writer, WrittenTable};
-use crate::codec::text::{Names, patience_word, receipt_word, reliability_word};
-use crate::domain::Priority;
+use crate::codec::text::{Names, for_each_option};
+use crate::message::parameter::Parameter;
 use crate::message::{
-    AgentId, Aid, Choice, Details, Message, Performative, Receipt, Receiver, Reliability, TraceContext, UserParameter,
-    WallTime, WhenUnavailable,
+    AgentId, Aid, Choice, Details, Message, Performative, Receiver, TraceContext, UserParameter, WallTime,
 };
 
 /// More than most messages have besides their content.
@@ -173,24 +171,7 @@ impl Printer<'_> {
             self.id(b'm', &id.to_u128().to_be_bytes());
             self.writer.is_lasting = true;
         }
-        if message.priority() != Priority::default() {
-            self.own(Parameter::Priority, message.priority().name());
-        }
-        if message.reliability() != Reliability::default() {
-            self.own(Parameter::Reliability, reliability_word(message.reliability()));
-        }
-        if message.receipt() != Receipt::default() {
-            self.own(Parameter::Receipt, receipt_word(message.receipt()));
-        }
-        if message.when_unavailable() != WhenUnavailable::default() {
-            self.own(Parameter::WhenUnavailable, patience_word(message.when_unavailable()));
-        }
-        if let Some(attempts) = message.attempts_max() {
-            self.own(Parameter::AttemptsMax, &attempts.to_string());
-        }
-        if message.time_to_live_ms() != 0 {
-            self.own(Parameter::TimeToLiveMs, &message.time_to_live_ms().to_string());
-        }
+        for_each_option(message, |parameter, value| self.own(parameter, value));
         if let Some(moment) = details.and_then(|details| details.deliver_at) {
             self.deliver_at(moment);
         }

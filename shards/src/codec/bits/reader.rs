@@ -3,7 +3,6 @@
 //! A reader moves forward over a window of the input without copying: a token borrows from the input until its
 //! parameter's limit has been checked.
 
-use crate::message::parameter::ParameterSet;
 use std::borrow::Cow;
 
 use super::code;
@@ -12,6 +11,7 @@ use super::number::{self, DATE_BYTES, DateText};
 use crate::codec::text::{Limits, ParseErrorKind, Read, Refusal, Strictness, quotes, unescape};
 use crate::domain::ContentLimit;
 use crate::message::WallTime;
+use crate::message::parameter::ParameterSet;
 
 /// The meaning of a code, with what follows it.
 pub(super) enum Token<'a> {

@@ -1,12 +1,12 @@
 //! The token writer: uses the shortest standard form that reads back as the same value.
 
-use crate::message::date::write as write_date;
-use crate::message::word::is_atom;
 use std::collections::HashMap;
 
 use super::code_table::{CODE_TABLE_BYTES_MAX, CodeTable, CodeTableSize, Entry, EntryKind};
 use super::{code, number};
 use crate::codec::text::quotes;
+use crate::message::date::write as write_date;
+use crate::message::word::is_atom;
 use crate::message::{ParameterValue, WallTime};
 
 /// The code table of the writing end, with a map from text to codes.

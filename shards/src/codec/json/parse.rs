@@ -1,8 +1,5 @@
 //! The parser: builds a message in one pass.
 
-use crate::message::date::read as read_date;
-use crate::message::parameter::Parameter;
-use crate::message::parameter::ParameterSet;
 use std::borrow::Cow;
 
 use super::value::Node;
@@ -14,7 +11,10 @@ use crate::codec::text::{
 use crate::codec::window::readable_part;
 use crate::codec::xml::read_base64;
 use crate::domain::AgentName;
+use crate::message::date::read as read_date;
 use crate::message::details::is_kept_parameter_name;
+use crate::message::parameter::Parameter;
+use crate::message::parameter::ParameterSet;
 use crate::message::{
     AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, Message, PARAMETER_BYTES_MAX, ParameterValue, Performative, RECEIVERS_MAX,
     UserParameter, WallTime,

@@ -1,15 +1,16 @@
 //! The router's own parameters: delivery options, and addressing by capability.
 
-use crate::message::date;
-use crate::message::parameter::Parameter;
 use std::str::FromStr;
 
 use super::error::{ParseErrorKind, Refusal, excerpt};
 use super::lexer::Read;
 use super::parse::Reader;
-use crate::domain::CapabilityName;
+use crate::domain::{CapabilityName, Priority};
+use crate::message::date;
+use crate::message::parameter::Parameter;
 use crate::message::{
-    Choice, DeliveryOptions, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime, WhenUnavailable,
+    Choice, DeliveryOptions, Message, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime,
+    WhenUnavailable,
 };
 
 /// The delivery options of a message.
@@ -136,19 +137,27 @@ fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'stat
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
-/// Returns the word for a reliability.
-pub(crate) fn reliability_word(reliability: Reliability) -> &'static str {
-    word_of(&RELIABILITIES, reliability)
-}
-
-/// Returns the word for a receipt.
-pub(crate) fn receipt_word(receipt: Receipt) -> &'static str {
-    word_of(&RECEIPTS, receipt)
-}
-
-/// Returns the word for what happens while the receiver is unavailable.
-pub(crate) fn patience_word(patience: WhenUnavailable) -> &'static str {
-    word_of(&PATIENCE, patience)
+/// Calls `write` for each option of delivery that is one word or number and differs from its default, in the order in
+/// which every form writes them.
+pub(crate) fn for_each_option(message: &Message, mut write: impl FnMut(Parameter, &str)) {
+    if message.priority() != Priority::default() {
+        write(Parameter::Priority, message.priority().name());
+    }
+    if message.reliability() != Reliability::default() {
+        write(Parameter::Reliability, word_of(&RELIABILITIES, message.reliability()));
+    }
+    if message.receipt() != Receipt::default() {
+        write(Parameter::Receipt, word_of(&RECEIPTS, message.receipt()));
+    }
+    if message.when_unavailable() != WhenUnavailable::default() {
+        write(Parameter::WhenUnavailable, word_of(&PATIENCE, message.when_unavailable()));
+    }
+    if let Some(attempts) = message.attempts_max() {
+        write(Parameter::AttemptsMax, &attempts.to_string());
+    }
+    if message.time_to_live_ms() != 0 {
+        write(Parameter::TimeToLiveMs, &message.time_to_live_ms().to_string());
+    }
 }
 
 fn message_id(text: &str) -> Option<MessageId> {

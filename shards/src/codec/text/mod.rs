@@ -84,7 +84,7 @@ mod strictness;
 
 use std::borrow::Cow;
 
-pub(super) use delivery::{Delivery, patience_word, receipt_word, reliability_word};
+pub(super) use delivery::{Delivery, for_each_option};
 pub(super) use error::{BYTE_ORDER_MARK, Place, Refusal, excerpt};
 pub use error::{EXCERPT_CHARACTERS_MAX, ParseError, ParseErrorKind};
 pub(super) use lexer::{Read, is_list, quotes, unescape};

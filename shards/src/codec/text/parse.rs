@@ -1,10 +1,5 @@
 //! The parser: builds a message in one pass, parameter by parameter.
 
-use crate::message::date;
-use crate::message::parameter::Parameter;
-use crate::message::parameter::ParameterSet;
-use crate::message::parameter::USER_DEFINED;
-use crate::message::word::is_atom;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -15,7 +10,12 @@ use super::readings::{self, Grammar};
 use super::resynchronise::REREAD_PER_BYTE;
 use super::{Limits, Strictness};
 use crate::domain::ContentLimit;
+use crate::message::date;
 use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
+use crate::message::parameter::Parameter;
+use crate::message::parameter::ParameterSet;
+use crate::message::parameter::USER_DEFINED;
+use crate::message::word::is_atom;
 use crate::message::{
     Aid, Expression, Message, MessageBuilder, MessageContent, PARAMETER_BYTES_MAX, ParameterValue, Performative,
     USER_PARAMETERS_MAX, UserParameter, WallTime,

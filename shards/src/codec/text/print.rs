@@ -3,20 +3,18 @@
 //! Everything is written so that it reads back as the same value of the same parameter. Text cannot break out of its
 //! place, because only a single word, number or date is written without quotes.
 
+use std::collections::HashSet;
+
+use super::Names;
+use super::delivery::for_each_option;
+use super::lexer::quotes;
 use crate::message::date;
 use crate::message::parameter::Parameter;
 use crate::message::parameter::USER_DEFINED;
 use crate::message::parameter::needs_wrapping;
 use crate::message::word::is_atom;
-use std::collections::HashSet;
-
-use super::Names;
-use super::delivery::{patience_word, receipt_word, reliability_word};
-use super::lexer::quotes;
-use crate::domain::Priority;
 use crate::message::{
-    AgentId, Aid, Choice, Details, Message, ParameterValue, Receipt, Receiver, Reliability, TraceContext,
-    UserParameter, WallTime, WhenUnavailable,
+    AgentId, Aid, Choice, Details, Message, ParameterValue, Receiver, TraceContext, UserParameter, WallTime,
 };
 
 /// Maximum number of quotes in content before it is written with its length instead of with escapes, so that hostile
@@ -160,24 +158,7 @@ impl Writer<'_> {
             self.name(Parameter::MessageId);
             self.id(b'm', &id.to_u128().to_be_bytes());
         }
-        if message.priority() != Priority::default() {
-            self.own(Parameter::Priority, message.priority().name());
-        }
-        if message.reliability() != Reliability::default() {
-            self.own(Parameter::Reliability, reliability_word(message.reliability()));
-        }
-        if message.receipt() != Receipt::default() {
-            self.own(Parameter::Receipt, receipt_word(message.receipt()));
-        }
-        if message.when_unavailable() != WhenUnavailable::default() {
-            self.own(Parameter::WhenUnavailable, patience_word(message.when_unavailable()));
-        }
-        if let Some(attempts) = message.attempts_max() {
-            self.own(Parameter::AttemptsMax, &attempts.to_string());
-        }
-        if message.time_to_live_ms() != 0 {
-            self.own(Parameter::TimeToLiveMs, &message.time_to_live_ms().to_string());
-        }
+        for_each_option(message, |parameter, value| self.own(parameter, value));
         if let Some(moment) = details.and_then(|details| details.deliver_at) {
             self.date(Parameter::DeliverAt, moment);
         }

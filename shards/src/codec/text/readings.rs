@@ -9,11 +9,11 @@
 //! does not depend on how the place was reached. The time is therefore proportional to the length of the text, and
 //! bounded besides.
 
-use crate::message::word::Class;
-use crate::message::word::class;
 use std::collections::{BTreeMap, HashMap};
 
 use super::lexer::behind_space;
+use crate::message::word::Class;
+use crate::message::word::class;
 
 /// The grammar that is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,8 +14,6 @@
 //! standard are dates with a `Z` instead of the `T`, as JADE writes them, agents in one `to` or `intended-receiver`
 //! each, and what the reader of messages accepts.
 
-use crate::message::date::read as read_date;
-use crate::message::date::write as write_date;
 use std::borrow::Cow;
 
 use super::cursor::{Tag, shown_tag};
@@ -23,6 +21,8 @@ use super::parse::{Reader, no_attributes, once, single, unknown_attribute};
 use super::print::{Style, Writer};
 use crate::codec::text::{Limits, ParseError, ParseErrorKind, Read, Refusal, check_user_parameters, excerpt};
 use crate::codec::walk::Form as _;
+use crate::message::date::read as read_date;
+use crate::message::date::write as write_date;
 use crate::message::details::PARAMETER_BYTES_MAX;
 use crate::message::{
     AclRepresentation, Aid, ParameterValue, RECEIVED_STAMPS_MAX, RECEIVERS_MAX, ReceivedStamp, TransportEnvelope,

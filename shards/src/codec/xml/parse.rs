@@ -1,9 +1,5 @@
 //! The parser: builds a message in one pass, parameter by parameter.
 
-use crate::message::date::read as read_date;
-use crate::message::parameter::Parameter;
-use crate::message::parameter::ParameterSet;
-use crate::message::word::is_atom;
 use std::borrow::Cow;
 
 use super::cursor::{Attribute, Cursor, Tag, shown_tag};
@@ -15,7 +11,11 @@ use crate::codec::text::{
 };
 use crate::codec::window::{End, readable_part};
 use crate::domain::{AgentName, ContentLimit};
+use crate::message::date::read as read_date;
 use crate::message::details::{is_kept_parameter_name, is_user_parameter_name};
+use crate::message::parameter::Parameter;
+use crate::message::parameter::ParameterSet;
+use crate::message::word::is_atom;
 use crate::message::{
     AID_DEPTH_MAX, AID_ENTRIES_MAX, Aid, Message, PARAMETER_BYTES_MAX, ParameterValue, Performative, RECEIVERS_MAX,
     UserParameter, WallTime,
