@@ -115,7 +115,7 @@ pub mod event {
 
 /// Figures of a running router, and the report of one that has stopped.
 pub mod stats {
-    pub use caxton_shards::api::{Conformance, Ending, Place, Snapshot, Stage, Unfinished};
+    pub use caxton_shards::api::{Conformance, Ending, Snapshot, Stage, Unfinished};
     pub use caxton_shards::stats::Account;
 
     pub use crate::router::report::{Report, Stats};

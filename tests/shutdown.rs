@@ -9,7 +9,7 @@ use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::ReceiveError;
 use caxton_router::message::WallTime;
 use caxton_router::message::is_notice;
-use caxton_router::stats::{Place, Unfinished};
+use caxton_router::stats::{Stage, Unfinished};
 use caxton_router::{Agent, Context, Message, Outcome, Performative, Router};
 use common::{
     PATIENCE, bounded, echo, hold_up, message_to, name, name_on, request_to, shutdown, silent, start, start_with,
@@ -65,7 +65,7 @@ fn the_report_says_what_was_left_and_where_and_keeps_the_messages() {
         assert_eq!((&json["accepted"], &json["dead_lettered"]), (&5.into(), &5.into()), "{json}");
         assert_eq!(json["dead_lettered_by_reason"], serde_json::json!({ "stopped": 5 }), "{json}");
         let by_place: u64 =
-            Place::ALL.iter().filter_map(|place| json["stopped_by_place"][place.as_str()].as_u64()).sum();
+            Stage::ALL.iter().filter_map(|place| json["stopped_by_place"][place.as_str()].as_u64()).sum();
         assert_eq!((by_place, &json["stopped"]), (5, &5.into()), "{json}");
 
         let text = report.to_string();
@@ -129,7 +129,7 @@ fn whoever_stops_a_router_later_can_only_bring_its_end_nearer() {
         let hurried = router.shutdown(Duration::from_millis(20)).expect("this is no shard's thread");
         let patient = patient.join().expect("it comes to its end");
         assert!(began.elapsed() < PATIENCE);
-        assert_eq!((hurried.unfinished.at(Place::Delayed), hurried.drained), (1, false), "{hurried:?}");
+        assert_eq!((hurried.unfinished.at(Stage::Delayed), hurried.drained), (1, false), "{hurried:?}");
         assert_eq!((hurried.took, patient.took), (patient.took, hurried.took), "it is one report");
         // The end cannot be postponed.
         assert_eq!(router.shutdown(PATIENCE).expect("this is no shard's thread").took, patient.took);

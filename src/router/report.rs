@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_shards::api::{Conformance, Place, Snapshot, Stage, Unfinished};
+use caxton_shards::api::{Conformance, Snapshot, Stage, Unfinished};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::stats::Account;
@@ -162,11 +162,11 @@ impl Report {
             "dead_lettered": account.dead_lettered,
             "dead_lettered_by_reason": occurred(DeadLetterReason::ALL.map(DeadLetterReason::as_str), account.dead_by_reason),
             "expired": account.expired,
-            "expired_by_phase": occurred(Stage::ALL.map(Stage::as_str), account.expired_by_phase),
+            "expired_by_phase": occurred(Stage::ALL.map(Stage::as_str), account.expired_by_stage),
             "left_behind": self.left_behind(),
             "queued": self.stats.queued,
             "stopped": self.unfinished.total(),
-            "stopped_by_place": occurred(Place::ALL.map(Place::as_str), self.unfinished.messages),
+            "stopped_by_place": occurred(Stage::ALL.map(Stage::as_str), self.unfinished.messages),
             "questions_open": self.unfinished.questions,
             "asks_open": self.unfinished.asks,
             "conversations_open": self.unfinished.conversations,
@@ -207,16 +207,16 @@ impl fmt::Display for Report {
                 writeln!(formatter, "  {count} dead-lettered as {reason}: {}", reason.explanation())?;
             }
         }
-        for place in Place::ALL {
-            let count = self.unfinished.at(place);
+        for stage in Stage::ALL {
+            let count = self.unfinished.at(stage);
             if count > 0 {
-                writeln!(formatter, "    {count} {}", place.explanation())?;
+                writeln!(formatter, "    {count} {}", stage.explanation())?;
             }
         }
-        for phase in Stage::ALL {
-            let count = account.expired_by_phase[phase.index()];
+        for stage in Stage::ALL {
+            let count = account.expired_by_stage[stage.index()];
             if count > 0 {
-                writeln!(formatter, "  {count} expired {}", phase.explanation())?;
+                writeln!(formatter, "  {count} expired {}", stage.explanation())?;
             }
         }
         let open = [

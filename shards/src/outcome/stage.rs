@@ -1,56 +1,71 @@
-//! Where a message was when its lifetime ended.
+//! Where a message was when its lifetime ended or the router stopped.
 
-/// What a message was waiting for when its lifetime ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Transfer to another shard.
-    Crossing,
-    /// Its turn in the mailbox.
-    Mailbox,
-    /// Its delivery time.
-    Delayed,
-    /// The next attempt after a failed one.
-    Retry,
-    /// Room in the receiver's mailbox.
-    Stalled,
-    /// The journal's commit.
-    Commit,
+macro_rules! stages {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
+        /// Where a message was when its lifetime ended or the router stopped.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Stage {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Stage {
+            /// All stages, in the order in which a message passes them.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant),+];
+            /// The number of stages.
+            pub const COUNT: usize = [$($word),+].len();
+
+            /// Returns the stage as one word, for counters and JSON.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Returns the stage as part of a sentence.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+stages! {
+    /// Passed to the router and not yet accepted by the sender's shard.
+    Queued = "queued", "queued for its sender's shard";
+    /// Sent, but still in the sender's outbox.
+    Outbox = "outbox", "in its sender's outbox";
+    /// Between two shards.
+    Crossing = "crossing", "on its way to another shard";
+    /// Waiting for room in the receiver's mailbox.
+    Stalled = "stalled", "waiting for room in its receiver's mailbox";
+    /// Accepted, but not yet durable.
+    Commit = "commit", "waiting for the journal";
+    /// Delayed until a delivery time in the future.
+    Delayed = "delayed", "waiting for its delivery time";
+    /// Behind other messages, or with a receiver that was not called.
+    Mailbox = "mailbox", "in its receiver's mailbox";
+    /// In a suspended handler.
+    Suspended = "in-hand", "in a suspended handler";
+    /// Between two attempts.
+    Retry = "retry", "waiting for its next attempt";
+    /// In an inbox, not taken by its owner.
+    Inbox = "inbox", "in an inbox that nobody read";
 }
 
 impl Stage {
-    /// All stages.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Crossing, Self::Mailbox, Self::Delayed, Self::Retry, Self::Stalled, Self::Commit];
-    /// The number of stages.
-    pub const COUNT: usize = 6;
-
     /// Returns the stage's index in [`Stage::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
+}
 
-    /// Returns the stage as one word, for counters and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Crossing => "crossing",
-            Self::Mailbox => "mailbox",
-            Self::Delayed => "delayed",
-            Self::Retry => "retry",
-            Self::Stalled => "stalled",
-            Self::Commit => "commit",
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Returns the stage as part of a sentence.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::Crossing => "while it waited to cross to another shard",
-            Self::Mailbox => "while it waited in the mailbox",
-            Self::Delayed => "while it waited for its delivery time",
-            Self::Retry => "while it waited for its next attempt",
-            Self::Stalled => "while it waited for room in its receiver's mailbox",
-            Self::Commit => "while it waited for the journal",
-        }
+    #[test]
+    fn every_stage_has_its_own_word_and_number() {
+        let words: std::collections::HashSet<_> = Stage::ALL.iter().map(|stage| stage.as_str()).collect();
+        assert_eq!(words.len(), Stage::COUNT);
+        assert!(Stage::ALL.iter().enumerate().all(|(index, stage)| stage.index() == index));
     }
 }

@@ -576,7 +576,7 @@ pub enum Event {
         /// The receiver.
         receiver: Option<AgentId>,
         /// What it was waiting for.
-        phase: Stage,
+        stage: Stage,
     },
     /// An agent's code panicked. It is restarted or stopped; a message that it was handling is retried or given up.
     AgentPanicked {

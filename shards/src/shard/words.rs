@@ -1,170 +1,102 @@
 //! A shard's figures as words, in which its thread publishes them.
 
-use crate::conversation::Conformance;
 use crate::outcome::{DeadLetterReason, Stage};
 use crate::shard::io::Snapshot;
-use crate::stats::account::Account;
 
-impl Snapshot {
-    /// The number of words.
-    pub const WORDS: usize = 43 + Stage::COUNT;
+/// Names each figure once, for both directions.
+macro_rules! words {
+    ($($($field:ident).+,)+) => {
+        impl Snapshot {
+            /// The figures that are one number.
+            const SINGLE: usize = [$(stringify!($($field).+)),+].len();
+            /// The number of words.
+            pub const WORDS: usize = Self::SINGLE + Stage::COUNT;
 
-    /// Returns the figures as words, for memory shared by threads. Figures by reason are not included.
-    #[inline]
-    pub fn to_words(&self) -> [u64; Self::WORDS] {
-        let account = &self.account;
-        [
-            account.accepted,
-            account.arrived,
-            account.processed,
-            account.dead_lettered,
-            account.expired,
-            account.departed,
-            account.pending,
-            account.retried,
-            account.refused,
-            account.notices,
-            account.notices_coalesced,
-            self.agents as u64,
-            self.conversations as u64,
-            self.conversations_opened,
-            self.dead_letters as u64,
-            self.dead_letters_dropped,
-            self.dead_letters_replayed,
-            self.breakers_open as u64,
-            self.breakers_opened,
-            self.timers as u64,
-            self.questions as u64,
-            self.replies_missing,
-            self.replies_late,
-            self.memory_bytes,
-            self.memory_bytes_max,
-            self.refused_for_memory,
-            self.refused_by_receiver,
-            self.replies_beyond,
-            self.receivers_closed as u64,
-            self.receivers_closed_so_far,
-            self.stalled as u64,
-            self.stalled_so_far,
-            self.waiting as u64,
-            self.waiting_so_far,
-            self.conformance.steps,
-            self.conformance.late,
-            self.conformance.observed,
-            self.conformance.refused,
-            self.conformance.unchecked,
-            account.recovered,
-            account.kept,
-            self.duplicates,
-            self.commits_awaited as u64,
-            account.expired_by_phase[Stage::Crossing.index()],
-            account.expired_by_phase[Stage::Mailbox.index()],
-            account.expired_by_phase[Stage::Delayed.index()],
-            account.expired_by_phase[Stage::Retry.index()],
-            account.expired_by_phase[Stage::Stalled.index()],
-            account.expired_by_phase[Stage::Commit.index()],
-        ]
-    }
+            /// Returns the figures as words, for memory shared by threads. Figures by reason are not included.
+            #[inline]
+            pub fn to_words(&self) -> [u64; Self::WORDS] {
+                let mut words = [0; Self::WORDS];
+                words[..Self::SINGLE].copy_from_slice(&[$(self.$($field).+ as u64),+]);
+                words[Self::SINGLE..].copy_from_slice(&self.account.expired_by_stage);
+                words
+            }
 
-    /// Returns the figures from their [words](Self::to_words), with those by reason.
-    #[allow(clippy::cast_possible_truncation)] // These were counts in memory.
-    pub fn from_words(words: &[u64; Self::WORDS], dead_by_reason: [u64; DeadLetterReason::COUNT]) -> Self {
-        let [
-            accepted,
-            arrived,
-            processed,
-            dead_lettered,
-            expired,
-            departed,
-            pending,
-            retried,
-            refused,
-            notices,
-            notices_coalesced,
-            agents,
-            conversations,
-            conversations_opened,
-            dead_letters,
-            dead_letters_dropped,
-            dead_letters_replayed,
-            breakers_open,
-            breakers_opened,
-            timers,
-            questions,
-            replies_missing,
-            replies_late,
-            memory_bytes,
-            memory_bytes_max,
-            refused_for_memory,
-            refused_by_receiver,
-            replies_beyond,
-            receivers_closed,
-            receivers_closed_so_far,
-            stalled,
-            stalled_so_far,
-            waiting,
-            waiting_so_far,
-            steps,
-            late,
-            violations_observed,
-            violations_refused,
-            violations_unchecked,
-            recovered,
-            kept,
-            duplicates,
-            commits_awaited,
-            expired_by_phase @ ..,
-        ] = *words;
-        Self {
-            account: Account {
-                accepted,
-                arrived,
-                recovered,
-                processed,
-                dead_lettered,
-                expired,
-                departed,
-                kept,
-                pending,
-                retried,
-                refused,
-                notices,
-                notices_coalesced,
-                dead_by_reason,
-                expired_by_phase,
-            },
-            agents: agents as usize,
-            conversations: conversations as usize,
-            conversations_opened,
-            dead_letters: dead_letters as usize,
-            dead_letters_dropped,
-            dead_letters_replayed,
-            breakers_open: breakers_open as usize,
-            breakers_opened,
-            timers: timers as usize,
-            questions: questions as usize,
-            replies_missing,
-            replies_late,
-            memory_bytes,
-            memory_bytes_max,
-            refused_for_memory,
-            refused_by_receiver,
-            replies_beyond,
-            receivers_closed: receivers_closed as usize,
-            receivers_closed_so_far,
-            stalled: stalled as usize,
-            stalled_so_far,
-            waiting: waiting as usize,
-            waiting_so_far,
-            conformance: Conformance {
-                steps,
-                late,
-                observed: violations_observed,
-                refused: violations_refused,
-                unchecked: violations_unchecked,
-            },
-            duplicates,
-            commits_awaited: commits_awaited as usize,
+            /// Returns the figures from their [words](Self::to_words), with those by reason.
+            #[allow(clippy::cast_possible_truncation)] // These were counts in memory.
+            pub fn from_words(words: &[u64; Self::WORDS], dead_by_reason: [u64; DeadLetterReason::COUNT]) -> Self {
+                let mut snapshot = Self::default();
+                let (single, by_stage) = words.split_at(Self::SINGLE);
+                let mut single = single.iter().copied();
+                $(snapshot.$($field).+ = single.next().unwrap_or(0) as _;)+
+                snapshot.account.expired_by_stage.copy_from_slice(by_stage);
+                snapshot.account.dead_by_reason = dead_by_reason;
+                snapshot
+            }
         }
+    };
+}
+
+words! {
+    account.accepted,
+    account.arrived,
+    account.recovered,
+    account.processed,
+    account.dead_lettered,
+    account.expired,
+    account.departed,
+    account.kept,
+    account.pending,
+    account.retried,
+    account.refused,
+    account.notices,
+    account.notices_coalesced,
+    agents,
+    conversations,
+    conversations_opened,
+    dead_letters,
+    dead_letters_dropped,
+    dead_letters_replayed,
+    breakers_open,
+    breakers_opened,
+    timers,
+    questions,
+    replies_missing,
+    replies_late,
+    memory_bytes,
+    memory_bytes_max,
+    refused_for_memory,
+    refused_by_receiver,
+    replies_beyond,
+    receivers_closed,
+    receivers_closed_so_far,
+    stalled,
+    stalled_so_far,
+    waiting,
+    waiting_so_far,
+    conformance.steps,
+    conformance.late,
+    conformance.observed,
+    conformance.refused,
+    conformance.unchecked,
+    duplicates,
+    commits_awaited,
+}
+
+const _: () = assert!(
+    size_of::<Snapshot>() == (Snapshot::WORDS + DeadLetterReason::COUNT) * size_of::<u64>(),
+    "every figure of a snapshot is among its words"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_published_is_read_back() {
+        let words = std::array::from_fn(|index| index as u64 + 1);
+        let reasons = std::array::from_fn(|index| index as u64 + 1_000);
+        let snapshot = Snapshot::from_words(&words, reasons);
+        assert_eq!(snapshot.to_words(), words);
+        assert_eq!((snapshot.account.accepted, snapshot.account.dead_by_reason), (1, reasons));
     }
 }

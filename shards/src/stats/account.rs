@@ -39,7 +39,7 @@ pub struct Account {
     /// Dead letters by reason, in the order of [`DeadLetterReason::ALL`].
     pub dead_by_reason: [u64; DeadLetterReason::COUNT],
     /// Expired messages by stage, in the order of [`Stage::ALL`].
-    pub expired_by_phase: [u64; Stage::COUNT],
+    pub expired_by_stage: [u64; Stage::COUNT],
 }
 
 impl Account {
@@ -49,7 +49,7 @@ impl Account {
         let out = self.processed + self.dead_lettered + self.expired + self.departed + self.kept + self.pending;
         into == out
             && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
-            && self.expired_by_phase.iter().sum::<u64>() == self.expired
+            && self.expired_by_stage.iter().sum::<u64>() == self.expired
     }
 
     /// Returns the sum of two shards' totals.
@@ -71,7 +71,7 @@ impl Account {
         for (mine, others) in self.dead_by_reason.iter_mut().zip(other.dead_by_reason) {
             *mine += others;
         }
-        for (mine, others) in self.expired_by_phase.iter_mut().zip(other.expired_by_phase) {
+        for (mine, others) in self.expired_by_stage.iter_mut().zip(other.expired_by_stage) {
             *mine += others;
         }
         self

@@ -2,7 +2,7 @@
 
 use crate::outcome::{DeadLetterReason, Stage};
 use crate::stats::account::Account;
-use crate::stats::unfinished::{Place, Unfinished};
+use crate::stats::unfinished::Unfinished;
 
 /// Counters of the outcomes of a shard's messages.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Ledger {
     /// Counts a message that expired before it was handled.
     pub fn expire(&mut self, stage: Stage) {
         self.account.expired += 1;
-        self.account.expired_by_phase[stage.index()] += 1;
+        self.account.expired_by_stage[stage.index()] += 1;
     }
 
     /// Counts a delivery handed over to another shard.
@@ -141,9 +141,9 @@ impl Ledger {
 
     /// Counts deliveries abandoned because the shard stops, by place.
     #[cold]
-    pub fn count_unfinished(&mut self, place: Place, deliveries: u64) {
+    pub fn count_unfinished(&mut self, stage: Stage, deliveries: u64) {
         if deliveries > 0 {
-            self.unfinished.get_or_insert_default().messages[place.index()] += deliveries;
+            self.unfinished.get_or_insert_default().messages[stage.index()] += deliveries;
         }
     }
 

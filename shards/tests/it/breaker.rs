@@ -306,7 +306,7 @@ fn what_waits_for_an_open_breaker_is_bounded_by_the_mailbox_and_by_its_lifetime(
     world.advance(3_000);
     assert_eq!((world.total().expired, called.len()), (3, 0));
     let phases = world.take_events(0);
-    let in_mailbox = |event: &&Event| matches!(event, Event::Expired { phase: Stage::Mailbox, .. });
+    let in_mailbox = |event: &&Event| matches!(event, Event::Expired { stage: Stage::Mailbox, .. });
     assert_eq!(phases.iter().filter(in_mailbox).count(), 3);
     world.assert_settled();
 }

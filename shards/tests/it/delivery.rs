@@ -1,7 +1,7 @@
 //! From a sender to a mailbox: who receives a message, in which order, and what happens without room.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendErrorKind, is_notice};
+use caxton_shards::api::{Answer, Ending, FULL_PATIENCE_MS, Input, JournalCondition, SendErrorKind, Stage, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::Priority;
 use caxton_shards::journal::record::{Durability, Record};
@@ -612,7 +612,7 @@ fn a_message_that_waits_for_credit_beyond_its_lifetime_expires_and_what_is_behin
     assert_eq!(heard.len(), 0, "the order of a sender's outbox holds");
     world.advance(1_200);
     assert_eq!((heard.len(), world.total().expired), (1, 2));
-    assert!(told.notices().iter().all(|notice| notice.contains("cross to another shard")), "{:?}", told.notices());
+    assert!(told.notices().iter().all(|notice| notice.contains(Stage::Crossing.explanation())), "{:?}", told.notices());
     // The sender can send and be called again, though the other shard is still blocked.
     world.send(inform(sender, free, "again").build().unwrap()).unwrap();
     world.run();

@@ -3,7 +3,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition, ReplayError};
+use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition, ReplayError, Stage};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::journal::record::{Durability, Lsn, Projects, Record, RecordClass};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
@@ -635,7 +635,7 @@ fn an_expired_durable_message_is_kept_as_a_dead_letter_whenever_it_expires() {
     assert_eq!((total.expired, total.dead_lettered), (1, 0), "it counts as expired");
     let letter = world.dead_letters(0).pop().unwrap();
     assert_eq!((letter.reason, text(&letter.message)), (DeadLetterReason::Expired, "in the mailbox".to_owned()));
-    assert!(letter.last_error.unwrap().contains("in the mailbox"));
+    assert!(letter.last_error.unwrap().contains(Stage::Mailbox.explanation()));
     let recovery = stopped(&world);
     assert_eq!(letters(&recovery), [("in the mailbox".to_owned(), DeadLetterReason::Expired, 0, 0)]);
     // While it was down.

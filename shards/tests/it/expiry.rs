@@ -11,24 +11,24 @@ use crate::common::{Log, Script, Setup, World, at, inform, lifetime};
 
 // Stages at which a message expires.
 
-fn phases(world: &mut World) -> Vec<Stage> {
+fn stages(world: &mut World) -> Vec<Stage> {
     let shards = 0..world.nodes.len();
     let events: Vec<Event> = shards.flat_map(|shard| world.take_events(shard)).collect();
-    let phase = |event: &Event| if let Event::Expired { phase, .. } = event { Some(*phase) } else { None };
-    events.iter().filter_map(phase).collect()
+    let stage = |event: &Event| if let Event::Expired { stage, .. } = event { Some(*stage) } else { None };
+    events.iter().filter_map(stage).collect()
 }
 
 /// Asserts that one message expired, at this stage: by the event, the counters and the notice to its sender.
 #[track_caller]
-fn assert_expired(world: &mut World, told: &Log<Message>, phase: Stage) {
-    assert_eq!(phases(world), [phase]);
+fn assert_expired(world: &mut World, told: &Log<Message>, stage: Stage) {
+    assert_eq!(stages(world), [stage]);
     let total = world.total();
     let mut expected = [0; Stage::COUNT];
-    expected[phase.index()] = 1;
-    assert_eq!((total.expired, total.expired_by_phase), (1, expected));
+    expected[stage.index()] = 1;
+    assert_eq!((total.expired, total.expired_by_stage), (1, expected));
     let notices = told.notices();
     assert!(notices.len() == 1 && notices[0].contains("(expired "), "{notices:?}");
-    assert!(notices[0].contains(phase.explanation()), "{notices:?}");
+    assert!(notices[0].contains(stage.explanation()), "{notices:?}");
 }
 
 fn mortal(from: AgentId, to: AgentId) -> MessageBuilder {
@@ -92,8 +92,8 @@ fn what_waits_in_transit_at_the_conversations_home_expires_while_crossing() {
     world.run();
     let total = world.total();
     assert!(total.expired > 0 && told.notices().iter().all(|notice| notice.contains(Stage::Crossing.explanation())));
-    assert_eq!(total.expired_by_phase[Stage::Crossing.index()], total.expired);
-    assert!(phases(&mut world).iter().all(|phase| *phase == Stage::Crossing));
+    assert_eq!(total.expired_by_stage[Stage::Crossing.index()], total.expired);
+    assert!(stages(&mut world).iter().all(|stage| *stage == Stage::Crossing));
     world.assert_settled();
 }
 

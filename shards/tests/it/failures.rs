@@ -218,7 +218,7 @@ fn a_message_expires_in_the_mailbox_while_crossing_or_while_delayed() {
         .take_events(0)
         .iter()
         .filter_map(|event| match event {
-            Event::Expired { phase, .. } => Some(*phase),
+            Event::Expired { stage, .. } => Some(*stage),
             _ => None,
         })
         .collect();
@@ -246,7 +246,7 @@ fn a_message_whose_lifetime_ends_before_its_next_attempt_expires_as_waiting_for_
     assert_eq!((times.take(), world.total().expired), (vec![0, 800], 0));
     world.advance(1);
     assert_eq!(world.total().expired, 1);
-    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { phase: Stage::Retry, .. })));
+    assert!(world.take_events(0).iter().any(|event| matches!(event, Event::Expired { stage: Stage::Retry, .. })));
     world.assert_settled();
 }
 

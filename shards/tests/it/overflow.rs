@@ -263,7 +263,7 @@ fn what_waits_expires_in_time_wherever_it_waits() {
     world.advance(4_000);
     let total = world.total();
     assert_eq!((total.expired, total.pending), (12, 0));
-    assert_eq!(total.expired_by_phase[Stage::Stalled.index()], 8);
+    assert_eq!(total.expired_by_stage[Stage::Stalled.index()], 8);
     assert_eq!(heard.notices().len(), 12);
     assert!(!view(&mut world, slow).closed);
     suspend(&mut world, slow, false);

@@ -1,7 +1,7 @@
 //! Draining and stopping: what is refused, what is dead-lettered, and that the accounts balance to the end.
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::{Answer, AskError, InboxNumber, Input, Place, RegistrationError, SendErrorKind};
+use caxton_shards::api::{Answer, AskError, InboxNumber, Input, RegistrationError, SendErrorKind, Stage};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::journal::record::Durability;
@@ -162,8 +162,8 @@ fn agents_hear_what_was_given_up_but_can_send_and_register_nothing_more() {
 }
 
 /// Returns what was left on all shards together.
-fn unfinished(world: &World, place: Place) -> u64 {
-    world.nodes.iter().map(|node| node.shard.unfinished().at(place)).sum()
+fn unfinished(world: &World, stage: Stage) -> u64 {
+    world.nodes.iter().map(|node| node.shard.unfinished().at(stage)).sum()
 }
 
 #[test]
@@ -210,15 +210,15 @@ fn what_is_left_at_the_stop_is_counted_where_it_stood() {
     world.pause(1, false);
     world.run();
     let places = [
-        (Place::Queued, 1),
-        (Place::Outbox, 4),
-        (Place::Crossing, 1),
-        (Place::Commit, 1),
-        (Place::Delayed, 4),
-        (Place::Mailbox, 2),
-        (Place::Suspended, 1),
-        (Place::Retry, 1),
-        (Place::Inbox, 2),
+        (Stage::Queued, 1),
+        (Stage::Outbox, 4),
+        (Stage::Crossing, 1),
+        (Stage::Commit, 1),
+        (Stage::Delayed, 4),
+        (Stage::Mailbox, 2),
+        (Stage::Suspended, 1),
+        (Stage::Retry, 1),
+        (Stage::Inbox, 2),
     ];
     assert_eq!(places.map(|(place, _)| (place, unfinished(&world, place))), places);
     assert_eq!(here.questions, 1);

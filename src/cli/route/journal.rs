@@ -171,8 +171,8 @@ impl Journal {
             Event::DeadLettered { message, receiver, reason, .. } => {
                 book.settle_any(*message, *receiver, Fate::DeadLettered(*reason));
             }
-            Event::Expired { message, receiver, phase, .. } => {
-                book.settle_any(*message, *receiver, Fate::Expired(*phase));
+            Event::Expired { message, receiver, stage, .. } => {
+                book.settle_any(*message, *receiver, Fate::Expired(*stage));
             }
             Event::ProtocolViolation(violation) if book.violations.len() < VIOLATIONS_MAX => {
                 book.violations.push((**violation).clone());
@@ -325,7 +325,7 @@ mod tests {
         let journal = Journal::default();
         let [question, _] = ids();
         let [a, b] = ["a", "b"].map(AgentId::of_text);
-        let event = Event::Expired { message: question, sender: None, receiver: Some(a), phase: Stage::Mailbox };
+        let event = Event::Expired { message: question, sender: None, receiver: Some(a), stage: Stage::Mailbox };
         journal.hear(&event, 0);
         journal.hear(&event, 0);
         assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut);

@@ -96,7 +96,7 @@ impl Fate {
     fn reason(&self) -> Option<&str> {
         match self {
             Self::DeadLettered(reason) => Some(reason.as_str()),
-            Self::Expired(phase) => Some(phase.as_str()),
+            Self::Expired(stage) => Some(stage.as_str()),
             Self::Refused(error) => Some(error),
             Self::Processed | Self::Pending | Self::Unsent => None,
         }
@@ -106,7 +106,7 @@ impl Fate {
         match self {
             Self::Processed => "processed".to_owned(),
             Self::DeadLettered(reason) => format!("dead-lettered: {reason}, {}", reason.explanation()),
-            Self::Expired(phase) => format!("expired {}", phase.explanation()),
+            Self::Expired(stage) => format!("expired {}", stage.explanation()),
             Self::Refused(error) => format!("refused: {error}"),
             Self::Pending => "pending: it did not settle in time".to_owned(),
             Self::Unsent => "not sent: the run was over before its turn came".to_owned(),

@@ -6,11 +6,11 @@ use crate::mailbox::{Envelope, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Message, Receipt};
 use crate::outcome::DeadLetterReason;
+use crate::outcome::Stage;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
 use crate::shard::io::InboxNumber;
 use crate::shard::{Shard, ShardPhase};
-use crate::stats::unfinished::Place;
 
 impl Shard {
     pub(in crate::shard) fn taken(&mut self, agent: AgentId, inbox: InboxNumber, messages: u32, notices: u32) {
@@ -109,7 +109,7 @@ impl Shard {
         self.ledger.process(u64::from(taken));
         self.held.count_outside(-i64::from(taken) - i64::from(given_back));
         let reason = if self.phase == ShardPhase::Stopped {
-            self.ledger.count_unfinished(Place::Inbox, u64::from(given_back));
+            self.ledger.count_unfinished(Stage::Inbox, u64::from(given_back));
             DeadLetterReason::Stopped
         } else {
             DeadLetterReason::Deregistered

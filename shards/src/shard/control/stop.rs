@@ -9,10 +9,11 @@ use hashbrown::HashMap;
 use crate::dead_letter::DeadLetter;
 use crate::mailbox::{EnvelopeKind, Queue};
 use crate::outcome::DeadLetterReason;
+use crate::outcome::Stage;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::io::AskError;
 use crate::shard::{Shard, ShardPhase};
-use crate::stats::unfinished::{Place, Unfinished};
+use crate::stats::unfinished::Unfinished;
 
 impl Shard {
     /// Returns what was left when the shard was told to stop, and what was abandoned since for that reason. Empty
@@ -44,11 +45,11 @@ impl Shard {
     }
 
     /// Returns the places of the slab's messages that are in no mailbox. Those not listed wait for a timer.
-    pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Place> {
-        let committing = self.journal.uncommitted().map(|place| (place, Place::Commit));
-        let crossing = self.links.in_transit().map(|place| (place, Place::Crossing));
+    pub(in crate::shard) fn places_without_timer(&self) -> HashMap<u32, Stage> {
+        let committing = self.journal.uncommitted().map(|place| (place, Stage::Commit));
+        let crossing = self.links.in_transit().map(|place| (place, Stage::Crossing));
         let outboxes = self.agents.iter_with_leaving().filter_map(|agent| self.agents.get(agent));
-        let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Place::Outbox));
+        let sent = outboxes.flat_map(|slot| self.listed(slot.outbox)).map(|place| (place, Stage::Outbox));
         committing.chain(crossing).chain(sent).collect()
     }
 
@@ -75,8 +76,8 @@ impl Shard {
         for agent in agents {
             self.empty(agent, DeadLetterReason::Stopped);
         }
-        self.ledger.count_unfinished(Place::Suspended, in_hand);
-        self.ledger.count_unfinished(Place::Mailbox, self.ledger.stopped() - before - in_hand);
+        self.ledger.count_unfinished(Stage::Suspended, in_hand);
+        self.ledger.count_unfinished(Stage::Mailbox, self.ledger.stopped() - before - in_hand);
         let in_line = self.stop_lines();
         self.drop_pending_replies();
         self.stop_what_travels(&in_line);
@@ -100,7 +101,7 @@ impl Shard {
     /// are the places of messages that wait for a receiver that is closed.
     pub(in crate::shard) fn stop_what_travels(&mut self, in_line: &[u32]) {
         let mut stand = self.places_without_timer();
-        stand.extend(in_line.iter().map(|place| (*place, Place::Outbox)));
+        stand.extend(in_line.iter().map(|place| (*place, Stage::Outbox)));
         let places: Vec<u32> = self
             .held
             .iter()
@@ -121,7 +122,7 @@ impl Shard {
         }
         for place in places {
             if let Some(envelope) = self.held.abandon(place) {
-                let waits = if envelope.attempts > 0 { Place::Retry } else { Place::Delayed };
+                let waits = if envelope.attempts > 0 { Stage::Retry } else { Stage::Delayed };
                 let stood = stand.get(&place).copied().unwrap_or(waits);
                 self.ledger.count_unfinished(stood, envelope.deliveries_left());
                 self.dead_letter_all(envelope, DeadLetterReason::Stopped);

@@ -4,13 +4,13 @@ use crate::mailbox::held::ordinary_memory;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, MessageId, Reliability};
 use crate::outcome::DeadLetterReason;
+use crate::outcome::Stage;
 use crate::replies::asks::PendingAsk;
 use crate::routing::plugins::{PluginRefusal, RoutePlugin};
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::io::{Answer, AskError, Input, JournalCondition, SendError, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
-use crate::stats::unfinished::Place;
 
 impl Shard {
     /// Admits a message and replies: at once for a volatile message, after the commit for a durable one.
@@ -53,7 +53,7 @@ impl Shard {
                 self.ledger.accept(1);
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);
                 if self.phase == ShardPhase::Stopped {
-                    self.ledger.count_unfinished(Place::Queued, 1);
+                    self.ledger.count_unfinished(Stage::Queued, 1);
                     self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Nothing);
                 } else {
                     self.dead_letter_with(

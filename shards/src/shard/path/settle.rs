@@ -9,15 +9,15 @@ use crate::message::journal_ref::JournalRef;
 use crate::message::notice::beginning;
 use crate::message::{AgentId, Correlation, Message, Reliability, WallTime};
 use crate::outcome::Ending as Settlement;
+use crate::outcome::Stage;
 use crate::planted;
 use crate::planted::Bug;
 use crate::replies::asks::PendingAsk;
 use crate::shard::Shard;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::control::lifecycle::AgentState;
-use crate::shard::io::{Answer, AskError, Event, SendError, SendErrorKind, Stage, Token};
+use crate::shard::io::{Answer, AskError, Event, SendError, SendErrorKind, Token};
 use crate::shard::path::route::Blocked;
-use crate::stats::unfinished::Place;
 
 impl Shard {
     /// Turns a message into a dead letter and notifies its sender.
@@ -121,16 +121,16 @@ impl Shard {
     /// Ends a message whose lifetime is over and notifies its sender. A durable one is kept as a dead letter although
     /// it counts as expired, because its sender was promised that it is not lost.
     #[cold]
-    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, phase: Stage, reservation: Reservation) {
-        self.ledger.expire(phase);
+    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, stage: Stage, reservation: Reservation) {
+        self.ledger.expire(stage);
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver) = (message.sender(), message.target());
-            self.outputs.report(|| Event::Expired { message: id, sender, receiver, phase });
+            self.outputs.report(|| Event::Expired { message: id, sender, receiver, stage });
         }
         self.conversations.forgive_repetition(&message);
-        let explanation = format!("the message's lifetime ended {}", phase.explanation());
+        let explanation = format!("the message's lifetime ended {}", stage.explanation());
         self.send_failure(&message, DeadLetterReason::Expired.as_str(), &explanation, reservation);
         if journal.is_replay() {
             self.acknowledge(journal, Settlement::Expired);
@@ -233,7 +233,7 @@ impl Shard {
             let journalled = |envelope: &Envelope| envelope.journal().is_in_record();
             for place in slot.mailbox.extract(&mut self.held, journalled) {
                 let Some(envelope) = self.held.remove(place) else { continue };
-                self.ledger.count_unfinished(Place::Mailbox, 1);
+                self.ledger.count_unfinished(Stage::Mailbox, 1);
                 self.leave_to_next_start(Reservation::in_mailbox(key, &envelope));
             }
         }
@@ -300,10 +300,10 @@ impl Shard {
     }
 
     #[cold]
-    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, phase: Stage) {
+    pub(in crate::shard) fn expire_all(&mut self, envelope: Envelope, stage: Stage) {
         for envelope in envelope.into_deliveries() {
             let reservation = Reservation::of(&envelope);
-            self.expire(envelope, phase, reservation);
+            self.expire(envelope, stage, reservation);
         }
     }
 

@@ -5,7 +5,6 @@ use crate::mailbox::{Envelope, Reservation};
 use crate::message::ConversationRole;
 use crate::outcome::{DeadLetterReason, Stage};
 use crate::shard::{Shard, ShardPhase};
-use crate::stats::unfinished::Place;
 
 impl Shard {
     #[inline(always)]
@@ -24,7 +23,7 @@ impl Shard {
         self.ledger.arrive();
         envelope.credit_of = Some(from);
         if self.phase == ShardPhase::Stopped {
-            self.ledger.count_unfinished(Place::Crossing, 1);
+            self.ledger.count_unfinished(Stage::Crossing, 1);
             return self.dead_letter(envelope, DeadLetterReason::Stopped, Reservation::Credit(from));
         }
         if envelope.deadline_ms <= self.clock.now_ms() {
