@@ -20,12 +20,12 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 #[cfg(feature = "store")]
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use caxton_shards::api::{Event, FailureHandler, InboxNumber, Input, Now, Output, Token};
+use caxton_shards::api::{Event, FailureHandler, InboxNumber, Input, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::mesh::doorbell::Doorbell;
-use caxton_shards::message::{Message, WallTime};
+use caxton_shards::message::Message;
 use caxton_shards::routing::partition::ShardIndex;
 #[cfg(feature = "store")]
 use caxton_shards::shard::recovery::RecoveredState;
@@ -34,6 +34,7 @@ use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
 use crate::call::{Callee, Request};
+use crate::clock::Clock;
 #[cfg(feature = "store")]
 use crate::journal_driver::JournalDriver;
 #[cfg(feature = "store")]
@@ -64,8 +65,6 @@ const LONGEST_NAP: Duration = Duration::from_millis(10);
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
 /// Number of turns in which a leaving shard still delivers the router's notices.
 const LEAVING_TURNS_MAX: u32 = 16;
-/// Wall time is read again once monotonic time has advanced by this much, in nanoseconds.
-const WALL_TIME_REFRESH_NS: u64 = 1_000_000;
 
 thread_local! {
     static ON_SHARD: Cell<bool> = const { Cell::new(false) };
@@ -74,42 +73,6 @@ thread_local! {
 /// Whether the calling thread belongs to a shard, where a blocking call would wait for itself.
 pub(crate) fn is_shard_thread() -> bool {
     ON_SHARD.get()
-}
-
-/// Monotonic time since the router's start, the same on every shard, and wall time.
-#[derive(Clone)]
-pub(crate) struct Clock {
-    start: Instant,
-    wall: WallTime,
-    wall_read_ns: u64,
-}
-
-impl Clock {
-    pub fn new() -> Self {
-        Self { start: Instant::now(), wall: wall_time(), wall_read_ns: 0 }
-    }
-
-    /// Returns the origin of monotonic time.
-    pub fn start(&self) -> Instant {
-        self.start
-    }
-
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // 584 years fit.
-    pub fn now(&mut self) -> Now {
-        let monotonic_ns = self.start.elapsed().as_nanos() as u64;
-        if monotonic_ns - self.wall_read_ns >= WALL_TIME_REFRESH_NS {
-            self.wall = wall_time();
-            self.wall_read_ns = monotonic_ns;
-        }
-        Now { monotonic_ns, wall: self.wall }
-    }
-}
-
-/// A clock before 1970 counts as 1970.
-#[allow(clippy::cast_possible_truncation)] // Half a billion years fit.
-pub(crate) fn wall_time() -> WallTime {
-    WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
 
 /// Creates the failure handler of one shard, on the shard's thread.
@@ -645,13 +608,13 @@ impl Driver {
             let journal_ms = self.journal.as_ref().and_then(JournalDriver::due_ms);
             next_deadline_ms.into_iter().chain(journal_ms).min()
         };
-        let now = self.clock.start.elapsed();
+        let now = self.clock.start().elapsed();
         next_deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP))
     }
 
     /// Sleeps until the doorbell rings or the shard's next timer is due.
     async fn park(&mut self, next_deadline_ms: Option<u64>) {
-        let now = self.clock.start.elapsed();
+        let now = self.clock.start().elapsed();
         let timeout = self.until_due(next_deadline_ms);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return;

@@ -10,7 +10,7 @@ use caxton_shards::api::{Input, JournalCondition};
 use caxton_shards::journal::record::Lsn;
 use caxton_shards::shard::Shard;
 
-use crate::drive::wall_time;
+use crate::clock::wall_time;
 use crate::router::CancelStart;
 use crate::shard_handle::JournalFigures;
 use crate::store::disk::direct::DirectDisk;

@@ -25,6 +25,7 @@
 //! - `cli`: the command `caxton`, with `store` and `wasm`.
 
 mod call;
+mod clock;
 pub mod config;
 mod deadline;
 pub mod doctor;

@@ -102,6 +102,13 @@ fn is_obeyed(character: char) -> bool {
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Returns a number with its noun: `1 dead letter`, `2 dead letters`.
+pub fn counted(count: impl std::fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let ending = if count == "1" { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// Prints to standard output. A closed pipe, as in `caxton config show | head`, is not a failure.
 pub fn print(text: &str) -> ExitCode {
     let mut output = io::stdout().lock();
@@ -114,6 +121,14 @@ pub fn print(text: &str) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_has_its_plural_unless_there_is_one() {
+        assert_eq!(
+            [counted(0, "agent"), counted(1, "agent"), counted("1,234", "agent")],
+            ["0 agents", "1 agent", "1,234 agents"]
+        );
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped_and_nothing_else() {

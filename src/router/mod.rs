@@ -40,9 +40,10 @@ use self::error::CallError;
 use self::report::Report;
 #[cfg(feature = "store")]
 use self::store::Store;
+use crate::clock::{Clock, wall_time};
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
 use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
-use crate::drive::{Clock, FailureHandlers, Launch, executor, run_shard, wall_time};
+use crate::drive::{FailureHandlers, Launch, executor, run_shard};
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 #[cfg(feature = "store")]
 use crate::store::StoreError;

@@ -25,7 +25,7 @@ use super::inspect::{is_in_use, whole};
 use super::journal::{Journal, JournalId, JournalOptions, JournalState, JournalSummary, scan};
 use super::manifest::{MANIFEST, Manifest, NEXT, read_manifest};
 use super::sizing::{check_room, segments_needed};
-use crate::drive::wall_time;
+use crate::clock::wall_time;
 #[cfg(feature = "wasm")]
 use crate::wasm::copy_states;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use caxton_shards::message::WallTime;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::drive::wall_time;
+use crate::clock::wall_time;
 
 /// A wall clock that differs by less was slewed, not set.
 const TOLERANCE: Duration = Duration::from_secs(5);

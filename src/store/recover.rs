@@ -20,7 +20,7 @@ use super::inspect::none;
 use super::journal::{JournalError, JournalId, read_catalogue, salvage, scan};
 use super::manifest::{MANIFEST, Manifest, write_manifest};
 use super::survey::{Survey, shards_in};
-use crate::drive::wall_time;
+use crate::clock::wall_time;
 
 /// A planned repair, described before it is done.
 #[derive(Debug)]

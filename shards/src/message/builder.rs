@@ -1,5 +1,7 @@
 //! The message builder: sets parameters one by one and checks them once at the end.
 
+mod parts;
+
 use std::num::{NonZeroU8, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use super::id::{AgentId, ConversationId, Correlation, IntoAgentId, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 use super::performative::Performative;
 use super::term::Term;
-use super::{Aid, Choice, ConversationRole, Message, MessageContent, Receiver, TraceContext};
+use super::{Aid, Choice, ConversationRole, Message, Receiver, TraceContext};
 use crate::domain::{CapabilityName, ContentLimit, DomainError, LifetimeMs, Priority};
 
 /// A message could not be built. Nothing was sent.
@@ -577,129 +579,6 @@ impl MessageBuilder {
     fn check_length(&mut self, parameter: &str, bytes: usize) {
         if bytes > PARAMETER_BYTES_MAX {
             self.fail(MessageError::ParameterTooLong { parameter: parameter.chars().take(64).collect(), bytes });
-        }
-    }
-}
-
-/// Setters that do not move the builder, for codecs that fill in one parameter after another: moving it costs more than
-/// setting most parameters.
-impl MessageBuilder {
-    pub(crate) fn set_sender_aid(&mut self, aid: Aid) {
-        self.check_aids("sender", std::slice::from_ref(&aid));
-        self.message.0.sender = Some(aid.id());
-        self.details().sender = Some(aid);
-    }
-
-    pub(crate) fn set_receiver_aids(&mut self, aids: Vec<Aid>) {
-        if aids.len() > RECEIVERS_MAX {
-            self.fail(MessageError::TooManyAgents { parameter: "receiver", count: aids.len() });
-            return;
-        }
-        self.check_aids("receiver", &aids);
-        self.message.0.receiver = receiver_of(&aids);
-        self.details().receivers = aids;
-    }
-
-    pub(crate) fn set_reply_to_aids(&mut self, aids: Vec<Aid>) {
-        if aids.len() > RECEIVERS_MAX {
-            self.fail(MessageError::TooManyAgents { parameter: "reply-to", count: aids.len() });
-            return;
-        }
-        self.check_aids("reply-to", &aids);
-        self.details().reply_to = aids;
-    }
-
-    pub(crate) fn set_conversation_text(&mut self, text: &str) {
-        self.check_length("conversation-id", text.len());
-        let id = ConversationId::of_text(text);
-        self.message.0.conversation = Some(id);
-        self.message.0.role = ConversationRole::Unresolved;
-        if !id.is_canonical(text) {
-            self.details().conversation = Some(text.into());
-        }
-    }
-
-    pub(crate) fn set_reply_with_text(&mut self, text: &str) {
-        self.check_length("reply-with", text.len());
-        let correlation = Correlation::of_text(text);
-        self.message.0.reply_with = Some(correlation);
-        if !correlation.is_canonical(text) {
-            self.details().reply_with = Some(text.into());
-        }
-    }
-
-    pub(crate) fn set_in_reply_to_text(&mut self, text: &str) {
-        self.check_length("in-reply-to", text.len());
-        let correlation = Correlation::of_text(text);
-        self.message.0.in_reply_to = Some(correlation);
-        if !correlation.is_canonical(text) {
-            self.details().in_reply_to = Some(text.into());
-        }
-    }
-
-    pub(crate) fn set_protocol(&mut self, protocol: &str) {
-        self.message.0.protocol = Term::of_message(protocol);
-        let text = self.beside("protocol", self.message.0.protocol, protocol);
-        self.keep_word(text, |details, text| details.words.protocol = text);
-    }
-
-    pub(crate) fn set_language(&mut self, language: &str) {
-        self.message.0.language = Term::of_message(language);
-        let text = self.beside("language", self.message.0.language, language);
-        self.keep_word(text, |details, text| details.words.language = text);
-    }
-
-    pub(crate) fn set_encoding(&mut self, encoding: &str) {
-        self.message.0.encoding = Term::of_message(encoding);
-        let text = self.beside("encoding", self.message.0.encoding, encoding);
-        self.keep_word(text, |details, text| details.words.encoding = text);
-    }
-
-    pub(crate) fn set_ontology(&mut self, ontology: &str) {
-        self.message.0.ontology = Term::of_message(ontology);
-        let text = self.beside("ontology", self.message.0.ontology, ontology);
-        self.keep_word(text, |details, text| details.words.ontology = text);
-    }
-
-    /// Adds a user-defined parameter whose name has been checked. Forms that mark parameters as user-defined allow
-    /// names without `X-`.
-    pub(crate) fn add_user_parameter(&mut self, parameter: UserParameter) {
-        let UserParameter { name, value } = parameter;
-        if super::parameter::Parameter::named(name.as_bytes()).is_some() {
-            self.fail(MessageError::ParameterReserved { name: name.into() });
-            return;
-        }
-        self.check_length(&name, name.len().max(value.bytes()));
-        let value = value.readable();
-        let parameters = &mut self.details().user_parameters;
-        parameters.push(UserParameter { name, value });
-        let count = parameters.len();
-        if count > USER_PARAMETERS_MAX {
-            self.fail(MessageError::TooManyParameters { count });
-        }
-    }
-
-    pub(crate) fn set_content(&mut self, content: MessageContent) {
-        self.message.0.content = content;
-    }
-}
-
-impl ParameterValue {
-    /// Returns the value in a form that reads back: a word that needs quotes becomes a string, and a string without a
-    /// string literal becomes a byte-length-encoded one.
-    pub(crate) fn readable(self) -> Self {
-        match self {
-            Self::Atom(text) if !super::word::is_atom(text.as_bytes()) => Self::text(text),
-            Self::Text(text) => Self::text(text),
-            value => value,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Atom(text) | Self::Text(text) => text.len(),
-            Self::List(expression) => expression.as_str().len(),
-            Self::Binary(bytes) => bytes.len(),
         }
     }
 }

@@ -10,7 +10,7 @@ use caxton_router::message::ConversationId;
 use caxton_router::store::inspect::{Exchange, Inspection};
 use clap::{Args, Subcommand};
 
-use super::{look, printable, see, unreachable_place};
+use super::{counted, look, printable, see, unreachable_place};
 
 /// Width of a participant's column, in characters.
 const COLUMN: usize = 24;
@@ -66,12 +66,12 @@ fn list(inspection: &Inspection) -> String {
     for ((initiator, id), exchange) in found {
         let state = if exchange.closed { "ended" } else { "open" };
         let violations = exchange.steps.iter().filter(|step| step.violates).count();
-        let broken = if violations > 0 { format!(", {violations} violations") } else { String::new() };
+        let broken = if violations > 0 { format!(", {}", counted(violations, "violation")) } else { String::new() };
         let protocol = exchange.steps.iter().find_map(|step| step.message.protocol()).unwrap_or("no protocol");
         let _ = writeln!(
             text,
-            "{id} {state:<5} {} messages{broken}, {}, begun by {}",
-            exchange.steps.len(),
+            "{id} {state:<5} {}{broken}, {}, begun by {}",
+            counted(exchange.steps.len(), "message"),
             printable(protocol),
             name_of(&names, *initiator)
         );

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::tool::{wait_until_kept, with_router};
-use super::{acl, finish, look, printable, printable_lines, see, unreachable_place};
+use super::{acl, counted, finish, look, printable, printable_lines, see, unreachable_place};
 
 /// Arguments of `caxton dlq`.
 #[derive(Debug, Args)]
@@ -143,8 +143,7 @@ fn purge(directory: &Path, id: Option<DeadLetterId>) -> Result<String, String> {
         let purged = router.blocking().purge_dead_letters(&filter).map_err(|error| error.to_string())?;
         match (id, purged) {
             (Some(id), 0) => Err(format!("there is no dead letter {id} in {}", directory.display())),
-            (_, 1) => Ok("1 dead letter was deleted\n".to_owned()),
-            _ => Ok(format!("{purged} dead letters were deleted\n")),
+            _ => Ok(format!("deleted {}\n", counted(purged, "dead letter"))),
         }
     })
 }

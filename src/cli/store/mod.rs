@@ -26,7 +26,7 @@ use clap::{Args, Subcommand};
 pub use self::conversations::{ConversationArguments, run as run_conversations};
 pub use self::letters::{LetterArguments, run as run_letters};
 use self::tool::with_router;
-use super::{fail, print, printable, printable_lines, refuse};
+use super::{counted, fail, print, printable, printable_lines, refuse};
 
 /// Arguments of `caxton store`.
 #[derive(Debug, Args)]
@@ -134,12 +134,12 @@ fn look_at_whole(directory: &Path) -> Result<Inspection, String> {
 fn back_up(directory: &Path, to: &Path) -> Result<String, String> {
     let copied = backup(directory, to).map_err(|error| error.to_string())?;
     Ok(format!(
-        "{} has {} messages, {} dead letters, {} agents and {} open conversations; a router can start from it\n",
+        "{} has {}, {}, {} and {}; a router can start from it\n",
         to.display(),
-        copied.messages,
-        copied.dead_letters,
-        copied.agents,
-        copied.conversations
+        counted(copied.messages, "message"),
+        counted(copied.dead_letters, "dead letter"),
+        counted(copied.agents, "agent"),
+        counted(copied.conversations, "open conversation")
     ))
 }
 
@@ -169,20 +169,22 @@ fn check(inspection: &Inspection) -> String {
     let Inspection { generation, shards, in_use, recovery, conversations, journals, damage, .. } = inspection;
     let mut text = String::new();
     let state = if *in_use { "in use by a router" } else { "not in use" };
-    let _ = writeln!(text, "generation {generation} of {shards} shards, {state}");
+    let _ = writeln!(text, "generation {generation} of {}, {state}", counted(shards, "shard"));
     for (shard, journal) in journals.iter().enumerate() {
         let Some(journal) = journal else {
             let _ = writeln!(text, "shard {shard}: damaged");
             continue;
         };
-        let _ = writeln!(text, "shard {shard}: {} records", journal.records());
+        let _ = writeln!(text, "shard {shard}: {}", counted(journal.records(), "record"));
         for segment in &journal.segments {
             let torn = segment.torn_at.map_or_else(String::new, |offset| format!(", a torn write at byte {offset}"));
             let name = segment.path.file_name().unwrap_or_default().display();
             let _ = writeln!(
                 text,
-                "  {name}: {} frames, {} records, {} bytes{torn}",
-                segment.frames, segment.records, segment.bytes
+                "  {name}: {}, {}, {}{torn}",
+                counted(segment.frames, "frame"),
+                counted(segment.records, "record"),
+                counted(segment.bytes, "byte")
             );
         }
     }
@@ -203,10 +205,11 @@ fn check(inspection: &Inspection) -> String {
     };
     let _ = writeln!(
         text,
-        "{finds} {} messages, {} dead letters, {} agents and {open} open conversations; {end}",
-        recovery.messages(),
-        recovery.dead_letters().count(),
-        recovery.agents().count(),
+        "{finds} {}, {}, {} and {}; {end}",
+        counted(recovery.messages(), "message"),
+        counted(recovery.dead_letters().count(), "dead letter"),
+        counted(recovery.agents().count(), "agent"),
+        counted(open, "open conversation"),
     );
     text
 }
@@ -263,9 +266,11 @@ fn compact(directory: &Path) -> Result<String, String> {
     let count =
         |inspection: &Inspection| inspection.journals.iter().flatten().map(JournalSummary::records).sum::<u64>();
     Ok(format!(
-        "{records} records of generation {} are now {} of generation {}; {messages} messages wait as before\n",
+        "{} of generation {} became {} of generation {}; {} still undelivered\n",
+        counted(records, "record"),
         before.generation,
         count(&after),
-        after.generation
+        after.generation,
+        counted(messages, "message")
     ))
 }

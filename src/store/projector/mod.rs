@@ -33,8 +33,8 @@ use super::disk::direct::DirectDisk;
 use super::files;
 use super::journal::{JournalError, Projection, read_frame_at};
 use super::vfs::{self, VfsError};
+use crate::clock::wall_time;
 use crate::config::Vfs;
-use crate::drive::wall_time;
 use crate::shard_handle::Shared;
 
 pub use self::schema::APPLICATION_ID;

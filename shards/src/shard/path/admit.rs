@@ -19,6 +19,7 @@ impl Shard {
         self.answer_for(admitted, token);
     }
 
+    /// Replies to the caller of an admission, unless it gets its reply after the commit.
     pub(in crate::shard) fn answer_for(
         &mut self,
         admitted: Result<Option<MessageId>, (SendErrorKind, Message)>,
@@ -272,6 +273,7 @@ impl Shard {
         }
     }
 
+    /// Admits a message in the gateway's name and remembers the caller until the reply or the timeout, whichever is first.
     pub(in crate::shard) fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
         if self.asks.is_full() {
             let rejected = self.reject(SendErrorKind::Full, message);
