@@ -197,7 +197,7 @@ pub type Factory = Box<dyn FnMut() -> Box<dyn Agent> + Send>;
 /// ```
 pub struct Registration {
     /// The agent's name, or the first name in the registration that is not allowed.
-    pub(crate) name: Result<AgentName, DomainError>,
+    pub(crate) name: Result<AgentName, Box<DomainError>>,
     pub(crate) id: AgentId,
     pub(crate) capabilities: Vec<CapabilityName>,
     pub(crate) role: Role,
@@ -205,8 +205,11 @@ pub struct Registration {
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) overflow: Option<OverflowPolicy>,
     pub(crate) persistent: bool,
-    pub(crate) placement: Option<Placement>,
+    pub(crate) placement: Option<Box<Placement>>,
 }
+
+// A million of them may wait to be registered at once.
+const _: () = assert!(size_of::<Registration>() <= 144, "what few registrations have is boxed");
 
 /// Who handles the agent's messages.
 pub(crate) enum Role {
@@ -237,7 +240,7 @@ impl Registration {
         Self {
             // No agent has the empty name.
             id: name.as_ref().map_or_else(|_| AgentId::of_text(""), AgentId::of),
-            name,
+            name: name.map_err(Box::new),
             capabilities: Vec::new(),
             role,
             supervision: None,
@@ -260,7 +263,7 @@ impl Registration {
     pub fn offering(mut self, capability: impl TryInto<CapabilityName, Error: Into<DomainError>>) -> Self {
         match capability.try_into() {
             Ok(capability) => self.capabilities.push(capability),
-            Err(error) => self.name = self.name.and_then(|_| Err(error.into())),
+            Err(error) => self.name = self.name.and_then(|_| Err(Box::new(error.into()))),
         }
         self
     }
@@ -294,7 +297,7 @@ impl Registration {
     /// placed: it has to be found under its name after a start with any number of shards.
     #[must_use]
     pub fn placed(mut self, placement: Placement) -> Self {
-        self.placement = Some(placement);
+        self.placement = Some(Box::new(placement));
         self
     }
 
@@ -302,7 +305,7 @@ impl Registration {
     #[must_use]
     pub fn complete(mut self, partition: Partition) -> Self {
         if let Some(placement) = self.placement.take_if(|_| !self.persistent) {
-            self.name = self.name.and_then(|name| partition.complete(&name, placement));
+            self.name = self.name.and_then(|name| partition.complete(&name, *placement).map_err(Box::new));
             self.id = self.name.as_ref().map_or_else(|_| AgentId::of_text(""), AgentId::of);
         }
         self

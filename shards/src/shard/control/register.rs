@@ -119,7 +119,7 @@ impl Shard {
         }
         let Registration { name, id, capabilities, role, supervision, breaker, overflow, persistent, placement } =
             registration;
-        let name = name?;
+        let name = name.map_err(|error| *error)?;
         if placement.is_some() {
             return Err(RegistrationError::Placed { name: name.to_string() });
         }
