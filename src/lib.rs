@@ -22,7 +22,8 @@
 //!
 //! - `store`: durable messages, conversations and agents.
 //! - `wasm`: agents and routing plugins in WebAssembly.
-//! - `cli`: the command `caxton`, with `store` and `wasm`.
+//! - `telemetry`: metrics, traces, logs and health.
+//! - `cli`: the command `caxton`, with all of these.
 
 mod call;
 mod clock;
@@ -39,6 +40,8 @@ mod shard_handle;
 pub mod signals;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "telemetry")]
+mod telemetry;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 mod watchdog;

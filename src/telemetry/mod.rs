@@ -1,0 +1,8 @@
+//! What an operator sees of a router: metrics, traces, logs and health.
+//!
+//! The shards count, and pass on a compact record for each stage of the messages that are sampled; one telemetry thread
+//! turns the records into latencies and spans, and exports them. Nothing here runs on a shard's thread but the copying
+//! of records into a ring. Telemetry that finds no room is dropped and counted; a shard never waits for it.
+
+pub(crate) mod latency;
+pub(crate) mod state;
