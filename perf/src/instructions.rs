@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 /// The two lengths, in messages.
 const LENGTHS: [u64; 2] = [40_000, 140_000];
 /// The measured loads: number of agents, and number of a load of the `step` benchmark.
-const LOADS: [(u32, u32); 7] = [(1_000, 0), (1_000, 1), (100_000, 1), (1_000, 2), (1_000, 3), (1_000, 4), (1_000, 5)];
+const LOADS: [(u32, u32); 9] =
+    [(1_000, 0), (1_000, 1), (100_000, 1), (1_000, 2), (1_000, 3), (1_000, 4), (1_000, 5), (1_000, 6), (1_000, 7)];
 /// Maximum growth of a figure before the comparison fails.
 const GROWTH_MAX: f64 = 0.02;
 /// The expected figures.

@@ -27,6 +27,7 @@ use caxton_shards::routing::partition::{Partition, ShardIndex};
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
+use caxton_shards::trace::Watching;
 
 /// The same as the program's.
 #[global_allocator]
@@ -49,9 +50,9 @@ struct Rally {
     payload: [u8; 200],
 }
 
-/// Its name, the number of shards with agents, their behaviour, and whether the protocol is checked. With two shards
-/// every message crosses.
-type Load = (&'static str, u16, Talk, Mode);
+/// Its name, the number of shards with agents, their behaviour, whether the protocol is checked, and which messages are
+/// watched. With two shards every message crosses.
+type Load = (&'static str, u16, Talk, Mode, Watching);
 
 impl Agent for Rally {
     fn handle(&mut self, message: &Message, context: &mut Context<'_>) -> Outcome {
@@ -95,7 +96,7 @@ impl Rally {
     }
 }
 
-fn config(protocols: Rulebook, partition: Partition, shard: u16) -> ShardConfig {
+fn config(protocols: Rulebook, partition: Partition, watching: Watching, shard: u16) -> ShardConfig {
     ShardConfig {
         id_space: IdSpace { node: NodeId::default(), boot_epoch: 1, shard },
         partition,
@@ -129,11 +130,12 @@ fn config(protocols: Rulebook, partition: Partition, shard: u16) -> ShardConfig 
         durability: Durability::Unavailable,
         durable_lifetime_ms: 30_000,
         duplicates_window: 1_000,
+        watching,
         seed: 1,
     }
 }
 
-fn measure(agents: usize, (kind, shards, talk, mode): Load, rounds: usize, messages: u64) {
+fn measure(agents: usize, (kind, shards, talk, mode, watching): Load, rounds: usize, messages: u64) {
     let now = |step: u64| Now { monotonic_ns: step * 1_000, wall: WallTime(1) };
     let partition = Partition::new(ShardCount::try_new(shards).unwrap());
     let (credits, uncredited) = (NonZeroUsize::new(1_024).unwrap(), NonZeroUsize::new(64).unwrap());
@@ -141,7 +143,7 @@ fn measure(agents: usize, (kind, shards, talk, mode): Load, rounds: usize, messa
     let rulebook = Rulebook::new(mode, &[], &[]).unwrap();
     let mut shards: Vec<Shard> = (0_u16..)
         .zip(ports)
-        .map(|(index, port)| Shard::new(config(rulebook.clone(), partition, index), port, now(0)))
+        .map(|(index, port)| Shard::new(config(rulebook.clone(), partition, watching, index), port, now(0)))
         .collect();
     let count = shards.len();
     // A partner is on the next shard, which is the same one if there is no other.
@@ -164,6 +166,8 @@ fn measure(agents: usize, (kind, shards, talk, mode): Load, rounds: usize, messa
         for (shard, inputs) in shards.iter_mut().zip(inputs) {
             shard.step(now(step), inputs, &mut outputs);
             shard.flush();
+            // Another thread would take them.
+            shard.stage_records().clear();
         }
     };
     let processed = |shards: &[Shard]| shards.iter().map(|shard| shard.account().processed).sum::<u64>();
@@ -200,13 +204,17 @@ fn main() {
     let rounds = usize::try_from(numbers.first().copied().unwrap_or(9)).unwrap_or(9).max(1);
     let messages = numbers.get(1).copied().unwrap_or(1_000_000);
     let protocol = Term::of("fipa-request");
-    let alone = ("without conversation", 1, Talk::Rally, Mode::Off);
-    let conversation = ("in conversations", 1, Talk::Conversation, Mode::Off);
-    let requests = ("requests", 1, Talk::Requests(None), Mode::Off);
-    let unchecked = ("requests, protocol named", 1, Talk::Requests(protocol), Mode::Off);
-    let enforced = ("requests, protocol enforced", 1, Talk::Requests(protocol), Mode::Enforce);
-    let across = ("in conversations, two shards", 2, Talk::Conversation, Mode::Off);
-    let loads = [alone, conversation, requests, unchecked, enforced, across];
+    let none = Watching::default();
+    let hundredth = Watching { threshold: (1 << 32) / 100, keeps: true, slow_ms: 1_000, kept_per_second_max: 1_000 };
+    let alone = ("without conversation", 1, Talk::Rally, Mode::Off, none);
+    let conversation = ("in conversations", 1, Talk::Conversation, Mode::Off, none);
+    let requests = ("requests", 1, Talk::Requests(None), Mode::Off, none);
+    let unchecked = ("requests, protocol named", 1, Talk::Requests(protocol), Mode::Off, none);
+    let enforced = ("requests, protocol enforced", 1, Talk::Requests(protocol), Mode::Enforce, none);
+    let across = ("in conversations, two shards", 2, Talk::Conversation, Mode::Off, none);
+    let watched = ("in conversations, 1 % watched", 1, Talk::Conversation, Mode::Off, hundredth);
+    let across_watched = ("in conversations, two shards, 1 % watched", 2, Talk::Conversation, Mode::Off, hundredth);
+    let loads = [alone, conversation, requests, unchecked, enforced, across, watched, across_watched];
     let sizes = match (numbers.get(2), numbers.get(3)) {
         (Some(agents), load) => {
             let load = load.and_then(|load| loads.get(usize::try_from(*load).ok()?));
@@ -221,6 +229,8 @@ fn main() {
             (1_000, unchecked),
             (1_000, enforced),
             (1_000, across),
+            (1_000, watched),
+            (1_000, across_watched),
         ],
     };
     for (agents, load) in sizes {

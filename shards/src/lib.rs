@@ -31,6 +31,7 @@ pub mod shard;
 pub mod sim;
 pub mod stats;
 pub mod supervision;
+pub mod trace;
 
 /// The agent trait, the context passed to handlers, and agent registration.
 pub mod agent {

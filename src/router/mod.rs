@@ -34,6 +34,7 @@ use caxton_shards::routing::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
+use caxton_shards::trace::Watching;
 use glommio::ExecutorJoinHandle;
 
 use self::error::CallError;
@@ -607,6 +608,7 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
         durability: Durability::Unavailable,
         durable_lifetime_ms: 0,
         duplicates_window: 0,
+        watching: Watching::default(),
         seed: unpredictable() ^ boot_epoch ^ ((index as u64) << 32),
     };
     #[cfg(feature = "store")]

@@ -152,6 +152,7 @@ impl Envelope {
         message.set_receiver(Receiver::Member(Arc::clone(agents), index));
         let mut copy = Self::new(message, self.deadline_ms, EnvelopeKind::Message);
         copy.mark(self.journal());
+        copy.watched = self.watched;
         copy
     }
 

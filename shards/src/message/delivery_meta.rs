@@ -26,6 +26,8 @@ pub struct DeliveryMeta {
     pub(crate) kind: EnvelopeKind,
     /// Whether the conversation role had to be resolved because the message arrived as text.
     pub(crate) text_borne: bool,
+    /// Whether the message's stages are recorded.
+    pub(crate) watched: bool,
 }
 
 impl DeliveryMeta {
@@ -39,6 +41,7 @@ impl DeliveryMeta {
         attempts: 0,
         kind: EnvelopeKind::Message,
         text_borne: false,
+        watched: false,
     };
 }
 

@@ -192,6 +192,11 @@ pub struct MessageId {
 two_word_id!(MessageId, "m");
 
 impl MessageId {
+    /// Returns the lower and the upper half.
+    pub(crate) const fn words(self) -> (u64, u64) {
+        (self.low.get(), self.high)
+    }
+
     /// Returns the id of a message that an agent sends while it handles the message with this id. The result is the
     /// same if the agent handles the message again. `ordinal` counts the messages it sends meanwhile. A message to
     /// several agents has one id, so the agent is part of the hash.

@@ -13,6 +13,7 @@ use crate::routing::partition::Partition;
 use crate::routing::rules::Rule;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{RestartPolicy, RetryPolicy};
+use crate::trace::Watching;
 
 /// The configuration of a shard.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct ShardConfig {
     pub durable_lifetime_ms: u32,
     /// Minimum size of the deduplication window, in durable messages.
     pub duplicates_window: usize,
+    /// Which messages are watched from the beginning.
+    pub watching: Watching,
     /// Seeds the hash tables and [`Context::random`](crate::shard::agent::Context::random).
     pub seed: u64,
 }

@@ -148,7 +148,7 @@ impl Shard {
         let agents = Registry::new(&gateway_name(config.partition, index));
         Self {
             effects: Effects::default(),
-            outputs: Outputs::default(),
+            outputs: Outputs::new(config.watching),
             timers: Timers::new(now.monotonic_ms()),
             plugins: Plugins::new(!config.protocols.is_empty()),
             capabilities: Capabilities::new(index),
@@ -181,6 +181,8 @@ impl Shard {
     pub fn step(&mut self, now: Now, inputs: &mut VecDeque<Input>, outputs: &mut Vec<Output>) -> Turn {
         let since_last_ns = self.clock.advance(now);
         self.supervision.call_times.begin_turn(since_last_ns);
+        let lifetime_ms = u64::from(self.config.message_timeout.into_inner());
+        self.outputs.recorder.begin_turn(self.clock.now_ms(), lifetime_ms);
         self.outputs.swap(outputs);
 
         let arrived = self.receive_from_shards();

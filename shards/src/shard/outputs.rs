@@ -3,6 +3,7 @@
 use crate::base::index::{InboxNumber, Token};
 use crate::message::Message;
 use crate::shard::io::{Answer, Event, Output};
+use crate::trace::{Recorder, Watching};
 
 /// The outputs of a turn.
 #[derive(Default)]
@@ -10,9 +11,18 @@ pub(in crate::shard) struct Outputs {
     /// Whether anybody subscribes to events.
     is_watched: bool,
     list: Vec<Output>,
+    /// The records of watched messages.
+    pub(in crate::shard) recorder: Recorder,
 }
 
 impl Outputs {
+    /// Creates empty outputs, for a shard that watches these messages.
+    pub fn new(watching: Watching) -> Self {
+        let mut outputs = Self::default();
+        outputs.recorder.watch(watching);
+        outputs
+    }
+
     pub fn answer(&mut self, token: Token, answer: Answer) {
         self.list.push(Output::Answer(token, answer));
     }

@@ -15,6 +15,7 @@ use crate::shard::io::Now;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
 use crate::supervision::RestartPolicy;
 use crate::supervision::breaker::BreakerPolicy;
+use crate::trace::Watching;
 
 use super::world::{Node, World};
 
@@ -68,6 +69,7 @@ impl Setup {
             durability: Durability::Unavailable,
             durable_lifetime_ms: 30_000,
             duplicates_window: 1_000,
+            watching: Watching::default(),
             seed: 42,
         };
         Self { shards, credits: 64, uncredited: 16, config }

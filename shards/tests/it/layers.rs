@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders of `shards/src`, lowest layer first. `planted` is a switch for tests that every layer may use.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "base",
     "planted",
     "domain",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 19] = [
     "conversation",
     "journal",
     "stats",
+    "trace",
     "shard",
     "management",
 ];

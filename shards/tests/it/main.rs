@@ -32,3 +32,4 @@ mod ring_stress;
 mod roles;
 mod stop;
 mod supervision;
+mod trace;

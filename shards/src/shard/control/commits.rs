@@ -5,6 +5,7 @@ use crate::journal::commits::Undispatched;
 use crate::mailbox::Reservation;
 use crate::shard::io::JournalCondition;
 use crate::shard::{Shard, ShardPhase};
+use crate::trace::StageEvent;
 
 /// Number of committed messages dispatched per turn, or the divisor of the waiting ones if that yields more.
 const DISPATCHED_PER_TURN: usize = 2;
@@ -35,6 +36,9 @@ impl Shard {
                 let reason = self.agents.reason_of_absence(envelope.message.target());
                 self.dead_letter(envelope, reason, Reservation::Nothing);
                 continue;
+            }
+            if envelope.watched {
+                self.record_stage(&envelope, StageEvent::Committed);
             }
             self.say_delivered(&envelope.message, Reservation::Nothing);
             self.put_into_mailbox_in_time(envelope, agent.index);

@@ -18,6 +18,7 @@ use crate::shard::agent::registry::AgentIndex;
 use crate::shard::delivery_error::DeliveryError;
 use crate::shard::io::{AskError, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
+use crate::trace::StageEvent;
 
 impl Context<'_> {
     /// Returns the time left for `message` in whole milliseconds: until its lifetime ends or until its `reply-by`,
@@ -262,6 +263,9 @@ impl Shard {
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
                     self.ledger.process(1);
+                    if envelope.watched {
+                        self.record_stage(&envelope, StageEvent::Processed);
+                    }
                     self.settle_durable(envelope.journal());
                     let wanted = if envelope.message.receipt() == Receipt::Processed {
                         Receipt::Processed

@@ -101,7 +101,7 @@ impl Shard {
                 Ok(())
             }
             Err(what) => {
-                self.effects.discard();
+                self.discard_effects();
                 drop_quietly(agent);
                 Err(what)
             }

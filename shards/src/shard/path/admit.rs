@@ -233,10 +233,14 @@ impl Shard {
     }
 
     #[inline]
-    pub(in crate::shard) fn enclose(&self, sender: AgentIndex, message: Message) -> Envelope {
+    pub(in crate::shard) fn enclose(&mut self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
+        let chosen = self.outputs.recorder.chooses(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
+        if chosen {
+            self.watch_admitted(&mut envelope, sender);
+        }
         envelope
     }
 

@@ -58,6 +58,7 @@ impl Shard {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.text_borne
+            || envelope.watched
             || (self.pending_replies.len() > 0 && slot.first_reply != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable

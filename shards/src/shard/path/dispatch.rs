@@ -22,6 +22,7 @@ use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::retry::{Decision, FailedAttempt, FailureCause, FailureHandler};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
+use crate::trace::StageEvent;
 
 /// The messages that an agent is given in one call.
 ///
@@ -61,7 +62,11 @@ impl Batch<'_> {
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
         if !envelope.journal().is_not() {
+            self.shard.keep_if_slow(&mut envelope);
             self.shard.begin_durable(&envelope);
+        }
+        if envelope.watched {
+            self.shard.begin_watched(&envelope, self.agent.index);
         }
         let context = Context { shard: &mut *self.shard, agent: self.agent.index, id: self.id };
         Some((&self.current.insert(envelope).message, context))
@@ -145,7 +150,7 @@ impl Batch<'_> {
 
     #[cold]
     fn fail(&mut self, failure: Failure) {
-        self.shard.effects.discard();
+        self.shard.discard_effects();
         if let Some(envelope) = self.current.take() {
             self.failed_again = envelope.attempts > 1;
             self.shard.settle_failed(self.agent, envelope, &failure);
@@ -326,6 +331,9 @@ impl Shard {
         let Suspended { envelope, effects } = in_hand;
         self.effects.put_back(effects);
         self.begin_durable(&envelope);
+        if envelope.watched {
+            self.outputs.recorder.handle(envelope.message.id());
+        }
         if envelope.kind == EnvelopeKind::Message {
             self.held.count_outside(-1);
         }
@@ -344,7 +352,7 @@ impl Shard {
                 self.settle_done(key, &envelope);
             }
             Outcome::Failed(failed) => {
-                self.effects.discard();
+                self.discard_effects();
                 let cause = if envelope.attempts > 1 { RestartCause::SameMessage } else { RestartCause::Failure };
                 self.settle_failed(key, envelope, &failed);
                 failure = Some((failed, cause));
@@ -362,9 +370,10 @@ impl Shard {
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
         self.journal.end_handling();
+        self.outputs.recorder.handle(None);
         if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
             // Its effects are discarded: there is no later turn in which to resume.
-            return self.effects.discard();
+            return self.discard_effects();
         }
         if envelope.kind == EnvelopeKind::Message {
             self.held.count_outside(1);
@@ -402,7 +411,7 @@ impl Shard {
         let (polled, leaves, failure) = match called {
             Ok(polled) => (polled, self.commit_effects(index, id), None),
             Err(what) => {
-                self.effects.discard();
+                self.discard_effects();
                 let failure = Failure { explanation: what.into(), panicked: true };
                 (Polled::Finished, false, Some((failure, RestartCause::Failure)))
             }
@@ -445,6 +454,9 @@ impl Shard {
                 }
                 self.held.count_outside(1);
                 self.release(Reservation::in_mailbox(key, &envelope));
+                if envelope.watched {
+                    self.record_stage(&envelope, StageEvent::Processed);
+                }
             }
             self.outputs.deliver(inbox, envelope.message);
             handed_out += 1;
@@ -461,11 +473,15 @@ impl Shard {
             if !slot.outbox.is_empty() || slot.is_halted() {
                 return None;
             }
-            let envelope = slot.mailbox.pop(&mut self.held)?;
-            if envelope.deadline_ms > self.clock.now_ms() {
+            let mut envelope = slot.mailbox.pop(&mut self.held)?;
+            if envelope.deadline_ms > self.outputs.recorder.due_ms() {
                 return Some(envelope);
             }
             let reservation = Reservation::in_mailbox(slot.key(index), &envelope);
+            if envelope.deadline_ms > self.clock.now_ms() {
+                self.keep_if_slow(&mut envelope);
+                return Some(envelope);
+            }
             self.expire(envelope, Stage::Mailbox, reservation);
         }
     }
@@ -486,6 +502,9 @@ impl Shard {
     fn settle_done(&mut self, agent: AgentKey, envelope: &Envelope) {
         if envelope.kind == EnvelopeKind::Notice {
             return;
+        }
+        if envelope.watched {
+            self.end_watched(envelope);
         }
         if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account().processed) {
             self.ledger.process(1);
@@ -541,9 +560,11 @@ impl Shard {
 
     /// Retries the message later or abandons it, as the failure handler decides.
     #[cold]
-    fn settle_failed(&mut self, key: AgentKey, envelope: Envelope, failure: &Failure) {
+    fn settle_failed(&mut self, key: AgentKey, mut envelope: Envelope, failure: &Failure) {
         let index = key.index;
         self.journal.end_handling();
+        self.outputs.recorder.handle(None);
+        self.keep_watching(&mut envelope);
         if envelope.kind == EnvelopeKind::Notice {
             return;
         }
@@ -554,6 +575,9 @@ impl Shard {
                 // A message whose lifetime ends first is examined then, and expires.
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms())).max(1);
                 self.ledger.retry();
+                if envelope.watched {
+                    self.record_stage(&envelope, StageEvent::Retried);
+                }
                 self.keep_attempts(&envelope);
                 self.put_into_mailbox_later(envelope, index, delay_ms);
             }

@@ -14,6 +14,7 @@ use crate::shard::io::Stage;
 use crate::shard::scheduler::Scheduler;
 use crate::shard::{Alarm, Shard, ShardPhase};
 use crate::supervision::BreakerGate;
+use crate::trace::StageEvent;
 
 impl Shard {
     /// Puts a message for which the mailbox has reserved room into its lane, and the agent into the run queue.
@@ -49,6 +50,10 @@ impl Shard {
             // It is neither journalled nor reported as delivered.
             self.release(reservation);
             return self.fail_fast(envelope, index);
+        }
+        if envelope.watched {
+            let came = matches!(reservation, Reservation::Credit(_));
+            self.record_stage(&envelope, if came { StageEvent::Arrived } else { StageEvent::Enqueued });
         }
         if self.agents.get(index).is_some_and(|slot| slot.first_reply != NONE) {
             self.match_reply(&mut envelope.message, index);

@@ -13,3 +13,4 @@ pub(crate) mod route;
 mod schedule;
 pub mod settle;
 mod transfer;
+pub(crate) mod watch;

@@ -18,6 +18,7 @@ use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::control::lifecycle::AgentState;
 use crate::shard::io::{Answer, AskError, Event, SendError, SendErrorKind, Token};
 use crate::shard::path::route::Blocked;
+use crate::trace::StageEvent;
 
 impl Shard {
     /// Turns a message into a dead letter and notifies its sender.
@@ -82,7 +83,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn count_out(
         &mut self,
-        envelope: Envelope,
+        mut envelope: Envelope,
         reason: DeadLetterReason,
         detail: &str,
         reservation: Reservation,
@@ -98,6 +99,10 @@ impl Shard {
             return None;
         }
         self.ledger.dead_letter(reason);
+        self.keep_watching(&mut envelope);
+        if envelope.watched {
+            self.record_stage(&envelope, StageEvent::DeadLettered(reason));
+        }
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
@@ -121,8 +126,12 @@ impl Shard {
     /// Ends a message whose lifetime is over and notifies its sender. A durable one is kept as a dead letter although
     /// it counts as expired, because its sender was promised that it is not lost.
     #[cold]
-    pub(in crate::shard) fn expire(&mut self, envelope: Envelope, stage: Stage, reservation: Reservation) {
+    pub(in crate::shard) fn expire(&mut self, mut envelope: Envelope, stage: Stage, reservation: Reservation) {
         self.ledger.expire(stage);
+        self.keep_watching(&mut envelope);
+        if envelope.watched {
+            self.record_stage(&envelope, StageEvent::Expired(stage));
+        }
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {

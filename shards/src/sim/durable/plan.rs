@@ -8,6 +8,7 @@ use crate::outcome::DeadLetterReason;
 use crate::protocol::{Mode, Rulebook};
 use crate::sim::Setup;
 use crate::sim::dice::Dice;
+use crate::trace::Watching;
 
 /// Maximum number of shards of a run.
 pub(super) const SHARDS_MAX: u16 = 4;
@@ -167,6 +168,7 @@ impl Plan {
         let lanes = if self.tiny { (2, 2) } else { (4, 4) };
         Setup::new(shards).lanes(lanes.0, lanes.1).configured(|config| {
             config.durability = Durability::Journal;
+            config.watching = Watching::ALL;
             config.id_space = IdSpace { node: NodeId::default(), boot_epoch, shard: 0 };
             config.durable_lifetime_ms = LONG_MS;
             config.duplicates_window = self.window;

@@ -1,0 +1,107 @@
+//! Recording the stages of watched messages. Nothing here changes what a shard does.
+
+use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::shard::Shard;
+use crate::shard::agent::Effect;
+use crate::shard::agent::registry::AgentIndex;
+use crate::trace::{Admitted, StageEvent, StageRecord, Watching};
+
+impl Shard {
+    /// Sets which messages are watched from now on.
+    pub fn watch_messages(&mut self, watching: Watching) {
+        self.outputs.recorder.watch(watching);
+    }
+
+    /// Returns the records so far, to be taken. There are at most
+    /// [`RECORDS_PER_TURN_MAX`](crate::trace::RECORDS_PER_TURN_MAX).
+    pub fn stage_records(&mut self) -> &mut Vec<StageRecord> {
+        self.outputs.recorder.records_mut()
+    }
+
+    /// Returns the number of records that were dropped because there were too many.
+    pub fn stage_records_lost(&self) -> u64 {
+        self.outputs.recorder.lost()
+    }
+
+    /// Records something that happened to a watched message now.
+    #[cold]
+    pub(in crate::shard) fn record_stage(&mut self, envelope: &Envelope, event: StageEvent) {
+        let now_ns = self.clock.now().monotonic_ns;
+        let at_ns = self.supervision.call_times.read_ns().map_or(now_ns, |read_ns| read_ns.max(now_ns));
+        self.record_stage_at(envelope, at_ns, event);
+    }
+
+    fn record_stage_at(&mut self, envelope: &Envelope, at_ns: u64, event: StageEvent) {
+        let Some(message) = envelope.message.id() else { return };
+        self.outputs.recorder.record(StageRecord { at_ns, message, receiver: envelope.message.target(), event });
+    }
+
+    /// Begins to watch a message that is being admitted.
+    #[cold]
+    pub(in crate::shard) fn watch_admitted(&mut self, envelope: &mut Envelope, sender: AgentIndex) {
+        envelope.watched = true;
+        let name = self.agents.get(sender).map(|slot| slot.name.clone());
+        let admitted = Admitted::of(&envelope.message, name, self.outputs.recorder.handling());
+        self.record_stage(envelope, StageEvent::Admitted(admitted));
+    }
+
+    /// Watches a message from now on that fails, expires or is slow, unless there are too many of them.
+    #[cold]
+    pub(in crate::shard) fn keep_watching(&mut self, envelope: &mut Envelope) {
+        if envelope.watched
+            || envelope.kind == EnvelopeKind::Notice
+            || !self.outputs.recorder.may_keep(self.clock.now_ms())
+        {
+            return;
+        }
+        envelope.watched = true;
+        let name = envelope.message.sender().and_then(|sender| self.agents.find(sender));
+        let name = name.and_then(|index| self.agents.get(index)).map(|slot| slot.name.clone());
+        let began_ms = self.lifetime_began(&envelope.message).unwrap_or(self.clock.now_ms());
+        let admitted = Admitted::of(&envelope.message, name, None);
+        self.record_stage(envelope, StageEvent::Kept(admitted, began_ms * 1_000_000));
+    }
+
+    /// Watches a message from now on if its handler gets it late.
+    #[cold]
+    pub(in crate::shard) fn keep_if_slow(&mut self, envelope: &mut Envelope) {
+        let watching = self.outputs.recorder.watching();
+        let now_ms = self.clock.now_ms();
+        if watching.keeps
+            && !envelope.watched
+            && self.lifetime_began(&envelope.message).is_some_and(|began_ms| now_ms >= began_ms + watching.slow_ms)
+        {
+            self.keep_watching(envelope);
+        }
+    }
+
+    /// Records that the handler of a watched message is called.
+    #[cold]
+    pub(in crate::shard) fn begin_watched(&mut self, envelope: &Envelope, index: AgentIndex) {
+        let Some(name) = self.agents.get(index).map(|slot| slot.name.clone()) else { return };
+        self.outputs.recorder.handle(envelope.message.id());
+        self.record_stage(envelope, StageEvent::Begun(name, envelope.attempts));
+    }
+
+    /// Records that a watched message is handled.
+    #[cold]
+    pub(in crate::shard) fn end_watched(&mut self, envelope: &Envelope) {
+        self.outputs.recorder.handle(None);
+        self.record_stage(envelope, StageEvent::Processed);
+    }
+
+    /// Discards the effects of a handler that failed.
+    #[cold]
+    pub(in crate::shard) fn discard_effects(&mut self) {
+        if self.outputs.recorder.watching() != Watching::default() {
+            for effect in self.effects.take() {
+                if let Effect::Send(envelope) = &effect
+                    && envelope.watched
+                {
+                    self.record_stage(envelope, StageEvent::Withdrawn);
+                }
+            }
+        }
+        self.effects.discard();
+    }
+}

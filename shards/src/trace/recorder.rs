@@ -1,0 +1,134 @@
+//! Which messages are watched, and the records of a turn.
+
+use crate::message::{Message, MessageId, TraceContext};
+use crate::trace::record::StageRecord;
+
+/// Maximum number of records of one turn. Beyond it they are dropped and counted.
+pub const RECORDS_PER_TURN_MAX: usize = 8_192;
+
+/// Which messages a shard watches. By default none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Watching {
+    /// The part of all conversations, and of messages without one, that is watched, in 2^32nds: at most 2^32, for all.
+    pub threshold: u64,
+    /// Whether messages that fail, expire or are slow are watched from then on.
+    pub keeps: bool,
+    /// The age from which a message is slow when its handler gets it, in milliseconds.
+    pub slow_ms: u64,
+    /// Maximum number of messages per second that are kept because they fail, expire or are slow. Beyond it they are
+    /// counted.
+    pub kept_per_second_max: u32,
+}
+
+impl Watching {
+    /// Watches every message.
+    pub const ALL: Self = Self { threshold: 1 << 32, keeps: true, slow_ms: 1_000, kept_per_second_max: u32::MAX };
+}
+
+/// The records of a shard, and who is watched.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    watching: Watching,
+    /// A message whose lifetime ends no later than this may be slow or expired: the present, and what
+    /// [`Self::begin_turn`] adds to it.
+    due_ms: u64,
+    /// The watched message whose handler is being called.
+    handling: Option<MessageId>,
+    records: Vec<StageRecord>,
+    lost: u64,
+    kept_since_ms: u64,
+    kept: u32,
+}
+
+impl Recorder {
+    pub fn watch(&mut self, watching: Watching) {
+        self.watching = watching;
+    }
+
+    pub fn watching(&self) -> Watching {
+        self.watching
+    }
+
+    /// Begins a turn at this time. `lifetime_ms` is that of a message that names none.
+    #[inline]
+    pub fn begin_turn(&mut self, now_ms: u64, lifetime_ms: u64) {
+        let margin_ms = if self.watching.keeps { lifetime_ms.saturating_sub(self.watching.slow_ms) } else { 0 };
+        self.due_ms = now_ms + margin_ms;
+    }
+
+    /// Returns the end of lifetime up to which a message may be slow or expired.
+    #[inline(always)]
+    pub fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+
+    /// Whether a message that is being admitted is to be watched. It must have its id.
+    #[inline(always)]
+    pub fn chooses(&self, message: &Message) -> bool {
+        self.watching.threshold != 0 && self.hits(message)
+    }
+
+    #[inline(always)]
+    fn hits(&self, message: &Message) -> bool {
+        let (low, high) = match (message.conversation(), message.id()) {
+            (Some(conversation), _) => conversation.words(),
+            (None, Some(id)) => id.words(),
+            (None, None) => return false,
+        };
+        let hash = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        hash < self.watching.threshold
+            || (self.handling.is_some() || message.details().is_some()) && self.is_drawn_in(message)
+    }
+
+    /// Whether the message belongs to a trace that was begun elsewhere, or is the reply to a watched message and belongs
+    /// to no conversation that would decide.
+    #[cold]
+    fn is_drawn_in(&self, message: &Message) -> bool {
+        let sampled = |context: TraceContext| context.is_valid() && context.flags & 1 == 1;
+        message.trace().is_some_and(sampled)
+            || self.handling.is_some() && message.conversation().is_none() && message.in_reply_to().is_some()
+    }
+
+    /// Whether one more message may be kept because it fails, expires or is slow.
+    pub fn may_keep(&mut self, now_ms: u64) -> bool {
+        if !self.watching.keeps {
+            return false;
+        }
+        if now_ms >= self.kept_since_ms + 1_000 {
+            (self.kept_since_ms, self.kept) = (now_ms, 0);
+        }
+        if self.kept >= self.watching.kept_per_second_max {
+            self.lost += 1;
+            return false;
+        }
+        self.kept += 1;
+        true
+    }
+
+    /// Sets the watched message whose handler is being called.
+    pub fn handle(&mut self, message: Option<MessageId>) {
+        self.handling = message;
+    }
+
+    pub fn handling(&self) -> Option<MessageId> {
+        self.handling
+    }
+
+    pub fn record(&mut self, record: StageRecord) {
+        if self.records.len() < RECORDS_PER_TURN_MAX {
+            self.records.push(record);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    /// Returns the records, to be taken.
+    pub fn records_mut(&mut self) -> &mut Vec<StageRecord> {
+        &mut self.records
+    }
+
+    /// Returns the number of records and kept messages that were dropped.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}

@@ -1,0 +1,230 @@
+//! The records of watched messages: which stages they name, that their number agrees with the account, and that
+//! watching changes nothing.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use caxton_shards::agent::{Failure, Outcome};
+use caxton_shards::message::{AgentId, ConversationId, MessageId, Performative, TraceContext};
+use caxton_shards::sim::{self, Options};
+use caxton_shards::stats::Account;
+use caxton_shards::trace::{Admitted, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, Watching};
+
+use crate::common::{Script, Setup, World, inform, request};
+
+/// Creates a router that watches every message.
+fn watched(shards: u16) -> World {
+    Setup::new(shards).configured(|config| config.watching = Watching::ALL).start()
+}
+
+fn records(world: &mut World) -> Vec<StageRecord> {
+    world.nodes.iter_mut().flat_map(|node| std::mem::take(node.shard.stage_records())).collect()
+}
+
+/// Returns the stages of each message, in the order in which the shards recorded them.
+fn stages(records: &[StageRecord]) -> BTreeMap<MessageId, Vec<&'static str>> {
+    let mut stages: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for record in records {
+        stages.entry(record.message).or_default().push(match &record.event {
+            StageEvent::Admitted(_) => "admitted",
+            StageEvent::Kept(..) => "kept",
+            StageEvent::Withdrawn => "withdrawn",
+            StageEvent::Arrived => "arrived",
+            StageEvent::Committed => "committed",
+            StageEvent::Enqueued => "enqueued",
+            StageEvent::Begun(..) => "begun",
+            StageEvent::Retried => "retried",
+            StageEvent::Processed => "processed",
+            StageEvent::DeadLettered(_) => "dead-lettered",
+            StageEvent::Expired(_) => "expired",
+        });
+    }
+    stages
+}
+
+fn admissions(records: &[StageRecord]) -> Vec<(MessageId, Admitted)> {
+    let admitted = |record: &StageRecord| match &record.event {
+        StageEvent::Admitted(admitted) => Some((record.message, admitted.clone())),
+        _ => None,
+    };
+    records.iter().filter_map(admitted).collect()
+}
+
+#[test]
+fn a_request_and_its_reply_over_two_shards_are_recorded_stage_by_stage() {
+    let mut world = watched(2);
+    let replies = Script::new(|message, context| {
+        context.send(message.reply(Performative::Inform).build().unwrap()).unwrap();
+        Outcome::Done
+    });
+    let far = world.add(1, "far", replies);
+    let near = world.add(0, "near", Script::idle());
+    let id = ConversationId::of_text("talk");
+    let asked = world.send(request(near, far, "x").conversation(id).build().unwrap()).unwrap();
+    world.run();
+    let records = records(&mut world);
+    let admitted = admissions(&records);
+    assert_eq!(admitted.len(), 2);
+    let (question, reply) = (&admitted[0], &admitted[1]);
+    assert_eq!(question.0, asked);
+    assert_eq!((question.1.cause, reply.1.cause), (None, Some(asked)), "the reply is caused by the request");
+    assert_eq!((question.1.conversation, reply.1.conversation), (Some(id), Some(id)));
+    assert_eq!((question.1.initiator, reply.1.initiator), (Some(near), Some(near)));
+    let name = |of: &Admitted| of.sender_name.as_deref().unwrap().to_owned();
+    assert!(name(&question.1).starts_with("near") && name(&reply.1).starts_with("far"));
+    let stages = stages(&records);
+    for id in [question.0, reply.0] {
+        assert_eq!(stages[&id], ["admitted", "arrived", "begun", "processed"]);
+    }
+    assert!(records.iter().all(|record| record.receiver == Some(if record.message == asked { far } else { near })));
+}
+
+#[test]
+fn each_copy_for_one_of_several_receivers_is_watched() {
+    let mut world = watched(2);
+    let receivers: Vec<AgentId> = (0..3).map(|index| world.add(index % 2, "receiver", Script::idle())).collect();
+    let sender = world.add(0, "sender", Script::idle());
+    let message = inform(sender, receivers[0], "x").receivers(receivers.clone()).build().unwrap();
+    world.send(message).unwrap();
+    world.run();
+    let records = records(&mut world);
+    let processed: Vec<_> = records.iter().filter(|record| record.event == StageEvent::Processed).collect();
+    let distinct: std::collections::BTreeSet<_> = receivers.iter().collect();
+    assert_eq!(processed.len(), distinct.len());
+    assert_eq!(admissions(&records)[0].1.receivers as usize, distinct.len());
+}
+
+#[test]
+fn what_fails_is_kept_although_nothing_is_sampled() {
+    let mut world = Setup::new(1)
+        .configured(|config| {
+            config.watching = Watching { threshold: 0, ..Watching::ALL };
+            config.retry.retries = 1;
+        })
+        .start();
+    let faulty = world.add(
+        0,
+        "faulty",
+        Script::new(|_, context| {
+            let own = context.id();
+            context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
+            Outcome::Failed(Failure { explanation: "on purpose".into(), panicked: false })
+        }),
+    );
+    let sender = world.add(0, "sender", Script::idle());
+    let failed = world.send(inform(sender, faulty, "x").build().unwrap()).unwrap();
+    let lost = world.send(inform(sender, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();
+    world.advance(10_000);
+    let records = records(&mut world);
+    let stages = stages(&records);
+    assert_eq!(stages[&failed], ["kept", "retried", "begun", "dead-lettered"]);
+    assert_eq!(stages[&lost], ["kept", "dead-lettered"]);
+    assert_eq!(stages.len(), 2, "{stages:?}");
+}
+
+#[test]
+fn what_a_failed_handler_wanted_to_send_is_withdrawn() {
+    let mut world = watched(1);
+    let faulty = world.add(
+        0,
+        "faulty",
+        Script::new(|_, context| {
+            let own = context.id();
+            context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
+            Outcome::Failed(Failure { explanation: "on purpose".into(), panicked: false })
+        }),
+    );
+    let sender = world.add(0, "sender", Script::idle());
+    world.send(inform(sender, faulty, "x").build().unwrap()).unwrap();
+    world.run();
+    let records = records(&mut world);
+    assert!(stages(&records).values().any(|stages| *stages == ["admitted", "withdrawn"]), "{records:?}");
+}
+
+#[test]
+fn a_message_that_its_handler_gets_late_is_kept() {
+    let mut world = Setup::new(2)
+        .configured(|config| config.watching = Watching { threshold: 0, slow_ms: 500, ..Watching::ALL })
+        .start();
+    let slow = world.add(1, "slow", Script::idle());
+    let sender = world.add(0, "sender", Script::idle());
+    world.send(inform(sender, slow, "at once").build().unwrap()).unwrap();
+    world.run();
+    assert!(records(&mut world).is_empty());
+    world.pause(1, true);
+    world.send(inform(sender, slow, "late").build().unwrap()).unwrap();
+    world.advance(600);
+    world.pause(1, false);
+    world.run();
+    let records = records(&mut world);
+    let stages: Vec<_> = stages(&records).into_values().collect();
+    assert_eq!(stages, [["kept", "begun", "processed"]]);
+    let StageEvent::Kept(_, admitted_ns) = records[0].event else { panic!("{records:?}") };
+    assert!(records[0].at_ns - admitted_ns >= 600_000_000);
+}
+
+#[test]
+fn a_trace_begun_elsewhere_is_continued() {
+    let mut world =
+        Setup::new(1).configured(|config| config.watching = Watching { threshold: 1, ..Watching::ALL }).start();
+    let agent = world.add(0, "agent", Script::idle());
+    let context = |flags| TraceContext { trace_id: [7; 16], span_id: [8; 8], flags };
+    world.send(inform(agent, agent, "not sampled").trace(context(0)).build().unwrap()).unwrap();
+    world.run();
+    assert!(records(&mut world).is_empty());
+    world.send(inform(agent, agent, "sampled").trace(context(1)).build().unwrap()).unwrap();
+    world.run();
+    assert_eq!(admissions(&records(&mut world))[0].1.context, Some(context(1)));
+}
+
+#[test]
+fn records_that_find_no_room_are_counted() {
+    let mut world = watched(1);
+    let agent = world.add(0, "agent", Script::idle());
+    for _ in 0..RECORDS_PER_TURN_MAX {
+        world.send(inform(agent, agent, "x").build().unwrap()).unwrap();
+        world.run();
+    }
+    let kept = world.nodes[0].shard.stage_records().len() as u64;
+    assert_eq!(kept, RECORDS_PER_TURN_MAX as u64);
+    // Each message has four: admitted, enqueued, begun, processed.
+    assert_eq!(kept + world.nodes[0].shard.stage_records_lost(), 4 * RECORDS_PER_TURN_MAX as u64);
+}
+
+/// Watches all shards of a simulated run, and counts how messages ended.
+fn watching(ended: &Rc<RefCell<[u64; 2]>>) -> Options {
+    let ended = Rc::clone(ended);
+    Options::default().with_check(move |world| {
+        for node in &mut world.nodes {
+            if world_steps_are_few(node.shard.account()) {
+                node.shard.watch_messages(Watching::ALL);
+            }
+            for record in node.shard.stage_records().drain(..) {
+                match record.event {
+                    StageEvent::DeadLettered(_) => ended.borrow_mut()[0] += 1,
+                    StageEvent::Expired(_) => ended.borrow_mut()[1] += 1,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Setting the same again changes nothing, so that it is set as long as little happened.
+fn world_steps_are_few(account: &Account) -> bool {
+    account.accepted + account.arrived < 100
+}
+
+#[test]
+fn watching_changes_nothing_and_misses_no_failure() {
+    for seed in 0..60 {
+        let plain = sim::run(seed, &Options::default()).expect("the seed is good");
+        let ended = Rc::default();
+        let watched = sim::run(seed, &watching(&ended)).expect("the seed is good while it is watched");
+        assert_eq!(plain, watched, "seed {seed}");
+        let account = watched.account;
+        assert_eq!(*ended.borrow(), [account.dead_lettered, account.expired], "seed {seed}");
+    }
+}
