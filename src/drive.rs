@@ -48,6 +48,8 @@ use crate::store::attempt::AttemptFile;
 use crate::store::journal::JournalOptions;
 #[cfg(feature = "store")]
 use crate::store::projector::ProjectionSender;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::RecordFeed;
 
 /// Maximum number of jobs taken from the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -88,6 +90,9 @@ pub(crate) struct Launch {
     pub clock: Clock,
     #[cfg(feature = "store")]
     pub store: Option<StoreLaunch>,
+    /// The way to the telemetry thread, if there is one.
+    #[cfg(feature = "telemetry")]
+    pub feed: Option<RecordFeed>,
     /// The core to run on, if known.
     pub core: Option<usize>,
 }
@@ -187,6 +192,8 @@ struct Driver {
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     spin: Duration,
+    #[cfg(feature = "telemetry")]
+    feed: Option<RecordFeed>,
     #[cfg(feature = "store")]
     store: Option<StoreLaunch>,
     #[cfg(feature = "store")]
@@ -235,6 +242,8 @@ impl Driver {
             inboxes: HashMap::new(),
             subscribers: Vec::new(),
             spin,
+            #[cfg(feature = "telemetry")]
+            feed: launch.feed,
             #[cfg(feature = "store")]
             store: launch.store,
             #[cfg(feature = "store")]
@@ -367,6 +376,10 @@ impl Driver {
         }
         let turns = link.turns.load(Ordering::Relaxed);
         link.turns.store(turns + 1, Ordering::Relaxed);
+        #[cfg(feature = "telemetry")]
+        if let Some(feed) = &mut self.feed {
+            feed.pass(&mut self.shard, self.now_ns, turn.worked);
+        }
         #[cfg(feature = "store")]
         self.write_down();
         self.hand_out();

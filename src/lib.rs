@@ -41,7 +41,7 @@ pub mod signals;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "telemetry")]
-mod telemetry;
+pub mod telemetry;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 mod watchdog;

@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::deadline::Deadlines;
 #[cfg(feature = "store")]
 use crate::store::projector::ProjectionFigures;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::state::TelemetryState;
 use crate::watchdog::WatchdogHandle;
 
 /// Number of messages of a batch that count as one entry in the inbound channel.
@@ -303,6 +305,9 @@ pub(crate) struct Shared {
     pub subscribers: Subscribers,
     tokens: AtomicU64,
     inboxes: AtomicU32,
+    /// What the telemetry thread finds out.
+    #[cfg(feature = "telemetry")]
+    pub telemetry: Arc<TelemetryState>,
 }
 
 impl Shared {
@@ -313,6 +318,8 @@ impl Shared {
         bell: WatchdogHandle,
         start: Instant,
     ) -> Self {
+        #[cfg(feature = "telemetry")]
+        let telemetry = Arc::new(TelemetryState::new(crate::telemetry::watching(&config).threshold));
         Self {
             links,
             start,
@@ -325,6 +332,8 @@ impl Shared {
             subscribers: Subscribers::default(),
             tokens: AtomicU64::new(1),
             inboxes: AtomicU32::new(0),
+            #[cfg(feature = "telemetry")]
+            telemetry,
         }
     }
 

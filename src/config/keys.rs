@@ -30,6 +30,8 @@ use caxton_shards::domain::{
 };
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
+#[cfg(feature = "telemetry")]
+use caxton_shards::domain::{KeptRate, RecordRate, SamplingRatio, SlowMessageMs};
 use caxton_shards::protocol::Mode;
 use std::sync::LazyLock;
 
@@ -410,6 +412,21 @@ configuration! {
         on_failure: OnFailure = ["refuse", "refuse", "refuse"];
     }
 
+    #[cfg(feature = "telemetry")]
+    /// What is measured and traced, while something takes it: an exporter, a scrape, or the program.
+    telemetry: TelemetryConfig {
+        /// The part of all conversations that is traced, and whose messages' latencies are measured.
+        ///
+        /// Fewer are traced while there would be more records than `records_per_second`.
+        sampling: SamplingRatio = ["1", "0.01", "0.01"];
+        /// Age from which a message is slow, so that it is traced, when its handler gets it.
+        slow_ms: SlowMessageMs = ["1000", "1000", "1000"];
+        /// Number of records per second, of all shards, up to which messages are sampled. A message has about five.
+        records_per_second: RecordRate = ["50000", "50000", "50000"];
+        /// Maximum number of messages per second and shard that are traced because they fail, expire or are slow.
+        kept_per_second: KeptRate = ["1000", "1000", "1000"];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -505,6 +522,10 @@ mod tests {
         ("plugins.files", ["\"\"", "\"\"", "\"\""]),
         ("plugins.call_ms", ["10", "10", "10"]),
         ("plugins.on_failure", ["\"refuse\"", "\"refuse\"", "\"refuse\""]),
+        ("telemetry.sampling", ["1", "0.01", "0.01"]),
+        ("telemetry.slow_ms", ["1000", "1000", "1000"]),
+        ("telemetry.records_per_second", ["50000", "50000", "50000"]),
+        ("telemetry.kept_per_second", ["1000", "1000", "1000"]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

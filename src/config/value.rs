@@ -20,6 +20,8 @@ use caxton_shards::domain::{
 };
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
+#[cfg(feature = "telemetry")]
+use caxton_shards::domain::{KeptRate, RecordRate, SamplingRatio, SlowMessageMs};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -126,6 +128,16 @@ with_unit! {
     GuestStateBytes: bytes, "64 KiB", show_bytes;
     GuestSliceMs: milliseconds, "2 ms", show_number;
     GuestCallMs: milliseconds, "5 s", show_number;
+}
+
+#[cfg(feature = "telemetry")]
+plain! {
+    KeptRate, RecordRate, SamplingRatio,
+}
+
+#[cfg(feature = "telemetry")]
+with_unit! {
+    SlowMessageMs: milliseconds, "1 s", show_number;
 }
 
 impl Setting for OverflowPolicy {

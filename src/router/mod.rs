@@ -13,6 +13,8 @@ pub(crate) mod report;
 mod shutdown;
 #[cfg(feature = "store")]
 pub(crate) mod store;
+#[cfg(feature = "telemetry")]
+mod telemetry;
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -48,6 +50,8 @@ use crate::drive::{FailureHandlers, Launch, executor, run_shard};
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 #[cfg(feature = "store")]
 use crate::store::StoreError;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::{MessageTrace, TraceSink};
 #[cfg(feature = "wasm")]
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{WatchdogHandle, watch};
@@ -110,6 +114,10 @@ pub enum StartError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The telemetry thread's executor could not be started although the host passed the checks.
+    #[cfg(feature = "telemetry")]
+    #[error("the telemetry thread could not start: {0}. Without exporter, scrape endpoint and traces it is not needed")]
+    Telemetry(String),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -144,6 +152,8 @@ pub struct RouterBuilder {
     failure_handlers: Option<FailureHandlers>,
     #[cfg(feature = "wasm")]
     plugins: Vec<Plugin>,
+    #[cfg(feature = "telemetry")]
+    trace_sinks: Vec<TraceSink>,
     cancel: CancelStart,
 }
 
@@ -229,6 +239,29 @@ impl RouterBuilder {
         self
     }
 
+    /// Passes the trace of each message that is traced to this channel: those of `telemetry.sampling`, and all that
+    /// fail, expire or are slow. A trace that finds the channel full is dropped and counted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use caxton_router::prelude::*;
+    ///
+    /// let (sender, traces) = flume::bounded(1_000);
+    /// let router = Router::builder().traces_to(sender).start()?;
+    /// let nobody = AgentId::of_text("nobody");
+    /// router.blocking().send(Message::builder(Performative::Inform).receiver(nobody).build()?)?;
+    /// router.shutdown(std::time::Duration::from_secs(5))?;
+    /// let trace = traces.recv()?;
+    /// assert!(trace.has_failed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "telemetry")]
+    pub fn traces_to(mut self, traces: flume::Sender<MessageTrace>) -> Self {
+        self.trace_sinks.push(traces);
+        self
+    }
+
     /// Sets the switch that cancels the start.
     pub fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
         self.cancel = cancel.clone();
@@ -259,6 +292,8 @@ impl RouterBuilder {
             failure_handlers: self.failure_handlers,
             #[cfg(feature = "wasm")]
             plugins: self.plugins,
+            #[cfg(feature = "telemetry")]
+            trace_sinks: self.trace_sinks,
         };
         start(&self.config, &rules, &rulebook, extensions, &self.cancel)
     }
@@ -332,6 +367,8 @@ struct Inner {
 struct Threads {
     executors: Vec<ExecutorJoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
+    #[cfg(feature = "telemetry")]
+    telemetry: Option<ExecutorJoinHandle<()>>,
     /// The final report, once the router has stopped.
     report: Option<Report>,
 }
@@ -351,6 +388,8 @@ impl Router {
             failure_handlers: None,
             #[cfg(feature = "wasm")]
             plugins: Vec::new(),
+            #[cfg(feature = "telemetry")]
+            trace_sinks: Vec::new(),
             cancel: CancelStart::new(),
         }
     }
@@ -398,13 +437,16 @@ pub(crate) struct Extensions {
     pub failure_handlers: Option<FailureHandlers>,
     #[cfg(feature = "wasm")]
     pub plugins: Vec<Plugin>,
+    /// For the telemetry thread.
+    #[cfg(feature = "telemetry")]
+    pub trace_sinks: Vec<TraceSink>,
 }
 
 fn start(
     config: &Config,
     rules: &[Rule],
     rulebook: &Rulebook,
-    #[cfg_attr(not(feature = "wasm"), expect(unused_mut, reason = "only plugins are added to"))]
+    #[cfg_attr(not(any(feature = "telemetry", feature = "wasm")), expect(unused_mut, reason = "nothing is changed"))]
     mut extensions: Extensions,
     cancel: &CancelStart,
 ) -> Result<Router, StartError> {
@@ -440,6 +482,12 @@ fn start(
     let boot_epoch = wall_time().0;
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
+    #[cfg(feature = "telemetry")]
+    let (mut feeds, telemetry) = telemetry::begin(&shared, std::mem::take(&mut extensions.trace_sinks), clock.start())?;
+    #[cfg(feature = "telemetry")]
+    {
+        router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry = telemetry;
+    }
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
@@ -452,6 +500,12 @@ fn start(
             // What an earlier run left was accepted, so there is room for it whatever the limit is now.
             launch.recovered.make_room(&mut shard_config);
         }
+        #[cfg(feature = "telemetry")]
+        let feed = feeds.next();
+        #[cfg(feature = "telemetry")]
+        if feed.is_some() {
+            shard_config.watching = crate::telemetry::watching(config);
+        }
         let launch = Launch {
             config: shard_config,
             extensions: extensions.clone(),
@@ -461,6 +515,8 @@ fn start(
             clock: clock.clone(),
             #[cfg(feature = "store")]
             store,
+            #[cfg(feature = "telemetry")]
+            feed,
             core: index.checked_rem(cores.len()).map(|place| cores[place]),
         };
         let ready = ready_sender.clone();
@@ -530,6 +586,11 @@ fn abandon(router: &Router) -> StartError {
         if let Err(error) = executor.join() {
             failure.get_or_insert_with(|| start_error(&shared.config, shard, &error));
         }
+    }
+    #[cfg(feature = "telemetry")]
+    {
+        let thread = router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry.take();
+        router.inner.end_telemetry(thread);
     }
     // Dropping the handle has nothing left to wait for.
     router.inner.set_unstarted();

@@ -100,6 +100,8 @@ impl Inner {
                 let _ = executor.join();
             }
         }
+        #[cfg(feature = "telemetry")]
+        self.end_telemetry(threads.telemetry.take());
         if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
             let _ = watchdog.join();
         }

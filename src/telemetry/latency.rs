@@ -37,8 +37,12 @@ pub(crate) struct Latencies([Histogram<u64>; Latency::COUNT]);
 impl Latencies {
     /// Creates empty histograms with two significant digits.
     pub fn new() -> Self {
-        let empty = || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).expect("the bounds are legal");
-        Self(std::array::from_fn(|_| empty()))
+        Self(std::array::from_fn(|_| Self::empty()))
+    }
+
+    /// Creates one empty histogram.
+    pub fn empty() -> Histogram<u64> {
+        Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).expect("the bounds are legal")
     }
 
     /// Returns one of the histograms.

@@ -4,5 +4,17 @@
 //! turns the records into latencies and spans, and exports them. Nothing here runs on a shard's thread but the copying
 //! of records into a ring. Telemetry that finds no room is dropped and counted; a shard never waits for it.
 
+mod assemble;
+mod context;
+mod executor;
+mod feed;
 pub(crate) mod latency;
+mod sampling;
+mod spans;
 pub(crate) mod state;
+
+pub use assemble::{AttemptTrace, DeliveryEnd, DeliveryTrace, MessageTrace};
+pub use caxton_shards::trace::{Admitted, Cause};
+pub(crate) use executor::{TelemetryLaunch, TraceSink, start};
+pub(crate) use feed::{RecordFeed, feed};
+pub(crate) use sampling::watching;

@@ -1,14 +1,22 @@
 //! The telemetry thread's results, for other threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use caxton_shards::mesh::doorbell::Doorbell;
 
 use crate::telemetry::latency::Latencies;
 
 /// Figures about telemetry itself, and the latencies measured so far. The telemetry thread writes, others read.
 pub(crate) struct TelemetryState {
     latencies: Mutex<Arc<Latencies>>,
-    /// Records that found their ring full.
+    /// Rung by shards when they have records.
+    pub bell: Doorbell,
+    /// Set when the telemetry thread is to take what there is, and end.
+    pub stopping: AtomicBool,
+    /// The part of messages that the shards watch, in 2^32nds.
+    pub sampling_threshold: AtomicU64,
+    /// Records that found no room on their shard or in its ring.
     pub records_dropped: AtomicU64,
     /// Records that the telemetry thread has taken.
     pub records_taken: AtomicU64,
@@ -16,19 +24,26 @@ pub(crate) struct TelemetryState {
     pub spans_exported: AtomicU64,
     /// Spans, metrics or log records that an exporter gave up.
     pub export_failures: AtomicU64,
-    /// The current sampling ratio, in millionths.
-    pub sampling_millionths: AtomicU64,
+    /// Traces that their receiver had no room for.
+    pub traces_dropped: AtomicU64,
+    /// Messages whose end was not recorded in time.
+    pub messages_given_up: AtomicU64,
 }
 
 impl TelemetryState {
-    pub fn new() -> Self {
+    /// Creates the figures of a router whose shards watch this part of their messages at first.
+    pub fn new(sampling_threshold: u64) -> Self {
         Self {
+            bell: Doorbell::new(),
+            stopping: AtomicBool::new(false),
+            sampling_threshold: AtomicU64::new(sampling_threshold),
             latencies: Mutex::new(Arc::new(Latencies::new())),
             records_dropped: AtomicU64::new(0),
             records_taken: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             export_failures: AtomicU64::new(0),
-            sampling_millionths: AtomicU64::new(0),
+            traces_dropped: AtomicU64::new(0),
+            messages_given_up: AtomicU64::new(0),
         }
     }
 

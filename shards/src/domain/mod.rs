@@ -387,6 +387,21 @@ whole_number! {
 }
 
 whole_number! {
+    /// Age from which a message is slow: 1 to 86,400,000 milliseconds.
+    SlowMessageMs(u32): "slow message time", 1 to 86_400_000 "milliseconds"
+}
+
+whole_number! {
+    /// Number of telemetry records per second: 1 to 100,000,000.
+    RecordRate(u32): "record rate", 1 to 100_000_000 "records per second"
+}
+
+whole_number! {
+    /// Maximum number of messages per second that are traced because of how they fare: 0 to 1,000,000.
+    KeptRate(u32): "kept rate", 0 to 1_000_000 "messages per second"
+}
+
+whole_number! {
     /// Maximum number of open conversations on a shard: 1 to 100,000,000.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -506,6 +521,11 @@ real_number! {
     BackoffJitter: "backoff jitter", 0.0 to 1.0
 }
 
+real_number! {
+    /// Part of all conversations that is traced: 0.0 (none) to 1.0 (all), without unit.
+    SamplingRatio: "sampling ratio", 0.0 to 1.0
+}
+
 /// The mailbox lane in which a message waits. Higher lanes are always served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
@@ -622,6 +642,10 @@ mod tests {
             RestartDelayMs: "-1", "0" to "60000", "60001", "0 to 60000 milliseconds";
             BackoffFactor: "0.99", "1" to "10", "10.01", "1 to 10";
             BackoffJitter: "-0.01", "0" to "1", "1.01", "0 to 1";
+            SamplingRatio: "-0.01", "0" to "1", "1.01", "0 to 1";
+            SlowMessageMs: "0", "1" to "86400000", "86400001", "1 to 86400000 milliseconds";
+            RecordRate: "0", "1" to "100000000", "100000001", "1 to 100000000 records per second";
+            KeptRate: "-1", "0" to "1000000", "1000001", "0 to 1000000 messages per second";
             BreakerThreshold: "-1", "0" to "1000", "1001", "0 to 1000 calls";
             BreakerWindowMs: "99", "100" to "3600000", "3600001", "100 to 3600000 milliseconds";
             SlowCallMs: "0", "1" to "60000", "60001", "1 to 60000 milliseconds";

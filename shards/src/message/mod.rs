@@ -287,6 +287,11 @@ impl Message {
         self.0.in_reply_to
     }
 
+    /// Whether the stages of its way are recorded: see [`trace`](crate::trace).
+    pub fn is_watched(&self) -> bool {
+        self.0.delivery_meta.watched
+    }
+
     /// Returns the time until which the next message of the exchange is expected.
     pub fn reply_by(&self) -> Option<WallTime> {
         self.0.reply_by.map(|milliseconds| WallTime(milliseconds.get()))

@@ -10,6 +10,6 @@
 mod record;
 mod recorder;
 
-pub use record::{Admitted, StageEvent, StageRecord};
+pub use record::{Admitted, Cause, StageEvent, StageRecord};
 pub(crate) use recorder::Recorder;
 pub use recorder::{RECORDS_PER_TURN_MAX, Watching};

@@ -32,6 +32,8 @@ pub enum StageEvent {
     Withdrawn,
     /// It reached the shard of its receiver from another shard.
     Arrived,
+    /// It is for all providers of a capability: so many.
+    Spread(u32),
     /// It was committed to the journal.
     Committed,
     /// It was put into its receiver's mailbox.
@@ -48,6 +50,22 @@ pub enum StageEvent {
     Expired(Stage),
 }
 
+/// A watched message whose handler sent another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// The message.
+    pub message: MessageId,
+    /// Its conversation.
+    pub conversation: Option<ConversationId>,
+}
+
+impl Cause {
+    /// Returns the cause that a message would be.
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        Some(Self { message: message.id()?, conversation: message.conversation() })
+    }
+}
+
 /// What a message was when it was admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admitted {
@@ -60,7 +78,7 @@ pub struct Admitted {
     /// The initiator of the conversation, as far as the message states it.
     pub initiator: Option<AgentId>,
     /// The watched message in whose handler it was sent.
-    pub cause: Option<MessageId>,
+    pub cause: Option<Cause>,
     /// The performative.
     pub performative: Performative,
     /// The protocol.
@@ -75,7 +93,7 @@ pub struct Admitted {
 
 impl Admitted {
     /// Describes a message.
-    pub(crate) fn of(message: &Message, sender_name: Option<Arc<str>>, cause: Option<MessageId>) -> Self {
+    pub(crate) fn of(message: &Message, sender_name: Option<Arc<str>>, cause: Option<Cause>) -> Self {
         Self {
             sender: message.sender(),
             sender_name,

@@ -1,7 +1,7 @@
 //! Which messages are watched, and the records of a turn.
 
-use crate::message::{Message, MessageId, TraceContext};
-use crate::trace::record::StageRecord;
+use crate::message::{Message, TraceContext};
+use crate::trace::record::{Cause, StageRecord};
 
 /// Maximum number of records of one turn. Beyond it they are dropped and counted.
 pub const RECORDS_PER_TURN_MAX: usize = 8_192;
@@ -33,7 +33,7 @@ pub(crate) struct Recorder {
     /// [`Self::begin_turn`] adds to it.
     due_ms: u64,
     /// The watched message whose handler is being called.
-    handling: Option<MessageId>,
+    handling: Option<Cause>,
     records: Vec<StageRecord>,
     lost: u64,
     kept_since_ms: u64,
@@ -106,11 +106,11 @@ impl Recorder {
     }
 
     /// Sets the watched message whose handler is being called.
-    pub fn handle(&mut self, message: Option<MessageId>) {
+    pub fn handle(&mut self, message: Option<Cause>) {
         self.handling = message;
     }
 
-    pub fn handling(&self) -> Option<MessageId> {
+    pub fn handling(&self) -> Option<Cause> {
         self.handling
     }
 

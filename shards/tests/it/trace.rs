@@ -9,7 +9,7 @@ use caxton_shards::agent::{Failure, Outcome};
 use caxton_shards::message::{AgentId, ConversationId, MessageId, Performative, TraceContext};
 use caxton_shards::sim::{self, Options};
 use caxton_shards::stats::Account;
-use caxton_shards::trace::{Admitted, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, Watching};
+use caxton_shards::trace::{Admitted, Cause, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, Watching};
 
 use crate::common::{Script, Setup, World, inform, request};
 
@@ -36,6 +36,7 @@ fn stages(records: &[StageRecord]) -> BTreeMap<MessageId, Vec<&'static str>> {
             StageEvent::Kept(..) => "kept",
             StageEvent::Withdrawn => "withdrawn",
             StageEvent::Arrived => "arrived",
+            StageEvent::Spread(_) => "spread",
             StageEvent::Committed => "committed",
             StageEvent::Enqueued => "enqueued",
             StageEvent::Begun(..) => "begun",
@@ -73,7 +74,11 @@ fn a_request_and_its_reply_over_two_shards_are_recorded_stage_by_stage() {
     assert_eq!(admitted.len(), 2);
     let (question, reply) = (&admitted[0], &admitted[1]);
     assert_eq!(question.0, asked);
-    assert_eq!((question.1.cause, reply.1.cause), (None, Some(asked)), "the reply is caused by the request");
+    assert_eq!(
+        (question.1.cause, reply.1.cause),
+        (None, Some(Cause { message: asked, conversation: Some(id) })),
+        "the reply is caused by the request"
+    );
     assert_eq!((question.1.conversation, reply.1.conversation), (Some(id), Some(id)));
     assert_eq!((question.1.initiator, reply.1.initiator), (Some(near), Some(near)));
     let name = |of: &Admitted| of.sender_name.as_deref().unwrap().to_owned();

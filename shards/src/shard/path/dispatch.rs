@@ -22,7 +22,7 @@ use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::retry::{Decision, FailedAttempt, FailureCause, FailureHandler};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
-use crate::trace::StageEvent;
+use crate::trace::{Cause, StageEvent};
 
 /// The messages that an agent is given in one call.
 ///
@@ -332,7 +332,7 @@ impl Shard {
         self.effects.put_back(effects);
         self.begin_durable(&envelope);
         if envelope.watched {
-            self.outputs.recorder.handle(envelope.message.id());
+            self.outputs.recorder.handle(Cause::of(&envelope.message));
         }
         if envelope.kind == EnvelopeKind::Message {
             self.held.count_outside(-1);

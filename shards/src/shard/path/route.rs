@@ -12,6 +12,7 @@ use crate::message::{AgentId, Choice, ConversationRole, Receiver};
 use crate::outcome::DeadLetterReason;
 use crate::routing::rules;
 use crate::shard::{FAN_OUT_PER_TURN_MAX, Shard};
+use crate::trace::StageEvent;
 
 /// A message that waits for credit at a shard or, on its own shard, for the next turn.
 pub(crate) struct Blocked {
@@ -52,6 +53,10 @@ impl Shard {
                     return self.refuse(envelope, DeadLetterReason::NoProvider);
                 }
                 self.ledger.accept(agents.len() as u64 - 1);
+                if envelope.watched {
+                    let count = u32::try_from(agents.len()).unwrap_or(u32::MAX);
+                    self.record_stage(&envelope, StageEvent::Spread(count));
+                }
                 self.spread_replay(&mut envelope);
                 self.journal.await_more(envelope.journal(), agents.len() as u64 - 1);
                 envelope.message.set_receiver(Receiver::Agents(Arc::clone(&agents)));

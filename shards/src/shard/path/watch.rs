@@ -4,7 +4,7 @@ use crate::mailbox::{Envelope, EnvelopeKind};
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::AgentIndex;
-use crate::trace::{Admitted, StageEvent, StageRecord, Watching};
+use crate::trace::{Admitted, Cause, StageEvent, StageRecord, Watching};
 
 impl Shard {
     /// Sets which messages are watched from now on.
@@ -79,7 +79,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn begin_watched(&mut self, envelope: &Envelope, index: AgentIndex) {
         let Some(name) = self.agents.get(index).map(|slot| slot.name.clone()) else { return };
-        self.outputs.recorder.handle(envelope.message.id());
+        self.outputs.recorder.handle(Cause::of(&envelope.message));
         self.record_stage(envelope, StageEvent::Begun(name, envelope.attempts));
     }
 

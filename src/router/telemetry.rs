@@ -1,0 +1,48 @@
+//! The telemetry thread of a router: when there is one, its beginning and its end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use glommio::ExecutorJoinHandle;
+
+use super::{Inner, StartError};
+use crate::shard_handle::Shared;
+use crate::telemetry::{RecordFeed, TelemetryLaunch, TraceSink, feed, start, watching};
+
+/// Starts the telemetry thread if something takes what it finds out. Returns the shards' ways to it, of which there are
+/// none without it.
+///
+/// # Errors
+///
+/// The thread cannot be started. There is nothing to stop.
+pub(super) fn begin(
+    shared: &Arc<Shared>,
+    sinks: Vec<TraceSink>,
+    origin: Instant,
+) -> Result<(std::vec::IntoIter<RecordFeed>, Option<ExecutorJoinHandle<()>>), StartError> {
+    if sinks.is_empty() {
+        return Ok((Vec::new().into_iter(), None));
+    }
+    let mut launch = TelemetryLaunch::new(&shared.config, Arc::clone(&shared.telemetry), sinks, origin);
+    let mut feeds = Vec::new();
+    for _ in &shared.links {
+        let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config));
+        feeds.push(feed);
+        launch.sources.push(source);
+    }
+    let thread = start(launch).map_err(|error| StartError::Telemetry(error.to_string()))?;
+    Ok((feeds.into_iter(), Some(thread)))
+}
+
+impl Inner {
+    /// Lets the telemetry thread take what the shards have left, and waits until it has passed that on. Call it once the
+    /// shards have left.
+    pub(super) fn end_telemetry(&self, thread: Option<ExecutorJoinHandle<()>>) {
+        self.shared.telemetry.stopping.store(true, Ordering::Release);
+        self.shared.telemetry.bell.ring();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The telemetry thread: takes the shards' records and makes latencies and traces of them.
+//!
+//! One glommio executor without a core of its own. It looks at the rings at intervals while records arrive, and parks
+//! until a shard rings when none do. Nothing that it does can hold up a shard: rings that it does not empty in time drop
+//! records.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use caxton_shards::mesh::doorbell::Doorbell;
+use futures_lite::future::or;
+use glommio::timer::Timer;
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+
+use crate::config::Config;
+use crate::telemetry::assemble::{Assembler, MessageTrace};
+use crate::telemetry::feed::RecordSource;
+use crate::telemetry::latency::Latencies;
+use crate::telemetry::sampling::Adjustment;
+use crate::telemetry::state::TelemetryState;
+
+/// Interval between two looks at the rings while records arrive.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Interval at which results are published and sampling is adjusted.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Maximum number of records taken from one ring at a time.
+const RECORDS_PER_LOOK_MAX: usize = 4_096;
+/// Registered memory for I/O, in bytes.
+const IO_MEMORY: usize = 1 << 18;
+
+/// Receives each trace. What it has no room for is counted.
+pub(crate) type TraceSink = flume::Sender<MessageTrace>;
+
+/// The arguments of the telemetry thread.
+pub(crate) struct TelemetryLaunch {
+    pub state: Arc<TelemetryState>,
+    pub sources: Vec<RecordSource>,
+    pub sinks: Vec<TraceSink>,
+    /// The origin of monotonic time.
+    pub start: Instant,
+    pub adjustment: Adjustment,
+}
+
+impl TelemetryLaunch {
+    /// Gathers the arguments for a router with these settings.
+    pub fn new(config: &Config, state: Arc<TelemetryState>, sinks: Vec<TraceSink>, start: Instant) -> Self {
+        Self { state, sources: Vec::new(), sinks, start, adjustment: Adjustment::new(config) }
+    }
+}
+
+/// Starts the telemetry thread.
+///
+/// # Errors
+///
+/// There is no executor to be had on this host.
+pub(crate) fn start(launch: TelemetryLaunch) -> Result<ExecutorJoinHandle<()>, GlommioError<()>> {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .name("caxton-telemetry")
+        .io_memory(IO_MEMORY)
+        .spawn(move || Telemetry::new(launch).run())
+}
+
+struct Telemetry {
+    state: Arc<TelemetryState>,
+    sources: Vec<RecordSource>,
+    sinks: Vec<TraceSink>,
+    start: Instant,
+    adjustment: Adjustment,
+    assembler: Assembler,
+    latencies: Latencies,
+    published: Instant,
+}
+
+impl Telemetry {
+    fn new(launch: TelemetryLaunch) -> Self {
+        let TelemetryLaunch { state, sources, sinks, start, adjustment } = launch;
+        Self {
+            state,
+            sources,
+            sinks,
+            start,
+            adjustment,
+            assembler: Assembler::default(),
+            latencies: Latencies::new(),
+            published: Instant::now(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let stopping = self.state.stopping.load(Ordering::Acquire);
+            let taken = self.look();
+            self.give_up();
+            if self.published.elapsed() >= PUBLISH_EVERY || stopping {
+                self.publish();
+            }
+            if stopping && taken == 0 {
+                break;
+            }
+            if taken > 0 {
+                self.pause(stopping).await;
+            } else {
+                let sources = &mut self.sources;
+                let is_due =
+                    || self.state.stopping.load(Ordering::Acquire) || sources.iter_mut().any(RecordSource::has_records);
+                or(rung(&self.state.bell, is_due), async {
+                    Timer::new(PUBLISH_EVERY).await;
+                })
+                .await;
+            }
+        }
+        for trace in self.assembler.finish() {
+            self.pass(trace);
+        }
+        self.publish();
+        self.state.bell.clear();
+    }
+
+    /// Waits until more records are worth a look.
+    async fn pause(&self, stopping: bool) {
+        if !stopping {
+            Timer::new(LOOK_EVERY).await;
+        }
+    }
+
+    /// Takes what is in the rings. Returns the number of records.
+    fn look(&mut self) -> usize {
+        let mut taken = 0;
+        for place in 0..self.sources.len() {
+            let mut traces = Vec::new();
+            let assembler = &mut self.assembler;
+            taken += self.sources[place].drain(RECORDS_PER_LOOK_MAX, |record| traces.extend(assembler.take(record)));
+            for trace in traces {
+                self.pass(trace);
+            }
+        }
+        TelemetryState::add(&self.state.records_taken, taken as u64);
+        taken
+    }
+
+    fn give_up(&mut self) {
+        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        for trace in self.assembler.give_up(now_ns) {
+            self.pass(trace);
+        }
+    }
+
+    /// Counts a message's latencies, and passes its trace on.
+    fn pass(&mut self, trace: MessageTrace) {
+        trace.measure(&mut self.latencies);
+        for sink in &self.sinks {
+            if sink.try_send(trace.clone()).is_err() {
+                TelemetryState::add(&self.state.traces_dropped, 1);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let interval_ms = u64::try_from(self.published.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.published = Instant::now();
+        self.adjustment.adjust(&self.state, interval_ms);
+        for source in &self.sources {
+            source.collect_turns(&mut self.latencies);
+        }
+        self.state.messages_given_up.store(self.assembler.given_up(), Ordering::Relaxed);
+        self.state.publish(Arc::new(self.latencies.clone()));
+    }
+}
+
+/// Waits until the doorbell is rung, or returns at once if `is_due`.
+async fn rung(bell: &Doorbell, mut is_due: impl FnMut() -> bool) {
+    let mut armed = false;
+    poll_fn(|context| {
+        if armed && !bell.is_armed() {
+            return Poll::Ready(());
+        }
+        armed = true;
+        bell.arm(context.waker());
+        if is_due() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    bell.disarm();
+}
