@@ -11,6 +11,7 @@ use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::trace::{Admitted, StageEvent, StageRecord};
 
+use crate::telemetry::context::{TraceIds, hexadecimal};
 use crate::telemetry::latency::{Latencies, Latency};
 
 /// Maximum number of messages that are being put together. Beyond it the oldest is given up.
@@ -25,6 +26,8 @@ const ATTEMPTS_MAX: usize = 32;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MessageTrace {
+    /// The trace it belongs to: that of its conversation, or the one that it was sent in from outside.
+    pub trace_id: [u8; 16],
     /// The message.
     pub message: MessageId,
     /// When it was admitted.
@@ -130,6 +133,11 @@ impl DeliveryTrace {
 }
 
 impl MessageTrace {
+    /// Returns the id of its trace as hexadecimal digits.
+    pub fn trace_id_text(&self) -> String {
+        hexadecimal(&self.trace_id)
+    }
+
     /// Whether it failed or expired for one of its receivers.
     pub fn has_failed(&self) -> bool {
         let failed = |end| !matches!(end, DeliveryEnd::Processed | DeliveryEnd::Withdrawn);
@@ -179,15 +187,17 @@ impl Open {
         self.admitted.as_ref().is_some_and(|(_, admitted, _)| self.ended >= admitted.receivers)
     }
 
-    fn into_trace(self, message: MessageId) -> Option<MessageTrace> {
+    fn into_trace(self, message: MessageId, ids: TraceIds) -> Option<MessageTrace> {
         let (admitted_ns, admitted, sampled) = self.admitted?;
-        Some(MessageTrace { message, admitted_ns, admitted, sampled, deliveries: self.deliveries })
+        let trace_id = ids.trace(message, &admitted);
+        Some(MessageTrace { trace_id, message, admitted_ns, admitted, sampled, deliveries: self.deliveries })
     }
 }
 
 /// Puts records together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Assembler {
+    ids: TraceIds,
     open: HashMap<MessageId, Open>,
     /// The open messages in the order in which they became known, with the time of their first record. Those that are
     /// complete are skipped.
@@ -196,6 +206,10 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
+    pub fn new(ids: TraceIds) -> Self {
+        Self { ids, open: HashMap::new(), order: VecDeque::new(), given_up: 0 }
+    }
+
     /// Takes a record. Returns the message if it is complete, and one that was given up for it.
     pub fn take(&mut self, record: StageRecord) -> Option<MessageTrace> {
         let (message, at_ns) = (record.message, record.at_ns);
@@ -234,7 +248,7 @@ impl Assembler {
             }
         }
         if open.is_complete() {
-            return self.open.remove(&message)?.into_trace(message);
+            return self.open.remove(&message)?.into_trace(message, self.ids);
         }
         None
     }
@@ -253,7 +267,7 @@ impl Assembler {
             self.order.pop_front();
             if let Some(open) = self.open.remove(&message) {
                 self.given_up += 1;
-                left.extend(open.into_trace(message));
+                left.extend(open.into_trace(message, self.ids));
             }
         }
         left
@@ -302,7 +316,7 @@ mod tests {
 
     #[test]
     fn records_make_a_message_in_any_order_of_shards() {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new(TraceIds::new(1));
         let mut latencies = Latencies::new();
         for (at_ns, event) in [(300, StageEvent::Arrived), (500, begun(1)), (900, StageEvent::Processed)] {
             assert!(assembler.take(record(1, 2, at_ns, event)).is_none());
@@ -319,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_message_to_several_agents_is_complete_when_all_have_it() {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new(TraceIds::new(1));
         assembler.take(record(1, 0, 1, StageEvent::Admitted(admitted(2))));
         assert!(assembler.take(record(1, 7, 2, StageEvent::Processed)).is_none());
         let trace = assembler.take(record(1, 8, 3, StageEvent::Expired(Stage::Mailbox))).expect("it is complete");
@@ -329,7 +343,7 @@ mod tests {
 
     #[test]
     fn attempts_are_told_apart() {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new(TraceIds::new(1));
         for (at_ns, event) in [
             (1, StageEvent::Admitted(admitted(1))),
             (2, StageEvent::Enqueued),
@@ -347,7 +361,7 @@ mod tests {
 
     #[test]
     fn what_is_too_old_or_too_much_is_given_up_and_counted() {
-        let mut assembler = Assembler::default();
+        let mut assembler = Assembler::new(TraceIds::new(1));
         assembler.take(record(1, 0, 0, StageEvent::Admitted(admitted(1))));
         assembler.take(record(2, 0, OPEN_NS_MAX, StageEvent::Admitted(admitted(1))));
         assert!(assembler.give_up(OPEN_NS_MAX - 1).is_empty());

@@ -39,10 +39,7 @@ impl SpanMaker {
 
     fn send(&self, trace: &MessageTrace, spans: &mut Vec<Span>) -> Sent {
         let admitted = &trace.admitted;
-        let sent = Sent {
-            trace_id: self.ids.trace(trace.message, admitted),
-            span_id: self.ids.span(trace.message, None, SpanPart::Send),
-        };
+        let sent = Sent { trace_id: trace.trace_id, span_id: self.ids.span(trace.message, None, SpanPart::Send) };
         let left_ns = trace.deliveries.iter().filter_map(|delivery| delivery.enqueued_ns.or(delivery.arrived_ns)).min();
         let mut span = self.span(&sent, sent.span_id, (trace.admitted_ns, left_ns.unwrap_or(trace.admitted_ns)));
         span.name = format!("send {}", admitted.performative.as_str());

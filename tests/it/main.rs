@@ -47,6 +47,8 @@ mod projection;
 mod sim;
 mod supervision;
 mod surface;
+#[cfg(feature = "telemetry")]
+mod traces;
 #[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]

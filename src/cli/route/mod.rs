@@ -17,6 +17,7 @@ mod management;
 mod pipe;
 mod report;
 mod summary;
+mod traces;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ use self::exchange::{Exchange, Manner};
 use self::pipe::{Pipe, Read};
 use self::report::Printer;
 use self::summary::Summary;
+use self::traces::{TraceSink, Traces};
 use super::input::{Source, is_standard_input, now};
 use super::interrupt::{self, Interrupt};
 use super::settings::{self, Settings};
@@ -121,6 +123,9 @@ pub struct RouteArguments {
     /// in this data directory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// End with the trace of each conversation, as a tree of its messages: where each spent its time
+    #[arg(long)]
+    trace: bool,
     /// Print one JSON object per line for each message, and one with the summary
     #[arg(long)]
     json: bool,
@@ -142,12 +147,14 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         Err(complaint) => return fail(&complaint),
     };
     let mut printer = Printer::new(arguments.json, &arguments.file.display().to_string());
+    let (sink, traces) = Traces::begin();
+    let sink = arguments.trace.then_some(sink);
     let routed = match &source {
-        Some(source) => arguments.route(source, config, habits, &mut printer, &interrupt),
-        None => arguments.route_pipe(config, habits, &mut printer, &interrupt),
+        Some(source) => arguments.route(source, config, habits, sink, &mut printer, &interrupt),
+        None => arguments.route_pipe(config, habits, sink, &mut printer, &interrupt),
     };
     match routed {
-        Ok(summary) => match printer.summary(&summary) {
+        Ok(summary) => match printer.traces(&traces.take()).and_then(|()| printer.summary(&summary)) {
             Ok(()) if summary.is_well() => ExitCode::SUCCESS,
             Ok(()) => ExitCode::FAILURE,
             Err(error) => printing_failed(&error),
@@ -253,6 +260,7 @@ impl RouteArguments {
         source: &Source,
         config: Config,
         habits: Habits,
+        traces: Option<TraceSink>,
         printer: &mut Printer,
         interrupt: &Interrupt,
     ) -> Result<Summary, Stop> {
@@ -271,7 +279,7 @@ impl RouteArguments {
             return Ok(summary);
         }
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
-        let (router, shutdown) = self.start(config, interrupt)?;
+        let (router, shutdown) = self.start(config, traces, interrupt)?;
         let _watch = interrupt.watch(&router, shutdown, || {});
         let manner = Manner { reports: self.report, in_order: self.in_order, bell: None };
         let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
@@ -303,6 +311,7 @@ impl RouteArguments {
         &self,
         config: Config,
         habits: Habits,
+        traces: Option<TraceSink>,
         printer: &mut Printer,
         interrupt: &Interrupt,
     ) -> Result<Summary, Stop> {
@@ -324,7 +333,7 @@ impl RouteArguments {
         };
         let mut cast = Cast::offering(&self.offer);
         let sandbox = self.play(&config, &mut cast).map_err(Stop::Arguments)?;
-        let (router, shutdown) = self.start(config, interrupt)?;
+        let (router, shutdown) = self.start(config, traces, interrupt)?;
         let _watch = interrupt.watch(&router, shutdown, || {});
         let manner = Manner { reports: self.report, in_order: self.in_order, bell: Some(pipe.bell()) };
         let mut exchange = match self.begin(&router, cast, habits, manner, (interrupt, shutdown))? {
@@ -368,13 +377,21 @@ impl RouteArguments {
     }
 
     /// Starts the router. Also returns its shutdown deadline.
-    fn start(&self, config: Config, interrupt: &Interrupt) -> Result<(Router, Duration), Stop> {
+    fn start(
+        &self,
+        config: Config,
+        traces: Option<TraceSink>,
+        interrupt: &Interrupt,
+    ) -> Result<(Router, Duration), Stop> {
         let mut builder = Router::builder();
         for plugin in self.plugins(&config).map_err(Stop::Arguments)? {
             builder = builder.plugin(plugin);
         }
         if config.store.directory.path().is_some() {
             builder = builder.cancelled_by(interrupt.cancel_start());
+        }
+        if let Some(traces) = traces {
+            builder = builder.traces_to(traces);
         }
         let router = builder.config(config).start()?;
         for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
@@ -462,6 +479,9 @@ impl RouteArguments {
         config.management.enabled = false;
         for (key, value) in ROOM.into_iter().filter(|(key, _)| settings::is_unsaid(&config, key)).collect::<Vec<_>>() {
             config.set(key, value, "caxton route").expect("a test sets every one of these values");
+        }
+        if self.trace {
+            Traces::configure(&mut config);
         }
         if let Some(shards) = self.shards {
             config.router.shards = caxton_router::config::ShardChoice::Exactly(shards);

@@ -12,7 +12,9 @@ use super::agents::Cast;
 use super::exchange::ids_of;
 use super::journal::{Fate, Reply};
 use super::summary::{Summary, Tally};
+use super::traces;
 use crate::cli::{complain, printable, printable_lines};
+use caxton_router::telemetry::MessageTrace;
 
 /// Maximum number of receivers in a message's first line; each has its own line below.
 const RECEIVERS_SHOWN_MAX: usize = 5;
@@ -245,6 +247,21 @@ impl Printer {
     /// Flushes the output.
     pub fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
+    }
+
+    /// Reports the traces of the run.
+    pub fn traces(&mut self, messages: &[MessageTrace]) -> io::Result<()> {
+        if self.json {
+            for trace in traces::json(messages) {
+                writeln!(self.output, "{}", printable_lines(&trace.to_string()))?;
+            }
+            return Ok(());
+        }
+        if messages.len() >= traces::TRACES_MAX {
+            self.flush()?;
+            complain(&format!("only the first {} messages are shown in traces", traces::TRACES_MAX));
+        }
+        self.output.write_all(printable_lines(&traces::text(messages)).as_bytes())
     }
 
     /// Ends with the summary.
