@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::{Event, FailureHandler, InboxNumber, Input, Output, Token};
+use caxton_shards::api::{Event, EventDetail, FailureHandler, InboxNumber, Input, Output, Token};
 use caxton_shards::mesh::Port;
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
@@ -464,7 +464,7 @@ impl Driver {
             Work::Call(call) => self.begin(call),
             Work::Subscribe(events, lost) => {
                 self.subscribers.push((events, lost));
-                self.inputs.push_back(Input::WatchEvents(true));
+                self.inputs.push_back(Input::WatchEvents(EventDetail::Everything));
             }
             Work::Held(held) => {
                 if let Some(entry) = held.take() {
@@ -526,7 +526,7 @@ impl Driver {
         let before = self.subscribers.len();
         self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
         if self.subscribers.is_empty() && before > 0 {
-            self.inputs.push_back(Input::WatchEvents(false));
+            self.inputs.push_back(Input::WatchEvents(EventDetail::Nothing));
         }
     }
 

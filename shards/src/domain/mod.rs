@@ -382,7 +382,7 @@ whole_number! {
 }
 
 whole_number! {
-    /// Maximum number of lines a guest may log per second: 0 to 1,000,000.
+    /// Maximum number of lines logged per second, by a guest or from one place in the code: 0 to 1,000,000.
     LogRate(u32): "log rate", 0 to 1_000_000 "lines per second"
 }
 

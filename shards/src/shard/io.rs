@@ -108,8 +108,8 @@ pub enum Input {
     /// for. A queued [`Input::Send`] is removed and not accepted. Everything else continues, and its response is
     /// ignored.
     Cancel(Vec<Token>),
-    /// Turns events on or off.
-    WatchEvents(bool),
+    /// Sets which events are reported.
+    WatchEvents(EventDetail),
     /// Everything up to this record is durable.
     Committed(Lsn),
     /// Whether the journal accepts records has changed.
@@ -512,6 +512,18 @@ pub enum RegistrationError {
     Stopping,
 }
 
+/// Which events a shard reports. Others are not created.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum EventDetail {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that are rare while all is well: see [`Event::is_exceptional`].
+    Exceptions,
+    /// All of them. Some happen for each message or agent.
+    Everything,
+}
+
 /// An event on a shard, for observers.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
@@ -562,6 +574,8 @@ pub enum Event {
         sender: Option<AgentId>,
         /// The receiver.
         receiver: Option<AgentId>,
+        /// Its conversation.
+        conversation: Option<ConversationId>,
         /// The reason.
         reason: DeadLetterReason,
         /// Where.
@@ -575,6 +589,8 @@ pub enum Event {
         sender: Option<AgentId>,
         /// The receiver.
         receiver: Option<AgentId>,
+        /// Its conversation.
+        conversation: Option<ConversationId>,
         /// What it was waiting for.
         stage: Stage,
     },
@@ -632,4 +648,56 @@ pub enum Event {
         /// The conversation.
         conversation: ConversationId,
     },
+}
+
+impl Event {
+    /// Whether the event is rare while all is well: a panic, a restart, the end of an agent that nobody asked for, a
+    /// circuit breaker, a journal, a blocked shard. The others happen for each message, conversation or agent.
+    pub fn is_exceptional(&self) -> bool {
+        match self {
+            Self::Deregistered { why, .. } => why.is_exceptional(),
+            Self::AgentRestarted { .. }
+            | Self::JournalChanged { .. }
+            | Self::AgentPanicked { .. }
+            | Self::FailureHandlerPanicked { .. }
+            | Self::BreakerChanged { .. }
+            | Self::ShardBlocked { .. }
+            | Self::ShardUnblocked { .. } => true,
+            Self::Registered { .. }
+            | Self::StateChanged { .. }
+            | Self::DeadLettered { .. }
+            | Self::Expired { .. }
+            | Self::ReplyMissing { .. }
+            | Self::ProtocolViolation(_)
+            | Self::ConversationTimedOut { .. } => false,
+        }
+    }
+
+    /// Returns the detail from which on the event is reported.
+    pub fn detail(&self) -> EventDetail {
+        if self.is_exceptional() { EventDetail::Exceptions } else { EventDetail::Everything }
+    }
+
+    /// Returns the agents that the event is about: one, or the sender and the receiver of a message.
+    pub fn agents(&self) -> [Option<AgentId>; 2] {
+        match self {
+            Self::Registered { agent, .. }
+            | Self::StateChanged { agent, .. }
+            | Self::Deregistered { agent, .. }
+            | Self::AgentRestarted { agent, .. }
+            | Self::AgentPanicked { agent, .. }
+            | Self::BreakerChanged { agent, .. } => [Some(*agent), None],
+            Self::ReplyMissing { asker: agent, .. } | Self::ConversationTimedOut { initiator: agent, .. } => {
+                [Some(*agent), None]
+            }
+            Self::DeadLettered { sender, receiver, .. } | Self::Expired { sender, receiver, .. } => {
+                [*sender, *receiver]
+            }
+            Self::ProtocolViolation(violation) => [Some(violation.sender), Some(violation.receiver)],
+            Self::JournalChanged { .. }
+            | Self::FailureHandlerPanicked { .. }
+            | Self::ShardBlocked { .. }
+            | Self::ShardUnblocked { .. } => [None, None],
+        }
+    }
 }

@@ -334,6 +334,13 @@ impl Shard {
         self.agents.gateway_id()
     }
 
+    /// Returns the name of an agent of this shard, also of one that was removed lately.
+    pub fn remembered_name_of(&self, agent: AgentId) -> Option<Arc<str>> {
+        let slot = self.agents.find(agent).and_then(|index| self.agents.get(index));
+        let former = || self.agents.find_former(agent).map(|former| Arc::from(&*former.name));
+        slot.map(|slot| Arc::clone(&slot.name)).or_else(former)
+    }
+
     /// Returns the agent being called, for an observer on another thread.
     pub fn calling(&self) -> Arc<Calling> {
         Arc::clone(&self.agents.calling)

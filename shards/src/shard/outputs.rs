@@ -2,14 +2,14 @@
 
 use crate::base::index::{InboxNumber, Token};
 use crate::message::Message;
-use crate::shard::io::{Answer, Event, Output};
+use crate::shard::io::{Answer, Event, EventDetail, Output};
 use crate::trace::{Recorder, Watching};
 
 /// The outputs of a turn.
 #[derive(Default)]
 pub(in crate::shard) struct Outputs {
-    /// Whether anybody subscribes to events.
-    is_watched: bool,
+    /// Which events somebody subscribes to.
+    detail: EventDetail,
     list: Vec<Output>,
     /// The records of watched messages.
     pub(in crate::shard) recorder: Recorder,
@@ -27,11 +27,23 @@ impl Outputs {
         self.list.push(Output::Answer(token, answer));
     }
 
-    /// Reports an event, which is only created if anybody subscribes.
-    pub fn report(&mut self, event: impl FnOnce() -> Event) {
-        if self.is_watched {
-            self.list.push(Output::Event(event()));
+    /// Reports an event of this detail, which is only created if anybody subscribes to it.
+    fn report_from(&mut self, detail: EventDetail, event: impl FnOnce() -> Event) {
+        if self.detail >= detail {
+            let event = event();
+            debug_assert_eq!(event.detail(), detail, "{event:?}");
+            self.list.push(Output::Event(event));
         }
+    }
+
+    /// Reports an event that happens for each message, conversation or agent.
+    pub fn report(&mut self, event: impl FnOnce() -> Event) {
+        self.report_from(EventDetail::Everything, event);
+    }
+
+    /// Reports an event that is rare while all is well: see [`Event::is_exceptional`].
+    pub fn report_exception(&mut self, event: impl FnOnce() -> Event) {
+        self.report_from(EventDetail::Exceptions, event);
     }
 
     /// Delivers a message to an inbox.
@@ -39,12 +51,13 @@ impl Outputs {
         self.list.push(Output::Deliver(inbox, message));
     }
 
-    pub fn watch_events(&mut self, watch: bool) {
-        self.is_watched = watch;
+    pub fn watch_events(&mut self, detail: EventDetail) {
+        self.detail = detail;
     }
 
-    pub fn is_watched(&self) -> bool {
-        self.is_watched
+    /// Whether all events are reported.
+    pub fn reports_everything(&self) -> bool {
+        self.detail >= EventDetail::Everything
     }
 
     /// Switches output to the caller's list, or back.

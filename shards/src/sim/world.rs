@@ -15,7 +15,7 @@ use crate::message::{AgentId, Message, WallTime};
 use crate::routing::partition::Partition;
 use crate::shard::agent::Registration;
 use crate::shard::control::restore::Recovery;
-use crate::shard::io::{Answer, Event, InboxNumber, Input, Now, Output, Token};
+use crate::shard::io::{Answer, Event, EventDetail, InboxNumber, Input, Now, Output, Token};
 use crate::shard::{Shard, Turn};
 
 use super::inbox::OpenInbox;
@@ -310,7 +310,7 @@ impl World {
     /// Enables events on all shards.
     pub fn watch_events(&mut self) {
         for shard in 0..self.nodes.len() {
-            self.give(shard, Input::WatchEvents(true));
+            self.give(shard, Input::WatchEvents(EventDetail::Everything));
         }
         self.run();
     }

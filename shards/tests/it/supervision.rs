@@ -6,7 +6,7 @@
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Polled, Registration, Supervision};
-use caxton_shards::api::{AgentState, Event, RegistrationError, StopReason, is_notice};
+use caxton_shards::api::{AgentState, Event, EventDetail, RegistrationError, StopReason, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message, WallTime};
@@ -84,7 +84,7 @@ fn one_poison_message_ends_among_the_dead_letters_and_the_agent_lives_on() {
     let agent = world.add(0, "agent", fragile().counted(&made));
     let many = NonZeroU8::new(20).unwrap();
     let stubborn = inform(sender, agent, "poison").attempts_max(many).time_to_live(crate::common::lifetime(300_000));
-    world.give(0, caxton_shards::api::Input::WatchEvents(true));
+    world.give(0, caxton_shards::api::Input::WatchEvents(EventDetail::Everything));
     world.send(stubborn.build().unwrap()).unwrap();
     // Ten attempts take a minute and a half of growing delays: all of them count once.
     world.advance(100_000);

@@ -325,7 +325,13 @@ mod tests {
         let journal = Journal::default();
         let [question, _] = ids();
         let [a, b] = ["a", "b"].map(AgentId::of_text);
-        let event = Event::Expired { message: question, sender: None, receiver: Some(a), stage: Stage::Mailbox };
+        let event = Event::Expired {
+            message: question,
+            sender: None,
+            receiver: Some(a),
+            conversation: None,
+            stage: Stage::Mailbox,
+        };
         journal.hear(&event, 0);
         journal.hear(&event, 0);
         assert_eq!(journal.wait(question, 2, MOMENT), Waited::TimedOut);

@@ -148,7 +148,7 @@ impl Shard {
         }
         slot.gate = guard;
         self.supervision.count_gate(before, guard);
-        self.outputs.report(|| Event::BreakerChanged { agent, state });
+        self.outputs.report_exception(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
             BreakerGate::Closed => {}

@@ -79,7 +79,7 @@ impl Shard {
                 self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));
             }
             Input::Cancel(tokens) => self.cancel(tokens),
-            Input::WatchEvents(watch) => self.outputs.watch_events(watch),
+            Input::WatchEvents(detail) => self.outputs.watch_events(detail),
             Input::Committed(sequence) => self.journal.commit(sequence),
             Input::Journal(condition) => self.on_journal_condition(condition),
             Input::CarryForward(upto) => self.compact(upto),

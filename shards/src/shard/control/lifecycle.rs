@@ -110,6 +110,14 @@ impl StopReason {
         }
     }
 
+    /// Whether it means that something went wrong, and not that somebody asked for it.
+    pub const fn is_exceptional(self) -> bool {
+        match self {
+            Self::NotStarted | Self::Verdict | Self::RestartsExhausted | Self::DrainDeadline => true,
+            Self::Deregistered | Self::Drained | Self::InboxClosed => false,
+        }
+    }
+
     /// Returns the dead letter reason of a message that the agent had accepted and not handled.
     pub(crate) const fn for_what_waited(self) -> DeadLetterReason {
         match self {

@@ -49,7 +49,11 @@ impl Shard {
         self.drop_breaker(index);
         self.agents.forget(index);
         self.empty(index, why.for_what_waited());
-        self.outputs.report(|| Event::Deregistered { agent: id, why });
+        if why.is_exceptional() {
+            self.outputs.report_exception(|| Event::Deregistered { agent: id, why });
+        } else {
+            self.outputs.report(|| Event::Deregistered { agent: id, why });
+        }
         if self.agents.get(index).is_some_and(|slot| slot.outbox.is_empty() && slot.blocked.is_none()) {
             self.remove_slot(index);
         }
@@ -59,7 +63,7 @@ impl Shard {
     pub(in crate::shard) fn stop_native(&mut self, index: AgentIndex, id: AgentId, mut agent: Box<dyn Agent>) {
         self.agents.calling.begin(index);
         if let Err(what) = catch_panic(|| agent.stopped()) {
-            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
+            self.outputs.report_exception(|| Event::AgentPanicked { agent: id, what });
         }
         drop_quietly(agent);
     }

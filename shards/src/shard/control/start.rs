@@ -140,7 +140,7 @@ impl Shard {
         };
         let total = restarts.total;
         slot.flags.add(AgentFlags::RESTARTING);
-        self.outputs.report(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
+        self.outputs.report_exception(|| Event::AgentRestarted { agent: id, restarts: total, delay_ms });
         self.report_state(index);
         if delay_ms == 0 {
             return true;
@@ -182,7 +182,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let made = slot.maker.make().map(|agent| slot.behaviour = Behaviour::Native(agent));
         if let Err(what) = made.and_then(|()| self.start_agent(index)) {
-            self.outputs.report(|| Event::AgentPanicked { agent: id, what });
+            self.outputs.report_exception(|| Event::AgentPanicked { agent: id, what });
             // A failed start waits for its timer, whatever the policy's delay: starting never starts anything.
             let at_once = self.begin_restart(index, RestartCause::FailedStart);
             debug_assert!(!at_once, "a failed start waits for its timer");

@@ -289,7 +289,7 @@ impl Shard {
             None => Supervision::Resume,
             Some(failure) if failure.panicked => {
                 let what = failure.explanation.into_owned();
-                self.outputs.report(|| Event::AgentPanicked { agent: id, what });
+                self.outputs.report_exception(|| Event::AgentPanicked { agent: id, what });
                 Supervision::Restart
             }
             Some(failure) => {
@@ -297,7 +297,7 @@ impl Shard {
                 match catch_panic(|| agent.supervise(&failure)) {
                     Ok(supervision) => supervision,
                     Err(what) => {
-                        self.outputs.report(|| Event::AgentPanicked { agent: id, what });
+                        self.outputs.report_exception(|| Event::AgentPanicked { agent: id, what });
                         Supervision::Restart
                     }
                 }
@@ -553,7 +553,7 @@ impl Shard {
             if attempt.may_retry() { DeadLetterReason::NotRetried } else { DeadLetterReason::AttemptsExhausted };
         let (decision, panicked) = self.supervision.decide(&attempt);
         if let Some(what) = panicked {
-            self.outputs.report(|| Event::FailureHandlerPanicked { what });
+            self.outputs.report_exception(|| Event::FailureHandlerPanicked { what });
         }
         (decision, reason)
     }

@@ -159,7 +159,7 @@ impl Shard {
 
     /// Reports an agent's new state to observers.
     pub(in crate::shard) fn report_state(&mut self, index: AgentIndex) {
-        if !self.outputs.is_watched() {
+        if !self.outputs.reports_everything() {
             return;
         }
         let Some((agent, state)) = self.agents.get(index).map(|slot| (slot.id, AgentState::of(slot.flags))) else {

@@ -106,8 +106,8 @@ impl Shard {
         let message = envelope.message;
         let shard = self.index;
         if let Some(id) = message.id() {
-            let (sender, receiver) = (message.sender(), message.target());
-            self.outputs.report(|| Event::DeadLettered { message: id, sender, receiver, reason, shard });
+            let (sender, receiver, conversation) = (message.sender(), message.target(), message.conversation());
+            self.outputs.report(|| Event::DeadLettered { message: id, sender, receiver, conversation, reason, shard });
         }
         let explanation = if detail.is_empty() {
             reason.explanation().to_owned()
@@ -135,8 +135,8 @@ impl Shard {
         let (attempts, journal) = (envelope.attempts, envelope.journal());
         let message = envelope.message;
         if let Some(id) = message.id() {
-            let (sender, receiver) = (message.sender(), message.target());
-            self.outputs.report(|| Event::Expired { message: id, sender, receiver, stage });
+            let (sender, receiver, conversation) = (message.sender(), message.target(), message.conversation());
+            self.outputs.report(|| Event::Expired { message: id, sender, receiver, conversation, stage });
         }
         self.conversations.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", stage.explanation());

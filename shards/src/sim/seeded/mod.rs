@@ -204,7 +204,7 @@ mod tests {
             for node in &mut world.nodes {
                 let send = node.inputs.iter_mut().find(|input| matches!(input, Input::Send(..)));
                 if let Some(input) = send.filter(|_| !lost.replace(true)) {
-                    *input = Input::WatchEvents(true);
+                    *input = Input::WatchEvents(crate::shard::io::EventDetail::Everything);
                 }
             }
             Ok(())

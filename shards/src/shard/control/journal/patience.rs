@@ -83,7 +83,7 @@ impl Shard {
         };
         let told = self.journal.tell_full(stopped);
         if told != stopped || condition == JournalCondition::Failed {
-            self.outputs.report(|| Event::JournalChanged { shard, condition });
+            self.outputs.report_exception(|| Event::JournalChanged { shard, condition });
         }
     }
 
