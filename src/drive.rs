@@ -50,6 +50,8 @@ use crate::store::journal::JournalOptions;
 use crate::store::projector::ProjectionSender;
 #[cfg(feature = "telemetry")]
 use crate::telemetry::RecordFeed;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::logs::LogSender;
 
 /// Maximum number of jobs taken from the inbound channel at a time.
 const WORK_PER_TURN_MAX: usize = 256;
@@ -95,6 +97,8 @@ pub(crate) struct Launch {
     pub feed: Option<RecordFeed>,
     /// The core to run on, if known.
     pub core: Option<usize>,
+    #[cfg(feature = "telemetry")]
+    pub log: Option<LogSender>,
 }
 
 /// The arguments of a shard's thread with a store.
@@ -129,6 +133,7 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     // If this task panics, the others must not continue as if messages still arrived here.
     let mut guard = PanicGuard(Some((Arc::clone(&shared), index, launch.work.clone())));
     let mut driver = Driver::new(launch, index);
+    driver.begin_log();
     #[cfg(feature = "store")]
     let begins = driver.begin_journal().await;
     #[cfg(not(feature = "store"))]
@@ -139,6 +144,8 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     drop(ready);
     driver.run().await;
     guard.0 = None;
+    #[cfg(all(feature = "telemetry", feature = "wasm"))]
+    crate::telemetry::logs::guests::stop_hearing();
     leave(&shared, index);
 }
 
@@ -191,6 +198,8 @@ struct Driver {
     calls: HashMap<Token, Callee>,
     inboxes: HashMap<InboxNumber, InboxLink>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
+    #[cfg(feature = "telemetry")]
+    log: Option<LogSender>,
     spin: Duration,
     #[cfg(feature = "telemetry")]
     feed: Option<RecordFeed>,
@@ -241,6 +250,8 @@ impl Driver {
             calls: HashMap::new(),
             inboxes: HashMap::new(),
             subscribers: Vec::new(),
+            #[cfg(feature = "telemetry")]
+            log: launch.log,
             spin,
             #[cfg(feature = "telemetry")]
             feed: launch.feed,
@@ -251,6 +262,18 @@ impl Driver {
             #[cfg(feature = "store")]
             wakers: None,
             shared,
+        }
+    }
+
+    /// Has the shard report what is logged, from its first turn on.
+    fn begin_log(&mut self) {
+        let detail = self.log_detail();
+        if detail > EventDetail::Nothing {
+            self.inputs.push_back(Input::WatchEvents(detail));
+        }
+        #[cfg(all(feature = "telemetry", feature = "wasm"))]
+        if let Some(log) = &self.log {
+            log.hear_guests(self.shard.calling());
         }
     }
 
@@ -521,12 +544,21 @@ impl Driver {
         }
     }
 
+    /// Returns which events are logged.
+    fn log_detail(&self) -> EventDetail {
+        #[cfg(feature = "telemetry")]
+        if let Some(log) = &self.log {
+            return log.detail();
+        }
+        EventDetail::Nothing
+    }
+
     /// Forgets dropped subscribers.
     fn forget_subscribers(&mut self) {
         let before = self.subscribers.len();
         self.subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
         if self.subscribers.is_empty() && before > 0 {
-            self.inputs.push_back(Input::WatchEvents(EventDetail::Nothing));
+            self.inputs.push_back(Input::WatchEvents(self.log_detail()));
         }
     }
 
@@ -549,6 +581,10 @@ impl Driver {
                     }
                 }
                 Output::Event(event) => {
+                    #[cfg(feature = "telemetry")]
+                    if let Some(log) = &self.log {
+                        log.event(&event, |agent| self.shard.remembered_name_of(agent));
+                    }
                     for (subscriber, lost) in &self.subscribers {
                         if subscriber.try_send(event.clone()).is_err() {
                             lost.fetch_add(1, Ordering::Relaxed);

@@ -112,7 +112,7 @@ pub mod error {
 
 /// What a router reports while it runs.
 pub mod event {
-    pub use caxton_shards::api::{Event, JournalCondition};
+    pub use caxton_shards::api::{Event, EventDetail, JournalCondition};
 
     pub use crate::router::events::{EVENTS_WAITING_MAX, Events};
 }
@@ -125,6 +125,14 @@ pub mod stats {
     pub use crate::router::report::{Report, Stats};
     #[cfg(feature = "store")]
     pub use crate::router::store::ProjectionLag;
+}
+
+/// Logs, as events of the crate `tracing`: see [`manual::telemetry`].
+#[cfg(feature = "telemetry")]
+pub mod logs {
+    pub use crate::telemetry::logs::limit::{RateLimit, SITES_MAX};
+    pub use crate::telemetry::logs::writer::{LogWriter, escape, is_obeyed};
+    pub use crate::telemetry::logs::{EVENT, GUEST, LOG, RECORDS_WAITING_MAX, ROUTER};
 }
 
 /// How a message finds its receiver: the partition of agents among shards, and rules for messages that name no agent.

@@ -19,6 +19,8 @@ use crate::deadline::Deadlines;
 #[cfg(feature = "store")]
 use crate::store::projector::ProjectionFigures;
 #[cfg(feature = "telemetry")]
+use crate::telemetry::logs::LogSender;
+#[cfg(feature = "telemetry")]
 use crate::telemetry::state::TelemetryState;
 use crate::watchdog::WatchdogHandle;
 
@@ -230,26 +232,44 @@ pub(crate) struct JournalFigures {
 
 /// Subscribers of a router's events, each with the number of events it lost.
 #[derive(Default)]
-pub(crate) struct Subscribers(Mutex<Vec<(flume::Sender<Event>, Arc<AtomicU64>)>>);
+pub(crate) struct Subscribers {
+    list: Mutex<Vec<(flume::Sender<Event>, Arc<AtomicU64>)>>,
+    #[cfg(feature = "telemetry")]
+    log: Mutex<Option<LogSender>>,
+}
 
 impl Subscribers {
     pub fn add(&self, events: flume::Sender<Event>, lost: Arc<AtomicU64>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((events, lost));
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push((events, lost));
     }
 
     /// Removes dropped subscribers.
     pub fn forget_gone(&self) {
-        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.retain(|(subscriber, _)| !subscriber.is_disconnected());
     }
 
-    /// Removes all subscribers, which ends their streams.
+    /// Sends the events to the log too.
+    #[cfg(feature = "telemetry")]
+    pub fn log_to(&self, log: LogSender) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+    }
+
+    /// Removes all subscribers and the log, which ends their streams.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        #[cfg(feature = "telemetry")]
+        {
+            *self.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     pub fn tell(&self, event: &Event) {
-        for (subscriber, lost) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        #[cfg(feature = "telemetry")]
+        if let Some(log) = &*self.log.lock().unwrap_or_else(PoisonError::into_inner) {
+            log.event(event, |_| None);
+        }
+        for (subscriber, lost) in &*self.list.lock().unwrap_or_else(PoisonError::into_inner) {
             if subscriber.try_send(event.clone()).is_err() {
                 lost.fetch_add(1, Ordering::Relaxed);
             }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod doctor;
 mod input;
 pub mod interrupt;
+mod log;
 pub mod route;
 mod settings;
 pub mod sim;
@@ -16,6 +17,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+
+use caxton_router::config::LogFormat;
+use caxton_router::logs::{escape, is_obeyed};
 
 /// The meaning of the exit status, for every command.
 pub const EXIT_STATUS: &str = "\
@@ -68,38 +72,25 @@ fn printing_failed(error: &io::Error) -> ExitCode {
 /// Escapes a single-line text from outside, such as a file's name: characters that control a terminal become `\u{1b}`
 /// or `\n`.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, is_obeyed, |shown, character| shown.extend(character.escape_default()))
+    escape(text, LogFormat::Text)
 }
 
 /// Like [`printable`], for several lines, including JSON: such characters are escaped as in JSON, `\u001b`.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let is_escaped = |character| is_obeyed(character) && !matches!(character, '\n' | '\t');
-    escaped(text, is_escaped, |shown, character| {
-        // All of them are in the basic plane.
-        let _ = write!(shown, "\\u{:04x}", u32::from(character));
-    })
-}
-
-fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
-    if !text.chars().any(&is_escaped) {
+    if !text.chars().any(is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for character in text.chars() {
         if is_escaped(character) {
-            escape(&mut shown, character);
+            // All of them are in the basic plane.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
         } else {
             shown.push(character);
         }
     }
     Cow::Owned(shown)
-}
-
-/// Whether a terminal interprets a character instead of showing it: control characters, and those that change the
-/// direction of text.
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Returns a number with its noun: `1 dead letter`, `2 dead letters`.

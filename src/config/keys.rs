@@ -3,6 +3,8 @@
 #[cfg(any(feature = "store", feature = "wasm"))]
 use super::directory::Directory;
 use super::files::FileList;
+#[cfg(feature = "telemetry")]
+use super::log::{LogFormat, LogLevels};
 #[cfg(feature = "wasm")]
 use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::ProtocolModes;
@@ -14,6 +16,8 @@ use super::wasi::Grants;
 use super::{Preset, Provenance, RingChoice, ShardChoice};
 use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
+#[cfg(any(feature = "telemetry", feature = "wasm"))]
+use caxton_shards::domain::LogRate;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
@@ -25,8 +29,7 @@ use caxton_shards::domain::{
 #[cfg(feature = "wasm")]
 use caxton_shards::domain::{
     BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
-    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, LogRate, ModuleBytes,
-    ModuleFunctions,
+    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
@@ -427,6 +430,19 @@ configuration! {
         kept_per_second: KeptRate = ["1000", "1000", "1000"];
     }
 
+    #[cfg(feature = "telemetry")]
+    /// The log. Nothing is written unless a program asks for it.
+    log: LogConfig {
+        /// What is logged: off, error, warn, info, debug or trace, also for single targets such as `caxton::event=debug`.
+        ///
+        /// Several are separated by commas; the longest target that fits decides.
+        level: LogLevels = ["debug", "warn", "info"];
+        /// Form of the lines: text or json.
+        format: LogFormat = ["text", "text", "json"];
+        /// Maximum number of lines per second from one place in the code; further ones are counted.
+        lines_per_second: LogRate = ["100", "100", "100"];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -526,6 +542,9 @@ mod tests {
         ("telemetry.slow_ms", ["1000", "1000", "1000"]),
         ("telemetry.records_per_second", ["50000", "50000", "50000"]),
         ("telemetry.kept_per_second", ["1000", "1000", "1000"]),
+        ("log.level", ["\"debug\"", "\"warn\"", "\"info\""]),
+        ("log.format", ["\"text\"", "\"text\"", "\"json\""]),
+        ("log.lines_per_second", ["100", "100", "100"]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

@@ -27,6 +27,8 @@ mod error;
 mod file;
 mod files;
 mod keys;
+#[cfg(feature = "telemetry")]
+mod log;
 #[cfg(feature = "wasm")]
 mod plugins;
 mod preset;
@@ -48,6 +50,8 @@ pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
+#[cfg(feature = "telemetry")]
+pub use keys::LogConfig;
 #[cfg(feature = "store")]
 pub use keys::StoreConfig;
 pub use keys::{
@@ -57,6 +61,8 @@ pub use keys::{
 };
 #[cfg(feature = "wasm")]
 pub use keys::{PluginsConfig, WasmConfig};
+#[cfg(feature = "telemetry")]
+pub use log::{LEVELS_MAX, LogFormat, LogLevels};
 #[cfg(feature = "wasm")]
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;

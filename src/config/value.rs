@@ -4,6 +4,8 @@ use super::choice::AutoOr;
 use bytesize::ByteSize;
 use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
+#[cfg(any(feature = "telemetry", feature = "wasm"))]
+use caxton_shards::domain::LogRate;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
@@ -15,8 +17,7 @@ use caxton_shards::domain::{
 #[cfg(feature = "wasm")]
 use caxton_shards::domain::{
     BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
-    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, LogRate, ModuleBytes,
-    ModuleFunctions,
+    GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
@@ -91,7 +92,12 @@ plain! {
 
 #[cfg(feature = "wasm")]
 plain! {
-    GuestCount, GuestTableElements, HostCallCount, LogRate, ModuleFunctions, BlockDepth, ComponentParts,
+    GuestCount, GuestTableElements, HostCallCount, ModuleFunctions, BlockDepth, ComponentParts,
+}
+
+#[cfg(any(feature = "telemetry", feature = "wasm"))]
+plain! {
+    LogRate,
 }
 
 with_unit! {

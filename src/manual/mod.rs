@@ -11,6 +11,7 @@
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
+//! | [`telemetry`] | How is seen what a router does? |
 //! | [`benchmarks`] | How fast is it, measured how? |
 //! | [`architecture`] | What are the parts, and what is the path of a message through them? |
 //! | [`guarantees`] | What can I rely on, and what does the router not do? |
@@ -43,6 +44,8 @@ chapters! {
     #[cfg(any(not(doctest), feature = "wasm"))]
     webassembly: "webassembly.md",
     operations: "operations.md",
+    #[cfg(any(not(doctest), feature = "telemetry"))]
+    telemetry: "telemetry.md",
     benchmarks: "benchmarks.md",
     architecture: "architecture.md",
     guarantees: "guarantees.md",

@@ -51,6 +51,8 @@ use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 #[cfg(feature = "store")]
 use crate::store::StoreError;
 #[cfg(feature = "telemetry")]
+use crate::telemetry::logs::RouterLog;
+#[cfg(feature = "telemetry")]
 use crate::telemetry::{MessageTrace, TraceSink};
 #[cfg(feature = "wasm")]
 use crate::wasm::{Plugin, PluginsError};
@@ -361,6 +363,9 @@ struct Inner {
     store: Mutex<Option<Store>>,
     /// Warnings of the start.
     warnings: Vec<Finding>,
+    /// The log of the program that started it, if it has one.
+    #[cfg(feature = "telemetry")]
+    log: Option<RouterLog>,
 }
 
 #[derive(Default)]
@@ -450,6 +455,8 @@ fn start(
     mut extensions: Extensions,
     cancel: &CancelStart,
 ) -> Result<Router, StartError> {
+    #[cfg(feature = "telemetry")]
+    let (log, began) = (RouterLog::of_caller(), Instant::now());
     let warnings = fit_host(config)?;
     let cores = allowed_cores();
     let shards = config.router.shards.resolve(cores.len(), config.has_store());
@@ -477,7 +484,21 @@ fn start(
     let (bell, parker) = WatchdogHandle::new();
     let clock = Clock::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
-    let router = Router::new(Arc::new(Inner::new(Arc::clone(&shared), warnings)));
+    #[cfg(feature = "telemetry")]
+    let log_sender = match &log {
+        Some(log) => {
+            log.starting(config, shards, &warnings);
+            log.begin(&shared)?
+        }
+        None => None,
+    };
+    #[cfg_attr(not(feature = "telemetry"), expect(unused_mut, reason = "the log is set"))]
+    let mut inner = Inner::new(Arc::clone(&shared), warnings);
+    #[cfg(feature = "telemetry")]
+    {
+        inner.log = log;
+    }
+    let router = Router::new(Arc::new(inner));
 
     let boot_epoch = wall_time().0;
     #[cfg(feature = "store")]
@@ -518,6 +539,8 @@ fn start(
             #[cfg(feature = "telemetry")]
             feed,
             core: index.checked_rem(cores.len()).map(|place| cores[place]),
+            #[cfg(feature = "telemetry")]
+            log: log_sender.clone(),
         };
         let ready = ready_sender.clone();
         let spawned = executor(index).spawn(move || run_shard(launch, ready));
@@ -529,6 +552,8 @@ fn start(
         }
     }
     drop(ready_sender);
+    #[cfg(feature = "telemetry")]
+    drop(log_sender);
     // A shard whose executor failed drops its sender silently; `join` returns its error.
     let started = ready.iter().count();
     if failure.is_none() && started == count && !cancel.is_cancelled() {
@@ -554,6 +579,14 @@ fn start(
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
         // Dropping the handle stops the shards.
         crate::management::begin(&router).map_err(StartError::Management)?;
+        #[cfg(feature = "telemetry")]
+        if let Some(log) = &router.inner.log {
+            #[cfg(feature = "store")]
+            if let Some(recovered) = router.recovered() {
+                log.recovered(&recovered);
+            }
+            log.running(count, began.elapsed());
+        }
         return Ok(router);
     }
     #[cfg(feature = "store")]
@@ -592,6 +625,7 @@ fn abandon(router: &Router) -> StartError {
         let thread = router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry.take();
         router.inner.end_telemetry(thread);
     }
+    shared.subscribers.clear();
     // Dropping the handle has nothing left to wait for.
     router.inner.set_unstarted();
     failure.unwrap_or_else(|| StartError::Executor { shard: 0, reason: "its thread ended without a reason".to_owned() })

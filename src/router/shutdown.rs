@@ -62,6 +62,8 @@ impl Inner {
             #[cfg(feature = "store")]
             store: Mutex::default(),
             warnings,
+            #[cfg(feature = "telemetry")]
+            log: None,
         }
     }
 
@@ -78,6 +80,10 @@ impl Inner {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(report) = &threads.report {
             return report.clone();
+        }
+        #[cfg(feature = "telemetry")]
+        if let Some(log) = &self.log {
+            log.draining(deadline);
         }
         shared.advance_to(RouterPhase::Draining);
         let drained = self.wait_for_quiet(RouterPhase::Draining, || self.drained_by(began));
@@ -122,6 +128,14 @@ impl Inner {
             }
         }
         let report = self.report(drained, allowed, began);
+        #[cfg(feature = "telemetry")]
+        if let Some(log) = &self.log {
+            if all_left {
+                shared.subscribers.clear();
+                log.end();
+            }
+            log.stopped(&report);
+        }
         threads.report = Some(report.clone());
         report
     }

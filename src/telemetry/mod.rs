@@ -9,6 +9,7 @@ mod context;
 mod executor;
 mod feed;
 pub(crate) mod latency;
+pub(crate) mod logs;
 mod sampling;
 mod spans;
 pub(crate) mod state;

@@ -105,6 +105,10 @@ impl Gate {
             left -= text.len();
         }
         line.fields.retain(|(name, _)| !name.is_empty());
+        #[cfg(feature = "telemetry")]
+        if self.lines <= self.lines_max {
+            crate::telemetry::logs::guests::hear(&line);
+        }
         if self.lines > self.lines_max || self.log.sender.try_send(line).is_err() {
             self.log.lost.fetch_add(1, Ordering::Relaxed);
         }

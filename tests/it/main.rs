@@ -23,6 +23,8 @@ mod cli_bench;
 #[cfg(feature = "cli")]
 mod cli_config;
 #[cfg(feature = "cli")]
+mod cli_logs;
+#[cfg(feature = "cli")]
 mod cli_route;
 #[cfg(feature = "cli")]
 mod cli_signals;
@@ -40,6 +42,8 @@ mod inboxes;
 #[cfg(feature = "store")]
 mod journal_crash;
 mod lifecycle;
+#[cfg(feature = "telemetry")]
+mod logs;
 mod management;
 mod overflow;
 #[cfg(feature = "store")]

@@ -664,3 +664,24 @@ fn a_guest_is_told_that_it_is_stopped_also_when_the_deadline_was_too_short() {
     assert_eq!((line.text.as_str(), line.agent), ("stopped", caxton_router::AgentId::of_text("stopping")));
     assert!(sandbox.next_log_line().is_none(), "once");
 }
+
+#[cfg(feature = "telemetry")]
+#[test]
+fn a_guests_lines_are_logged_with_its_name_and_content_from_it_only_in_fields() {
+    let config = config();
+    let sandbox = Sandbox::start(&config.wasm).unwrap();
+    let capture = crate::logs::Capture::default();
+    let router = capture.during(tracing::Level::TRACE, || Router::builder().config(config).start().unwrap());
+    let (text, body) =
+        (r#"(data (i32.const 8) "one\n\1b[31m")"#, "(call $log (i32.const 3) (i32.const 8) (i32.const 9))");
+    let guest = sandbox.load("talker", &raw(text, &format!("{body} (i64.const 0)"))).unwrap();
+    register(&router, &guest, "talker");
+    let message = Message::builder(Performative::Inform).receiver(caxton_router::AgentId::of_text("talker")).build();
+    router.blocking().send(message.unwrap()).unwrap();
+    router.shutdown(PATIENCE).unwrap();
+    let lines = capture.of("guest");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((lines[0].level, lines[0].target), (tracing::Level::WARN, caxton_router::logs::GUEST));
+    assert_eq!((lines[0].text("agent"), lines[0].text("text")), ("talker", "one\n\u{1b}[31m"));
+    assert!(sandbox.next_log_line().is_some(), "the program can read it as well");
+}

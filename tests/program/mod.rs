@@ -12,7 +12,7 @@ pub fn caxton() -> Command {
 /// Keeps the settings of the user's environment from a command.
 pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CAXTON_") {
+        if name.to_string_lossy().starts_with("CAXTON_") || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }

@@ -35,6 +35,7 @@ use self::protocols::Offences;
 use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
+use super::log::LogOption;
 use super::settings::{self, Settings};
 use super::{fail, print, refuse};
 
@@ -184,6 +185,8 @@ pub struct BenchArguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    log: LogOption,
     /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     shutdown_timeout: Option<Duration>,
@@ -203,9 +206,13 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
     if let Err(complaint) = arguments.check() {
         return refuse(&complaint);
     }
-    let config = match arguments.settings.load(Preset::Production) {
+    let mut config = match arguments.settings.load(Preset::Production) {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
+    };
+    let _log = match arguments.log.begin(&mut config) {
+        Ok(log) => log,
+        Err(complaint) => return refuse(&complaint),
     };
     let interrupt = match Interrupt::listen() {
         Ok(interrupt) => interrupt,

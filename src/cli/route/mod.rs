@@ -43,6 +43,7 @@ use self::summary::Summary;
 use self::traces::{TraceSink, Traces};
 use super::input::{Source, is_standard_input, now};
 use super::interrupt::{self, Interrupt};
+use super::log::{self, LogOption};
 use super::settings::{self, Settings};
 use super::{complain, fail, printing_failed, refuse};
 
@@ -80,6 +81,8 @@ pub struct RouteArguments {
     shards: Option<ShardCount>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    log: LogOption,
     /// Make this agent reply with another performative, such as refuse; may be repeated
     #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
     reply: Vec<(AgentName, Performative)>,
@@ -100,7 +103,7 @@ pub struct RouteArguments {
     #[arg(long)]
     no_echo: bool,
     /// Make this agent a WebAssembly module; may be repeated. A manifest beside the module is read too, such as
-    /// echo.toml for echo.wasm, and the agent's log goes to standard error
+    /// echo.toml for echo.wasm, and the agent's log goes to standard error; with --log, what LEVEL lets pass
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_agent)]
     agent: Vec<(AgentName, PathBuf)>,
     /// Pass every message to this WebAssembly routing plugin before it is accepted, after the plugins named earlier;
@@ -134,11 +137,12 @@ pub struct RouteArguments {
 /// Runs `caxton route`.
 pub fn run(arguments: &RouteArguments) -> ExitCode {
     let prepared = arguments.habits().and_then(|habits| {
-        let config = arguments.config()?;
+        let mut config = arguments.config()?;
+        let log = arguments.log.begin(&mut config)?;
         let source = if is_standard_input(&arguments.file) { None } else { Some(Source::read(&arguments.file)?) };
-        Ok((habits, config, source))
+        Ok((habits, config, source, log))
     });
-    let (habits, config, source) = match prepared {
+    let (habits, config, source, _log) = match prepared {
         Ok(prepared) => prepared,
         Err(complaint) => return refuse(&complaint),
     };
@@ -546,6 +550,9 @@ fn unknown_performative(word: &str) -> String {
 fn print_log(sandbox: Option<&Sandbox>, agents: &[(AgentName, PathBuf)]) {
     let Some(sandbox) = sandbox else { return };
     while let Some(line) = sandbox.next_log_line() {
+        if log::is_written() {
+            continue;
+        }
         let name = agents.iter().find(|(name, _)| AgentId::of(name) == line.agent);
         let name = name.map_or_else(|| line.agent.to_string(), |(name, _)| name.to_string());
         let fields = line.fields.iter().fold(String::new(), |text, (name, value)| text + " " + name + "=" + value);

@@ -1,0 +1,212 @@
+//! Logs: a router's life, the events of its shards and the lines of its guests, as events of the crate `tracing`.
+//!
+//! Shards log nothing themselves. A shard puts an event that is logged into a bounded channel; one thread per router
+//! takes it out and passes it to the subscriber of the thread that started the router. What finds the channel full is
+//! lost, counted, and the count is logged. A shard creates only the events whose level is enabled, and of messages none
+//! at the level `info`: the log then has their number, from the shards' figures, every [`SUMMARY_EVERY`].
+//!
+//! Without a subscriber when the router is started there is no thread, and no shard reports anything.
+
+mod events;
+#[cfg(feature = "wasm")]
+pub(crate) mod guests;
+mod life;
+pub(crate) mod limit;
+mod summary;
+pub(crate) mod writer;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_shards::api::{Event, EventDetail};
+use caxton_shards::message::AgentId;
+use tracing::dispatcher::{Dispatch, get_default, with_default};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Level, enabled, error};
+
+use self::summary::Summary;
+use crate::shard_handle::{RouterPhase, Shared};
+#[cfg(feature = "wasm")]
+use crate::wasm::{LogLevel, LogLine};
+
+/// The target of a router's life: its start and its end.
+pub const ROUTER: &str = "caxton::router";
+/// The target of what happens on the shards.
+pub const EVENT: &str = "caxton::event";
+/// The target of the lines that guests write.
+pub const GUEST: &str = "caxton::guest";
+/// The target of the log itself: what was lost or suppressed. A [`RateLimit`](limit::RateLimit) lets it pass.
+pub const LOG: &str = "caxton::log";
+
+/// Maximum number of records on their way from a router's shards to its log. Further ones are lost and counted.
+pub const RECORDS_WAITING_MAX: usize = 4_096;
+
+/// How often the numbers of dead letters, expired messages and the like are logged, if they have grown.
+const SUMMARY_EVERY: Duration = Duration::from_secs(10);
+/// How long a stopping router waits until its last records are logged. A subscriber that writes to a pipe that nobody
+/// reads may block for ever.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something to be logged, from a shard's thread.
+enum Record {
+    Event {
+        event: Event,
+        /// Of [`Event::agents`], if known.
+        names: [Option<Arc<str>>; 2],
+    },
+    #[cfg(feature = "wasm")]
+    Guest { line: LogLine, name: Option<Arc<str>> },
+}
+
+/// A shard's way to the log.
+#[derive(Clone)]
+pub(crate) struct LogSender {
+    records: flume::Sender<Record>,
+    /// Records that found no room.
+    lost: Arc<AtomicU64>,
+    detail: EventDetail,
+    /// The lowest level of guests' lines that is logged.
+    #[cfg(feature = "wasm")]
+    guests: Option<LogLevel>,
+}
+
+impl LogSender {
+    /// Returns which events are logged.
+    pub fn detail(&self) -> EventDetail {
+        self.detail
+    }
+
+    /// Passes on an event, if it is logged.
+    pub fn event(&self, event: &Event, name_of: impl Fn(AgentId) -> Option<Arc<str>>) {
+        if event.detail() <= self.detail {
+            let names = event.agents().map(|agent| agent.and_then(&name_of));
+            self.send(Record::Event { event: event.clone(), names });
+        }
+    }
+
+    fn send(&self, record: Record) {
+        if self.records.try_send(record).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The log of a router: the subscriber of the thread that started it.
+pub(crate) struct RouterLog {
+    dispatch: Dispatch,
+    /// Disconnected once everything is logged, if there is a thread for it.
+    ended: Mutex<Option<flume::Receiver<()>>>,
+}
+
+impl RouterLog {
+    /// Returns the log of the calling thread, if it has a subscriber.
+    pub fn of_caller() -> Option<Self> {
+        let dispatch = get_default(Dispatch::clone);
+        (!dispatch.is::<NoSubscriber>()).then(|| Self { dispatch, ended: Mutex::default() })
+    }
+
+    fn write(&self, write: impl FnOnce()) {
+        with_default(&self.dispatch, write);
+    }
+
+    /// Begins to log the shards' events, unless all of them are disabled.
+    pub fn begin(&self, shared: &Arc<Shared>) -> io::Result<Option<LogSender>> {
+        let (detail, counts) = with_default(&self.dispatch, || {
+            let detail = if enabled!(target: EVENT, Level::DEBUG) {
+                EventDetail::Everything
+            } else if enabled!(target: EVENT, Level::ERROR) {
+                EventDetail::Exceptions
+            } else {
+                EventDetail::Nothing
+            };
+            (detail, enabled!(target: EVENT, Level::WARN))
+        });
+        #[cfg(feature = "wasm")]
+        let guests = with_default(&self.dispatch, guests::lowest_enabled);
+        #[cfg(feature = "wasm")]
+        let hears_guests = guests.is_some();
+        #[cfg(not(feature = "wasm"))]
+        let hears_guests = false;
+        if detail == EventDetail::Nothing && !hears_guests {
+            return Ok(None);
+        }
+        let (sender, records) = flume::bounded(RECORDS_WAITING_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        let (ends, ended) = flume::bounded(0);
+        let (dispatch, shared_by_log, lost_records) = (self.dispatch.clone(), Arc::clone(shared), Arc::clone(&lost));
+        std::thread::Builder::new().name("caxton-log".to_owned()).spawn(move || {
+            // Disconnected also if the subscriber panics.
+            let _ends: flume::Sender<()> = ends;
+            with_default(&dispatch, || log_all(&records, &lost_records, &shared_by_log, counts));
+        })?;
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        let sender = LogSender {
+            records: sender,
+            lost,
+            detail,
+            #[cfg(feature = "wasm")]
+            guests,
+        };
+        shared.subscribers.log_to(sender.clone());
+        Ok(Some(sender))
+    }
+
+    /// Waits until all records are logged. The shards must have left.
+    pub fn end(&self) {
+        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = ended.recv_timeout(END_PATIENCE);
+        }
+    }
+}
+
+/// Logs all records until no shard is left, and, if `counts`, what the shards only count.
+fn log_all(records: &flume::Receiver<Record>, lost: &AtomicU64, shared: &Shared, counts: bool) {
+    let mut summary = Summary::default();
+    let mut due = Instant::now() + SUMMARY_EVERY;
+    loop {
+        let next = if counts {
+            records.recv_deadline(due)
+        } else {
+            records.recv().map_err(|_| flume::RecvTimeoutError::Disconnected)
+        };
+        match next {
+            Ok(record) => record.log(),
+            Err(flume::RecvTimeoutError::Timeout) => {}
+            Err(flume::RecvTimeoutError::Disconnected) => break,
+        }
+        if counts && Instant::now() >= due {
+            summary.log(shared, lost);
+            due = Instant::now() + SUMMARY_EVERY;
+        }
+    }
+    if counts {
+        summary.log(shared, lost);
+    }
+    if shared.phase() == RouterPhase::Failed {
+        error!(target: ROUTER, "a shard's thread panicked: the router has stopped, and its figures cannot be relied on");
+    }
+}
+
+impl Record {
+    fn log(self) {
+        match self {
+            Self::Event { event, names } => events::log(&event, &names),
+            #[cfg(feature = "wasm")]
+            Self::Guest { line, name } => guests::log(&line, name.as_deref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_subscriber_has_no_log() {
+        assert!(RouterLog::of_caller().is_none());
+        let log = tracing::subscriber::with_default(tracing_subscriber::registry(), RouterLog::of_caller);
+        assert!(log.is_some());
+    }
+}
