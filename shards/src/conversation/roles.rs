@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::initiators::{CachedInitiator, InitiatorKey};
 use super::{Conversations, OwnConversation};
+use crate::message::delivery_meta::DeliveryFlags;
 use crate::message::{AgentId, ConversationId, ConversationRole, Message};
 use crate::outcome::DeadLetterReason;
 
@@ -22,7 +23,7 @@ impl Conversations {
         let Some(sender) = message.sender() else { return Ok(()) };
         let own = self.own(sender, id, target);
         let noted = self.initiators.read(&InitiatorKey { participant: sender, conversation: id, peer: target }, now_ms);
-        message.delivery_meta_mut().text_borne = true;
+        message.delivery_meta_mut().flags.set(DeliveryFlags::TEXT_BORNE, true);
         match (own, noted) {
             (OwnConversation::WithPeer, None) => message.set_role(ConversationRole::Initiator),
             (_, None) => {

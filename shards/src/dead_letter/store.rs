@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::{DeadLetter, DeadLetterId, DeadLetterSearch};
 use crate::base::index::ShardIndex;
+use crate::message::delivery_meta::DeliveryFlags;
 
 /// Maximum number of letters that one turn examines for one search.
 pub const LETTERS_SEARCHED_MAX: usize = 4_096;
@@ -95,7 +96,8 @@ impl DeadLetters {
         let letter = self.letters.remove(&id.number)?;
         let mut copy = letter.clone();
         // Copies do not keep delivery metadata.
-        copy.message.delivery_meta_mut().text_borne = letter.message.delivery_meta().text_borne;
+        let text_borne = letter.message.delivery_meta().is_text_borne();
+        copy.message.delivery_meta_mut().flags.set(DeliveryFlags::TEXT_BORNE, text_borne);
         self.replaying.insert(id.number, letter);
         Some(copy)
     }

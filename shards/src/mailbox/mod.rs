@@ -18,6 +18,7 @@ use crate::domain::Priority;
 pub(crate) use held::Held;
 pub(crate) use reservation::Reservation;
 
+pub(crate) use crate::message::delivery_meta::DeliveryFlags;
 pub use crate::message::delivery_meta::{DeliveryMeta, EnvelopeKind};
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Body, BodyPool, Message, PlainBody, Receiver};
@@ -83,7 +84,7 @@ impl Envelope {
         let (conversation_place, receiver_place) = (delivery_meta.conversation_place, delivery_meta.receiver_place);
         message.set_journal(JournalRef::NOT);
         *message.delivery_meta_mut() =
-            DeliveryMeta { deadline_ms, conversation_place, receiver_place, kind, ..DeliveryMeta::NONE };
+            DeliveryMeta { deadline_ms, conversation_place, receiver_place, flags: kind.flags(), ..DeliveryMeta::NONE };
         Self { message, slip }
     }
 
@@ -152,7 +153,7 @@ impl Envelope {
         message.set_receiver(Receiver::Member(Arc::clone(agents), index));
         let mut copy = Self::new(message, self.deadline_ms, EnvelopeKind::Message);
         copy.mark(self.journal());
-        copy.watched = self.watched;
+        copy.flags.set(DeliveryFlags::WATCHED, self.is_watched());
         copy
     }
 
@@ -590,7 +591,7 @@ mod tests {
         let notice = Message::builder(Performative::Failure).build().unwrap();
         let place = held.insert(Envelope::new(notice, 0, EnvelopeKind::Notice)).unwrap();
         assert!(!mailbox.push_notice(&mut held, place));
-        assert_eq!(mailbox.pop(&mut held).unwrap().kind, EnvelopeKind::Notice);
+        assert_eq!(mailbox.pop(&mut held).unwrap().kind(), EnvelopeKind::Notice);
     }
 
     /// Returns what is displaced from a mailbox with this many messages in the low and the normal lane, and what stays.

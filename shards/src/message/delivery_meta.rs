@@ -22,12 +22,8 @@ pub struct DeliveryMeta {
     pub(crate) credit_of: Option<ShardIndex>,
     /// The number of delivery attempts so far.
     pub attempts: u8,
-    /// The kind of traffic.
-    pub(crate) kind: EnvelopeKind,
-    /// Whether the conversation role had to be resolved because the message arrived as text.
-    pub(crate) text_borne: bool,
-    /// Whether the message's stages are recorded.
-    pub(crate) watched: bool,
+    /// What makes it an uncommon message.
+    pub(crate) flags: DeliveryFlags,
 }
 
 impl DeliveryMeta {
@@ -39,10 +35,71 @@ impl DeliveryMeta {
         receiver_place: NONE,
         credit_of: None,
         attempts: 0,
-        kind: EnvelopeKind::Message,
-        text_borne: false,
-        watched: false,
+        flags: DeliveryFlags::COMMON,
     };
+
+    /// Returns the kind of traffic.
+    #[inline(always)]
+    pub(crate) fn kind(&self) -> EnvelopeKind {
+        if self.flags.is(DeliveryFlags::NOTICE) { EnvelopeKind::Notice } else { EnvelopeKind::Message }
+    }
+
+    /// Whether the message's stages are recorded.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.flags.is(DeliveryFlags::WATCHED)
+    }
+
+    /// Whether the conversation role had to be resolved because the message arrived as text.
+    #[inline(always)]
+    pub(crate) fn is_text_borne(&self) -> bool {
+        self.flags.is(DeliveryFlags::TEXT_BORNE)
+    }
+}
+
+/// What makes a message uncommon. One comparison tells that a message is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DeliveryFlags(u8);
+
+impl DeliveryFlags {
+    pub const COMMON: Self = Self(0);
+    /// It is the router's own.
+    pub const NOTICE: Self = Self(1);
+    /// The conversation role had to be resolved because the message arrived as text.
+    pub const TEXT_BORNE: Self = Self(2);
+    /// The message's stages are recorded.
+    pub const WATCHED: Self = Self(4);
+    /// It is in a record of the journal, or somebody waits until it is.
+    pub const JOURNALLED: Self = Self(8);
+
+    #[inline(always)]
+    pub const fn is(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    /// Whether any of both is set.
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub fn set(&mut self, flag: Self, on: bool) {
+        if on {
+            self.0 |= flag.0;
+        } else {
+            self.0 &= !flag.0;
+        }
+    }
+}
+
+impl EnvelopeKind {
+    /// Returns the flags of a message of this kind.
+    #[inline(always)]
+    pub(crate) fn flags(self) -> DeliveryFlags {
+        match self {
+            Self::Message => DeliveryFlags::COMMON,
+            Self::Notice => DeliveryFlags::NOTICE,
+        }
+    }
 }
 
 impl Clone for DeliveryMeta {

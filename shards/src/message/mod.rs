@@ -44,6 +44,7 @@ pub use term::{MESSAGE_TERMS_MAX, PERFORMATIVE_TERMS_MAX, TERM_BYTES_MAX, Term, 
 
 use crate::base::slab::NONE;
 use crate::domain::{CapabilityName, DomainError, LifetimeMs};
+use crate::message::delivery_meta::DeliveryFlags;
 
 /// The receiver of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -289,7 +290,7 @@ impl Message {
 
     /// Whether the stages of its way are recorded: see [`trace`](crate::trace).
     pub fn is_watched(&self) -> bool {
-        self.0.delivery_meta.watched
+        self.0.delivery_meta.is_watched()
     }
 
     /// Returns the time until which the next message of the exchange is expected.
@@ -458,6 +459,7 @@ impl Message {
     #[inline]
     pub(crate) fn set_journal(&mut self, journal: crate::message::journal_ref::JournalRef) {
         self.0.journal.0 = journal;
+        self.0.delivery_meta.flags.set(DeliveryFlags::JOURNALLED, !journal.is_not());
     }
 
     /// Returns the body by value, for the transfer to another shard.

@@ -359,7 +359,7 @@ impl Shard {
         let index = key.index;
         let Some(slot) = self.agents.resolve_mut(key) else { return };
         slot.swept = false;
-        let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind == EnvelopeKind::Message;
+        let expired = |envelope: &Envelope| envelope.deadline_ms <= now_ms && envelope.kind() == EnvelopeKind::Message;
         let late_mail = slot.mailbox.extract(&mut self.held, expired);
         let late_sends = slot.outbox.extract(&mut self.held, &mut { expired });
         slot.outbox_length -= u32::try_from(late_sends.len()).unwrap_or(slot.outbox_length);

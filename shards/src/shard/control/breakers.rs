@@ -161,7 +161,7 @@ impl Shard {
     fn fail_waiting_fast(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let impatient = |envelope: &Envelope| {
-            envelope.kind == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
+            envelope.kind() == EnvelopeKind::Message && envelope.message.when_unavailable() == WhenUnavailable::FailFast
         };
         for place in slot.mailbox.extract(&mut self.held, impatient) {
             if let Some(envelope) = self.held.remove(place) {

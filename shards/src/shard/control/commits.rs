@@ -37,7 +37,7 @@ impl Shard {
                 self.dead_letter(envelope, reason, Reservation::Nothing);
                 continue;
             }
-            if envelope.watched {
+            if envelope.is_watched() {
                 self.record_stage(&envelope, StageEvent::Committed);
             }
             self.say_delivered(&envelope.message, Reservation::Nothing);

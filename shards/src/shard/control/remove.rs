@@ -93,7 +93,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.
         let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
-        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind == EnvelopeKind::Message;
+        let leaves = |envelope: &Envelope| !keeps_notices || envelope.kind() == EnvelopeKind::Message;
         let places = slot.mailbox.extract(&mut self.held, leaves);
         let key = slot.key(index);
         let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
@@ -103,7 +103,7 @@ impl Shard {
         for place in places {
             let Some(envelope) = self.held.remove(place) else { continue };
             let weight = envelope.weight();
-            let reservation = match envelope.kind {
+            let reservation = match envelope.kind() {
                 EnvelopeKind::Message => Reservation::Mailbox { agent: key, weight },
                 EnvelopeKind::Notice => Reservation::Nothing,
             };
@@ -111,7 +111,7 @@ impl Shard {
         }
         if let Some(in_hand) = in_hand {
             let weight = in_hand.envelope.weight();
-            if in_hand.envelope.kind == EnvelopeKind::Message {
+            if in_hand.envelope.kind() == EnvelopeKind::Message {
                 self.held.count_outside(-1);
                 self.dead_letter(in_hand.envelope, reason, Reservation::Mailbox { agent: key, weight });
             }

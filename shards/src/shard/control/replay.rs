@@ -13,6 +13,7 @@ use crate::base::slab::NONE;
 use crate::dead_letter::{
     DeadLetter, DeadLetterId, DeadLetterReason, DeadLetterSearch, LETTERS_PER_ANSWER_MAX, LETTERS_SEARCHED_MAX,
 };
+use crate::message::delivery_meta::DeliveryFlags;
 use crate::message::{AgentId, Choice, ConversationRole, Details, Message, MessageId, Receiver, Reliability, Replay};
 use crate::outcome::Ending;
 use crate::planted;
@@ -261,7 +262,7 @@ impl Shard {
         let Some(letter) = self.dead_letters.begin_replay(id) else { return Err(ReplayError::Unknown { id }) };
         let rejoins = self.has_reached_conversation(&letter);
         let DeadLetter { mut message, first, replays, .. } = letter;
-        let (text_borne, was_for) = (message.delivery_meta().text_borne, message.target());
+        let (text_borne, was_for) = (message.delivery_meta().is_text_borne(), message.target());
         self.readdress(&mut message, to);
         message.set_replay(Replay { times: replays.saturating_add(1), first, rejoins });
         // A durable message gets the same id if it is replayed twice because the machine stopped in between.
@@ -276,7 +277,7 @@ impl Shard {
         message.set_id(message_id);
         let sender = message.sender().and_then(|sender| self.agents.find(sender));
         let mut envelope = self.enclose(sender.unwrap_or(AgentIndex(NONE)), message);
-        envelope.text_borne = text_borne;
+        envelope.flags.set(DeliveryFlags::TEXT_BORNE, text_borne);
         if !self.promise_replay(&mut envelope, id, request) {
             let dropped = self.dead_letters.restore(id);
             self.forget_dropped_letters(&dropped);

@@ -250,7 +250,7 @@ impl Shard {
             let Some(key) = self.agents.key(self.agents.gateway()) else { return handled };
             let reservation = Reservation::in_mailbox(key, &envelope);
             let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains(*correlation));
-            match (envelope.kind, asked) {
+            match (envelope.kind(), asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     // A receipt is not the reply: the call keeps waiting.
                     if tells_of_failure(envelope.message.performative())
@@ -263,7 +263,7 @@ impl Shard {
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
                     self.ledger.process(1);
-                    if envelope.watched {
+                    if envelope.is_watched() {
                         self.record_stage(&envelope, StageEvent::Processed);
                     }
                     self.settle_durable(envelope.journal());

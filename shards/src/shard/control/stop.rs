@@ -39,7 +39,7 @@ impl Shard {
     pub(in crate::shard) fn messages_in_hand(&self) -> u64 {
         let in_hand = |(_, slot): &(_, &crate::shard::agent::registry::AgentSlot)| {
             let in_hand = slot.cold.as_ref().and_then(|cold| cold.in_hand.as_ref());
-            in_hand.is_some_and(|in_hand| in_hand.envelope.kind == EnvelopeKind::Message)
+            in_hand.is_some_and(|in_hand| in_hand.envelope.kind() == EnvelopeKind::Message)
         };
         self.agents.iter().filter(in_hand).count() as u64
     }
@@ -105,7 +105,7 @@ impl Shard {
         let places: Vec<u32> = self
             .held
             .iter()
-            .filter(|(_, envelope)| envelope.kind == EnvelopeKind::Message)
+            .filter(|(_, envelope)| envelope.kind() == EnvelopeKind::Message)
             .map(|(place, _)| place)
             .collect();
         self.links.stop();

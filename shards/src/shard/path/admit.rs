@@ -238,10 +238,7 @@ impl Shard {
         let chosen = self.outputs.recorder.chooses(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
-        if chosen {
-            self.watch_admitted(&mut envelope, sender);
-        }
-        envelope
+        if chosen { self.watch_admitted(envelope, sender) } else { envelope }
     }
 
     /// A lifetime counts from now, or from the delivery time of a delayed message.

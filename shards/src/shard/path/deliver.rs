@@ -5,7 +5,7 @@
 //! meanwhile. A message for an agent that is not being called still expires at the end of its lifetime.
 
 use crate::base::slab::NONE;
-use crate::mailbox::{Envelope, Reservation};
+use crate::mailbox::{DeliveryFlags, Envelope, Reservation};
 use crate::message::{AgentId, Receipt, Reliability};
 use crate::planted::{self, Bug};
 use crate::shard::Shard;
@@ -57,8 +57,7 @@ impl Shard {
         }
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
-        let special = envelope.text_borne
-            || envelope.watched
+        let special = envelope.flags.is(DeliveryFlags::TEXT_BORNE.or(DeliveryFlags::WATCHED))
             || (self.pending_replies.len() > 0 && slot.first_reply != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use crate::base::index::AgentKey;
 use crate::domain::CapabilityName;
-use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
+use crate::mailbox::{DeliveryFlags, Envelope, EnvelopeKind, Reservation};
 use crate::message::{AgentId, Message, Receipt};
 use crate::outcome::DeadLetterReason;
 use crate::planted;
@@ -61,12 +61,8 @@ impl Batch<'_> {
         let mut envelope = self.shard.pop_for_call(self.agent.index)?;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
-        if !envelope.journal().is_not() {
-            self.shard.keep_if_slow(&mut envelope);
-            self.shard.begin_durable(&envelope);
-        }
-        if envelope.watched {
-            self.shard.begin_watched(&envelope, self.agent.index);
+        if envelope.flags.is(DeliveryFlags::WATCHED.or(DeliveryFlags::JOURNALLED)) {
+            envelope = self.shard.begin_uncommon(envelope, self.agent.index);
         }
         let context = Context { shard: &mut *self.shard, agent: self.agent.index, id: self.id };
         Some((&self.current.insert(envelope).message, context))
@@ -331,10 +327,10 @@ impl Shard {
         let Suspended { envelope, effects } = in_hand;
         self.effects.put_back(effects);
         self.begin_durable(&envelope);
-        if envelope.watched {
+        if envelope.is_watched() {
             self.outputs.recorder.handle(Cause::of(&envelope.message));
         }
-        if envelope.kind == EnvelopeKind::Message {
+        if envelope.kind() == EnvelopeKind::Message {
             self.held.count_outside(-1);
         }
         let free = self.agents.get(index).is_some_and(|slot| slot.gate == BreakerGate::Closed);
@@ -371,11 +367,11 @@ impl Shard {
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
         self.journal.end_handling();
         self.outputs.recorder.handle(None);
-        if self.phase == ShardPhase::Stopped && envelope.kind == EnvelopeKind::Notice {
+        if self.phase == ShardPhase::Stopped && envelope.kind() == EnvelopeKind::Notice {
             // Its effects are discarded: there is no later turn in which to resume.
             return self.discard_effects();
         }
-        if envelope.kind == EnvelopeKind::Message {
+        if envelope.kind() == EnvelopeKind::Message {
             self.held.count_outside(1);
         }
         let effects = self.effects.take();
@@ -441,7 +437,7 @@ impl Shard {
             let Some(slot) = self.agents.get_mut(index) else { break };
             let Behaviour::InboxState(outside) = &mut slot.behaviour else { break };
             outside.room -= 1;
-            if envelope.kind == EnvelopeKind::Message {
+            if envelope.kind() == EnvelopeKind::Message {
                 outside.handed_out += 1;
                 if envelope.message.receipt() == Receipt::Processed {
                     let number = outside.taken + u64::from(outside.handed_out);
@@ -454,7 +450,7 @@ impl Shard {
                 }
                 self.held.count_outside(1);
                 self.release(Reservation::in_mailbox(key, &envelope));
-                if envelope.watched {
+                if envelope.is_watched() {
                     self.record_stage(&envelope, StageEvent::Processed);
                 }
             }
@@ -473,14 +469,13 @@ impl Shard {
             if !slot.outbox.is_empty() || slot.is_halted() {
                 return None;
             }
-            let mut envelope = slot.mailbox.pop(&mut self.held)?;
+            let envelope = slot.mailbox.pop(&mut self.held)?;
             if envelope.deadline_ms > self.outputs.recorder.due_ms() {
                 return Some(envelope);
             }
             let reservation = Reservation::in_mailbox(slot.key(index), &envelope);
             if envelope.deadline_ms > self.clock.now_ms() {
-                self.keep_if_slow(&mut envelope);
-                return Some(envelope);
+                return Some(self.keep_if_slow(envelope));
             }
             self.expire(envelope, Stage::Mailbox, reservation);
         }
@@ -498,19 +493,42 @@ impl Shard {
         }
     }
 
-    #[inline(always)]
-    fn settle_done(&mut self, agent: AgentKey, envelope: &Envelope) {
-        if envelope.kind == EnvelopeKind::Notice {
-            return;
+    /// Prepares a call with a message that is watched or journalled.
+    #[cold]
+    fn begin_uncommon(&mut self, envelope: Envelope, index: AgentIndex) -> Envelope {
+        let envelope = self.keep_if_slow(envelope);
+        if !envelope.journal().is_not() {
+            self.begin_durable(&envelope);
         }
-        if envelope.watched {
+        if envelope.is_watched() {
+            self.begin_watched(&envelope, index);
+        }
+        envelope
+    }
+
+    /// Settles what is uncommon about a handled message. Returns whether the message counts as processed.
+    #[cold]
+    fn end_uncommon(&mut self, envelope: &Envelope) -> bool {
+        if envelope.kind() == EnvelopeKind::Notice {
+            return false;
+        }
+        if envelope.is_watched() {
             self.end_watched(envelope);
-        }
-        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account().processed) {
-            self.ledger.process(1);
         }
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn settle_done(&mut self, agent: AgentKey, envelope: &Envelope) {
+        const UNCOMMON: DeliveryFlags = DeliveryFlags::NOTICE.or(DeliveryFlags::WATCHED).or(DeliveryFlags::JOURNALLED);
+        if envelope.flags.is(UNCOMMON) && !self.end_uncommon(envelope) {
+            return;
+        }
+        if !planted::strikes(Bug::ProcessedNotCounted, 100, self.ledger.account().processed) {
+            self.ledger.process(1);
         }
         let reservation = Reservation::in_mailbox(agent, envelope);
         if envelope.message.receipt() == Receipt::Processed {
@@ -565,7 +583,7 @@ impl Shard {
         self.journal.end_handling();
         self.outputs.recorder.handle(None);
         self.keep_watching(&mut envelope);
-        if envelope.kind == EnvelopeKind::Notice {
+        if envelope.kind() == EnvelopeKind::Notice {
             return;
         }
         let Some(id) = self.agents.get(index).map(|slot| slot.id) else { return };
@@ -575,7 +593,7 @@ impl Shard {
                 // A message whose lifetime ends first is examined then, and expires.
                 let delay_ms = delay_ms.min(envelope.deadline_ms.saturating_sub(self.clock.now_ms())).max(1);
                 self.ledger.retry();
-                if envelope.watched {
+                if envelope.is_watched() {
                     self.record_stage(&envelope, StageEvent::Retried);
                 }
                 self.keep_attempts(&envelope);

@@ -51,14 +51,14 @@ impl Shard {
             self.release(reservation);
             return self.fail_fast(envelope, index);
         }
-        if envelope.watched {
+        if envelope.is_watched() {
             let came = matches!(reservation, Reservation::Credit(_));
             self.record_stage(&envelope, if came { StageEvent::Arrived } else { StageEvent::Enqueued });
         }
         if self.agents.get(index).is_some_and(|slot| slot.first_reply != NONE) {
             self.match_reply(&mut envelope.message, index);
         }
-        if envelope.text_borne || envelope.message.details().is_some_and(|details| !details.reply_to.is_empty()) {
+        if envelope.is_text_borne() || envelope.message.details().is_some_and(|details| !details.reply_to.is_empty()) {
             self.note_conversation(&envelope.message);
         }
         if envelope.message.reliability() == Reliability::Durable {

@@ -53,7 +53,7 @@ impl Shard {
                     return self.refuse(envelope, DeadLetterReason::NoProvider);
                 }
                 self.ledger.accept(agents.len() as u64 - 1);
-                if envelope.watched {
+                if envelope.is_watched() {
                     let count = u32::try_from(agents.len()).unwrap_or(u32::MAX);
                     self.record_stage(&envelope, StageEvent::Spread(count));
                 }

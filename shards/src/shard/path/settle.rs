@@ -88,7 +88,7 @@ impl Shard {
         detail: &str,
         reservation: Reservation,
     ) -> Option<Message> {
-        if envelope.kind == EnvelopeKind::Notice {
+        if envelope.kind() == EnvelopeKind::Notice {
             self.held.count_outside(1);
             self.ledger.coalesce_notice();
             self.release(reservation);
@@ -100,7 +100,7 @@ impl Shard {
         }
         self.ledger.dead_letter(reason);
         self.keep_watching(&mut envelope);
-        if envelope.watched {
+        if envelope.is_watched() {
             self.record_stage(&envelope, StageEvent::DeadLettered(reason));
         }
         let message = envelope.message;
@@ -129,7 +129,7 @@ impl Shard {
     pub(in crate::shard) fn expire(&mut self, mut envelope: Envelope, stage: Stage, reservation: Reservation) {
         self.ledger.expire(stage);
         self.keep_watching(&mut envelope);
-        if envelope.watched {
+        if envelope.is_watched() {
             self.record_stage(&envelope, StageEvent::Expired(stage));
         }
         let (attempts, journal) = (envelope.attempts, envelope.journal());

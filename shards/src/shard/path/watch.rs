@@ -1,6 +1,6 @@
 //! Recording the stages of watched messages. Nothing here changes what a shard does.
 
-use crate::mailbox::{Envelope, EnvelopeKind};
+use crate::mailbox::{DeliveryFlags, Envelope, EnvelopeKind};
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::AgentIndex;
@@ -38,23 +38,24 @@ impl Shard {
 
     /// Begins to watch a message that is being admitted.
     #[cold]
-    pub(in crate::shard) fn watch_admitted(&mut self, envelope: &mut Envelope, sender: AgentIndex) {
-        envelope.watched = true;
+    pub(in crate::shard) fn watch_admitted(&mut self, mut envelope: Envelope, sender: AgentIndex) -> Envelope {
+        envelope.flags.set(DeliveryFlags::WATCHED, true);
         let name = self.agents.get(sender).map(|slot| slot.name.clone());
         let admitted = Admitted::of(&envelope.message, name, self.outputs.recorder.handling());
-        self.record_stage(envelope, StageEvent::Admitted(admitted));
+        self.record_stage(&envelope, StageEvent::Admitted(admitted));
+        envelope
     }
 
     /// Watches a message from now on that fails, expires or is slow, unless there are too many of them.
     #[cold]
     pub(in crate::shard) fn keep_watching(&mut self, envelope: &mut Envelope) {
-        if envelope.watched
-            || envelope.kind == EnvelopeKind::Notice
+        if envelope.is_watched()
+            || envelope.kind() == EnvelopeKind::Notice
             || !self.outputs.recorder.may_keep(self.clock.now_ms())
         {
             return;
         }
-        envelope.watched = true;
+        envelope.flags.set(DeliveryFlags::WATCHED, true);
         let name = envelope.message.sender().and_then(|sender| self.agents.find(sender));
         let name = name.and_then(|index| self.agents.get(index)).map(|slot| slot.name.clone());
         let began_ms = self.lifetime_began(&envelope.message).unwrap_or(self.clock.now_ms());
@@ -64,15 +65,16 @@ impl Shard {
 
     /// Watches a message from now on if its handler gets it late.
     #[cold]
-    pub(in crate::shard) fn keep_if_slow(&mut self, envelope: &mut Envelope) {
+    pub(in crate::shard) fn keep_if_slow(&mut self, mut envelope: Envelope) -> Envelope {
         let watching = self.outputs.recorder.watching();
         let now_ms = self.clock.now_ms();
         if watching.keeps
-            && !envelope.watched
+            && !envelope.is_watched()
             && self.lifetime_began(&envelope.message).is_some_and(|began_ms| now_ms >= began_ms + watching.slow_ms)
         {
-            self.keep_watching(envelope);
+            self.keep_watching(&mut envelope);
         }
+        envelope
     }
 
     /// Records that the handler of a watched message is called.
@@ -96,7 +98,7 @@ impl Shard {
         if self.outputs.recorder.watching() != Watching::default() {
             for effect in self.effects.take() {
                 if let Effect::Send(envelope) = &effect
-                    && envelope.watched
+                    && envelope.is_watched()
                 {
                     self.record_stage(envelope, StageEvent::Withdrawn);
                 }
