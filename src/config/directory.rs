@@ -1,4 +1,4 @@
-//! A directory that a setting names.
+//! A directory or a file that a setting names.
 
 use std::path::{Path, PathBuf};
 
@@ -25,16 +25,26 @@ impl From<PathBuf> for Directory {
 
 impl Setting for Directory {
     fn read(text: &str) -> Result<Self, DomainError> {
-        const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if text.contains(odd) {
-            return Err(DomainError::not_allowed("directory", text, ALLOWED));
-        }
-        let text = text.trim();
-        Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))
+        read_path("directory", text).map(Self)
     }
 
     fn show(&self) -> String {
-        format!("\"{}\"", self.0.as_deref().map(|path| path.display().to_string()).unwrap_or_default())
+        show_path(self.path())
     }
+}
+
+/// Reads a path; an empty text is none.
+pub(super) fn read_path(field: &'static str, text: &str) -> Result<Option<PathBuf>, DomainError> {
+    const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
+    let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
+    if text.contains(odd) {
+        return Err(DomainError::not_allowed(field, text, ALLOWED));
+    }
+    let text = text.trim();
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+/// Formats a path in TOML.
+pub(super) fn show_path(path: Option<&Path>) -> String {
+    format!("\"{}\"", path.map(|path| path.display().to_string()).unwrap_or_default())
 }

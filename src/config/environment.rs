@@ -22,16 +22,18 @@ use super::{Assignment, PRESET_KEY, Target};
 
 /// The prefix of the router's variables.
 pub(super) const PREFIX: &str = "CAXTON_";
+/// The prefix of OpenTelemetry's variables. Those that the router does not know are for others.
+const OTEL_PREFIX: &str = "OTEL_";
 /// Protocols of a service's port.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// Returns the variables of this process that belong to the router.
+/// Returns the variables of this process that belong to the router, or to OpenTelemetry.
 ///
 /// Bytes that are not UTF-8 are replaced, so that they are refused as a bad value instead of being ignored.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(OTEL_PREFIX))
 }
 
 /// Returns the assignments in the variables, ordered by name, so that the same environment always gives the same

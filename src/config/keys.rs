@@ -1,10 +1,12 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
-#[cfg(any(feature = "store", feature = "wasm"))]
+#[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 use super::directory::Directory;
 use super::files::FileList;
 #[cfg(feature = "telemetry")]
 use super::log::{LogFormat, LogLevels};
+#[cfg(feature = "telemetry")]
+use super::otlp::{CertificateFile, Compression, Endpoint, ExportHeaders, ResourceAttributes, ServiceName};
 #[cfg(feature = "wasm")]
 use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::ProtocolModes;
@@ -34,7 +36,10 @@ use caxton_shards::domain::{
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
-use caxton_shards::domain::{KeptRate, RecordRate, SamplingRatio, SlowMessageMs};
+use caxton_shards::domain::{
+    ExportFileBytes, ExportFileCount, ExportQueueBytes, ExportQueueRequests, ExportTimeoutMs, KeptRate,
+    MetricIntervalMs, RecordRate, SamplingRatio, SlowMessageMs,
+};
 use caxton_shards::protocol::Mode;
 use std::sync::LazyLock;
 
@@ -443,6 +448,51 @@ configuration! {
         lines_per_second: LogRate = ["100", "100", "100"];
     }
 
+    #[cfg(feature = "telemetry")]
+    /// Export of traces, metrics and logs in the OpenTelemetry protocol (OTLP).
+    otlp: OtlpConfig {
+        /// Whether anything is exported, provided that there is an endpoint or a directory.
+        ///
+        /// `OTEL_SDK_DISABLED=true` makes it false.
+        enabled: bool = ["true", "true", "true"];
+        /// URL of the collector, to which /v1/traces, /v1/metrics and /v1/logs are added; empty for none.
+        endpoint: Endpoint = ["", "", ""];
+        /// URL for traces, used as it is; empty for that of the endpoint.
+        traces_endpoint: Endpoint = ["", "", ""];
+        /// URL for metrics, used as it is; empty for that of the endpoint.
+        metrics_endpoint: Endpoint = ["", "", ""];
+        /// URL for logs, used as it is; empty for that of the endpoint.
+        logs_endpoint: Endpoint = ["", "", ""];
+        /// Headers of every request, such as api-key=secret, separated by commas, with percent-encoded values.
+        ///
+        /// The values are never shown.
+        headers: ExportHeaders = ["", "", ""];
+        /// PEM file with the certificates that the collector's certificate is checked against; empty for the system's.
+        certificate: CertificateFile = ["", "", ""];
+        /// How requests are compressed: gzip or none.
+        compression: Compression = ["gzip", "gzip", "gzip"];
+        /// Time limit for each attempt to send a request.
+        timeout_ms: ExportTimeoutMs = ["10000", "10000", "10000"];
+        /// Time between two exports of metrics.
+        interval_ms: MetricIntervalMs = ["10000", "10000", "60000"];
+        /// Maximum number of requests waiting to be sent, and again to be written; further ones are dropped.
+        queue_requests: ExportQueueRequests = ["256", "256", "1024"];
+        /// Maximum size of the requests waiting to be sent, and again to be written; further ones are dropped.
+        queue_bytes: ExportQueueBytes = ["16 MiB", "16 MiB", "64 MiB"];
+        /// Directory for files of OTLP in JSON, one request per line; empty for none.
+        directory: Directory = ["", "", ""];
+        /// Size from which a file is followed by the next.
+        file_bytes: ExportFileBytes = ["64 MiB", "64 MiB", "64 MiB"];
+        /// Maximum number of files kept for each of traces, metrics and logs; the oldest are removed.
+        files_max: ExportFileCount = ["10", "10", "10"];
+        /// The service's name in all telemetry; empty for that of the attributes, or else caxton.
+        service: ServiceName = ["", "", ""];
+        /// Attributes of the service, such as deployment.environment.name=staging, separated by commas.
+        ///
+        /// Values are percent-encoded.
+        attributes: ResourceAttributes = ["", "", ""];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -545,6 +595,23 @@ mod tests {
         ("log.level", ["\"debug\"", "\"warn\"", "\"info\""]),
         ("log.format", ["\"text\"", "\"text\"", "\"json\""]),
         ("log.lines_per_second", ["100", "100", "100"]),
+        ("otlp.enabled", ["true", "true", "true"]),
+        ("otlp.endpoint", ["\"\""; 3]),
+        ("otlp.traces_endpoint", ["\"\""; 3]),
+        ("otlp.metrics_endpoint", ["\"\""; 3]),
+        ("otlp.logs_endpoint", ["\"\""; 3]),
+        ("otlp.headers", ["\"\""; 3]),
+        ("otlp.certificate", ["\"\""; 3]),
+        ("otlp.compression", ["\"gzip\""; 3]),
+        ("otlp.timeout_ms", ["10000", "10000", "10000"]),
+        ("otlp.interval_ms", ["10000", "10000", "60000"]),
+        ("otlp.queue_requests", ["256", "256", "1024"]),
+        ("otlp.queue_bytes", ["\"16 MiB\"", "\"16 MiB\"", "\"64 MiB\""]),
+        ("otlp.directory", ["\"\""; 3]),
+        ("otlp.file_bytes", ["\"64 MiB\""; 3]),
+        ("otlp.files_max", ["10", "10", "10"]),
+        ("otlp.service", ["\"\""; 3]),
+        ("otlp.attributes", ["\"\""; 3]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

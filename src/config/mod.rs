@@ -3,9 +3,10 @@
 //! A value comes from the last of these sources that sets it:
 //!
 //! 1. the preset, which has a value for every key,
-//! 2. a TOML file,
-//! 3. environment variables, `CAXTON_MAILBOX_MESSAGES` for the key `mailbox.messages`,
-//! 4. the program itself: [`Config::set`], or the public fields.
+//! 2. for the section `otlp`, the variables of OpenTelemetry such as `OTEL_EXPORTER_OTLP_ENDPOINT`,
+//! 3. a TOML file,
+//! 4. environment variables, `CAXTON_MAILBOX_MESSAGES` for the key `mailbox.messages`,
+//! 5. the program itself: [`Config::set`], or the public fields.
 //!
 //! The preset is chosen the same way: `preset = "production"` in the file, `CAXTON_PRESET`, or the argument of
 //! [`Config::load`], the last being the strongest. Without any of them it is [`Preset::Development`].
@@ -20,7 +21,7 @@
 //! The list of keys, with their values in each preset, is the table in `keys.rs`. Every key is read by code.
 
 mod choice;
-#[cfg(any(feature = "store", feature = "wasm"))]
+#[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 mod directory;
 mod environment;
 mod error;
@@ -29,6 +30,10 @@ mod files;
 mod keys;
 #[cfg(feature = "telemetry")]
 mod log;
+#[cfg(feature = "telemetry")]
+mod otel;
+#[cfg(feature = "telemetry")]
+mod otlp;
 #[cfg(feature = "wasm")]
 mod plugins;
 mod preset;
@@ -44,7 +49,7 @@ mod value;
 mod wasi;
 
 pub use choice::AutoOr;
-#[cfg(any(feature = "store", feature = "wasm"))]
+#[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 pub use directory::Directory;
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
@@ -52,6 +57,8 @@ pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
 #[cfg(feature = "telemetry")]
 pub use keys::LogConfig;
+#[cfg(feature = "telemetry")]
+pub use keys::OtlpConfig;
 #[cfg(feature = "store")]
 pub use keys::StoreConfig;
 pub use keys::{
@@ -63,6 +70,10 @@ pub use keys::{
 pub use keys::{PluginsConfig, WasmConfig};
 #[cfg(feature = "telemetry")]
 pub use log::{LEVELS_MAX, LogFormat, LogLevels};
+#[cfg(feature = "telemetry")]
+pub(crate) use otel::counts as signal_endpoint_counts;
+#[cfg(feature = "telemetry")]
+pub use otlp::{CertificateFile, Compression, Endpoint, ExportHeaders, ResourceAttributes, ServiceName};
 #[cfg(feature = "wasm")]
 pub use plugins::{OnFailure, PluginFiles};
 pub use preset::Preset;
@@ -95,7 +106,7 @@ impl Config {
     /// Loads a configuration from a preset, a file and the environment.
     ///
     /// `preset` overrides what the file and the environment choose. `environment` is a list of variables, as returned
-    /// by [`process_environment`]; those that do not begin with `CAXTON_` are skipped.
+    /// by [`process_environment`]; those that begin neither with `CAXTON_` nor with `OTEL_` are skipped.
     ///
     /// # Errors
     ///
@@ -113,6 +124,9 @@ impl Config {
                 Err(error) => errors.push(error),
             }
         }
+        let environment: Vec<_> = environment.into_iter().collect();
+        #[cfg(feature = "telemetry")]
+        assignments.splice(..0, otel::assignments(&environment, &mut errors));
         assignments.extend(environment::assignments(environment, &mut errors));
         let config = Self::assemble(preset, &assignments, &mut errors);
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }

@@ -22,7 +22,10 @@ use caxton_shards::domain::{
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
-use caxton_shards::domain::{KeptRate, RecordRate, SamplingRatio, SlowMessageMs};
+use caxton_shards::domain::{
+    ExportFileBytes, ExportFileCount, ExportQueueBytes, ExportQueueRequests, ExportTimeoutMs, KeptRate,
+    MetricIntervalMs, RecordRate, SamplingRatio, SlowMessageMs,
+};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -90,6 +93,11 @@ plain! {
     DuplicatesWindow, HistoryRows, SegmentCount,
 }
 
+#[cfg(feature = "telemetry")]
+plain! {
+    ExportFileCount, ExportQueueRequests,
+}
+
 #[cfg(feature = "wasm")]
 plain! {
     GuestCount, GuestTableElements, HostCallCount, ModuleFunctions, BlockDepth, ComponentParts,
@@ -122,6 +130,14 @@ with_unit! {
 with_unit! {
     SegmentBytes: bytes, "64 MiB", show_bytes;
     DurableLifetimeMs: milliseconds, "1 h", show_number;
+}
+
+#[cfg(feature = "telemetry")]
+with_unit! {
+    ExportFileBytes: bytes, "64 MiB", show_bytes;
+    ExportQueueBytes: bytes, "16 MiB", show_bytes;
+    ExportTimeoutMs: milliseconds, "10 s", show_number;
+    MetricIntervalMs: milliseconds, "1 min", show_number;
 }
 
 #[cfg(feature = "wasm")]

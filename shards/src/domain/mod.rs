@@ -439,17 +439,48 @@ whole_number! {
     SubscriptionCapacity(u32): "subscription capacity", 0 to 1_000_000 "subscriptions"
 }
 
+whole_number! {
+    /// Time limit for one attempt to export telemetry: 1 ms to 10 minutes, in milliseconds.
+    ExportTimeoutMs(u32): "export timeout", 1 to 600_000 "milliseconds"
+}
+
+whole_number! {
+    /// Time between two exports of metrics: 100 ms to 1 hour, in milliseconds.
+    MetricIntervalMs(u32): "metric interval", 100 to 3_600_000 "milliseconds"
+}
+
+whole_number! {
+    /// Number of requests waiting to be exported: 1 to 100,000.
+    ExportQueueRequests(u32): "export queue", 1 to 100_000 "requests"
+}
+
+whole_number! {
+    /// Size of the requests waiting to be exported: 64 KiB to 4 GiB, in bytes.
+    ExportQueueBytes(u64): "export queue bytes", 65_536 to 4_294_967_296 "bytes"
+}
+
+whole_number! {
+    /// Size from which a file of telemetry is followed by the next: 1 KiB to 1 TiB, in bytes.
+    ExportFileBytes(u64): "export file size", 1_024 to 1_099_511_627_776 "bytes"
+}
+
+whole_number! {
+    /// Number of files of telemetry kept for each signal: 1 to 10,000.
+    ExportFileCount(u32): "export files", 1 to 10_000 "files"
+}
+
 usable_as_size! {
     ModuleFunctions, FunctionBytes, BlockDepth, ComponentParts, GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
-    PendingCapacity
+    PendingCapacity, ExportQueueRequests, ExportFileCount
 }
 
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
     RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis,
-    ShutdownDeadlineMs: from_millis, CallTimeoutMs: from_millis, SpinMicroseconds: from_micros
+    ShutdownDeadlineMs: from_millis, CallTimeoutMs: from_millis, SpinMicroseconds: from_micros,
+    ExportTimeoutMs: from_millis, MetricIntervalMs: from_millis
 }
 
 /// Declares a fractional number with limits: the nutype, the constants for its limits, and `FromStr`.
@@ -661,6 +692,12 @@ mod tests {
             OutboxCapacity: "0", "1" to "100000", "100001", "1 to 100000 messages";
             PendingCapacity: "0", "1" to "100000000", "100000001", "1 to 100000000 messages";
             SpinMicroseconds: "-1", "0" to "1000000", "1000001", "0 to 1000000 microseconds";
+            ExportTimeoutMs: "0", "1" to "600000", "600001", "1 to 600000 milliseconds";
+            MetricIntervalMs: "99", "100" to "3600000", "3600001", "100 to 3600000 milliseconds";
+            ExportQueueRequests: "0", "1" to "100000", "100001", "1 to 100000 requests";
+            ExportQueueBytes: "65535", "65536" to "4294967296", "4294967297", "65536 to 4294967296 bytes";
+            ExportFileBytes: "1023", "1024" to "1099511627776", "1099511627777", "1024 to 1099511627776 bytes";
+            ExportFileCount: "0", "1" to "10000", "10001", "1 to 10000 files";
             NodeId: "-1", "0" to "65535", "65536", "0 to 65535";
         }
     }
