@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use caxton_shards::message::{Message, TraceContext};
 use glommio::ExecutorJoinHandle;
 
-use super::{Inner, StartError};
+use super::{Inner, Router, StartError};
 use crate::shard_handle::Shared;
 use crate::telemetry::{RecordFeed, TelemetryLaunch, TraceSink, feed, start, watching};
 
@@ -33,6 +34,17 @@ pub(super) fn begin(
     }
     let thread = start(launch).map_err(|error| StartError::Telemetry(error.to_string()))?;
     Ok((feeds.into_iter(), Some(thread)))
+}
+
+impl Router {
+    /// Returns the W3C trace context of a message that this router has admitted, to be passed on with it: the trace that
+    /// it was sent in or that of its conversation, and the span in which it was sent. None if it has no id yet.
+    ///
+    /// The same message has the same context wherever it is asked for; after another start of the router it has another
+    /// one, unless it came with a context.
+    pub fn trace_context(&self, message: &Message) -> Option<TraceContext> {
+        self.shared().telemetry.ids.of_message(message)
+    }
 }
 
 impl Inner {

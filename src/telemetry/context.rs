@@ -113,3 +113,45 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const IDS: TraceIds = TraceIds::new(7);
+
+    fn message(number: u128) -> MessageId {
+        MessageId::from_u128(number).expect("it is not zero")
+    }
+
+    #[test]
+    fn a_conversation_is_one_trace_and_a_reply_without_one_belongs_to_its_request() {
+        let talk = Some(ConversationId::of_text("talk"));
+        assert_eq!(IDS.derived(message(1), talk, None), IDS.derived(message(2), talk, None));
+        assert_ne!(IDS.derived(message(1), None, None), IDS.derived(message(2), None, None));
+        let cause = Cause { message: message(1), conversation: None };
+        assert_eq!(IDS.derived(message(2), None, Some(cause)), IDS.trace_of_cause(cause));
+        assert_eq!(IDS.trace_of_cause(cause), IDS.derived(message(1), None, None));
+        assert_ne!(TraceIds::new(8).derived(message(1), talk, None), IDS.derived(message(1), talk, None));
+    }
+
+    #[test]
+    fn spans_of_messages_receivers_and_parts_differ() {
+        let receivers = [None, Some(AgentId::of_text("a")), Some(AgentId::of_text("b"))];
+        let parts = [SpanPart::Send, SpanPart::Cross, SpanPart::Journal, SpanPart::Wait, SpanPart::HandleLast];
+        let parts = parts.into_iter().chain([SpanPart::Settle, SpanPart::Handle(1), SpanPart::Handle(2)]);
+        let mut seen = HashSet::new();
+        for part in parts {
+            for receiver in receivers {
+                assert!((1..100).all(|number| seen.insert(IDS.span(message(number), receiver, part))));
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_two_digits_each() {
+        assert_eq!(hexadecimal(&[0, 0x1f, 0xff]), "001fff");
+    }
+}

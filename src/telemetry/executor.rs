@@ -17,7 +17,6 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 
 use crate::config::Config;
 use crate::telemetry::assemble::{Assembler, MessageTrace};
-use crate::telemetry::context::TraceIds;
 use crate::telemetry::feed::RecordSource;
 use crate::telemetry::latency::Latencies;
 use crate::telemetry::sampling::Adjustment;
@@ -43,20 +42,12 @@ pub(crate) struct TelemetryLaunch {
     /// The origin of monotonic time.
     pub start: Instant,
     pub adjustment: Adjustment,
-    pub ids: TraceIds,
 }
 
 impl TelemetryLaunch {
     /// Gathers the arguments for a router with these settings.
     pub fn new(config: &Config, state: Arc<TelemetryState>, sinks: Vec<TraceSink>, start: Instant) -> Self {
-        Self {
-            state,
-            sources: Vec::new(),
-            sinks,
-            start,
-            adjustment: Adjustment::new(config),
-            ids: TraceIds::new(salt()),
-        }
+        Self { state, sources: Vec::new(), sinks, start, adjustment: Adjustment::new(config) }
     }
 }
 
@@ -72,12 +63,6 @@ pub(crate) fn start(launch: TelemetryLaunch) -> Result<ExecutorJoinHandle<()>, G
         .spawn(move || Telemetry::new(launch).run())
 }
 
-/// Returns a number that differs from start to start.
-fn salt() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
 struct Telemetry {
     state: Arc<TelemetryState>,
     sources: Vec<RecordSource>,
@@ -91,14 +76,14 @@ struct Telemetry {
 
 impl Telemetry {
     fn new(launch: TelemetryLaunch) -> Self {
-        let TelemetryLaunch { state, sources, sinks, start, adjustment, ids } = launch;
+        let TelemetryLaunch { state, sources, sinks, start, adjustment } = launch;
         Self {
+            assembler: Assembler::new(state.ids),
             state,
             sources,
             sinks,
             start,
             adjustment,
-            assembler: Assembler::new(ids),
             latencies: Latencies::new(),
             published: Instant::now(),
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use caxton_shards::mesh::doorbell::Doorbell;
 
 use crate::telemetry::export::ExportState;
+use crate::telemetry::context::TraceIds;
 use crate::telemetry::latency::Latencies;
 
 /// Figures about telemetry itself, and the latencies measured so far. The telemetry thread writes, others read.
@@ -13,6 +14,8 @@ pub(crate) struct TelemetryState {
     latencies: Mutex<Arc<Latencies>>,
     /// Rung by shards when they have records.
     pub bell: Doorbell,
+    /// Derives the ids of traces and spans.
+    pub ids: TraceIds,
     /// Set when the telemetry thread is to take what there is, and end.
     pub stopping: AtomicBool,
     /// The part of messages that the shards watch, in 2^32nds.
@@ -35,6 +38,7 @@ impl TelemetryState {
     pub fn new(sampling_threshold: u64) -> Self {
         Self {
             bell: Doorbell::new(),
+            ids: TraceIds::new(salt()),
             stopping: AtomicBool::new(false),
             sampling_threshold: AtomicU64::new(sampling_threshold),
             latencies: Mutex::new(Arc::new(Latencies::new())),
@@ -60,4 +64,10 @@ impl TelemetryState {
     pub fn add(figure: &AtomicU64, amount: u64) {
         figure.fetch_add(amount, Ordering::Relaxed);
     }
+}
+
+/// Returns a number that differs from start to start.
+fn salt() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
 }
