@@ -116,9 +116,9 @@ pub enum StartError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The telemetry thread's executor could not be started although the host passed the checks.
+    /// Telemetry cannot be set up as the settings say.
     #[cfg(feature = "telemetry")]
-    #[error("the telemetry thread could not start: {0}. Without exporter, scrape endpoint and traces it is not needed")]
+    #[error("telemetry could not start: {0}")]
     Telemetry(String),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]

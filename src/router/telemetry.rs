@@ -9,6 +9,7 @@ use glommio::ExecutorJoinHandle;
 
 use super::{Inner, Router, StartError};
 use crate::shard_handle::Shared;
+use crate::telemetry::export::ExportSettings;
 use crate::telemetry::{RecordFeed, TelemetryLaunch, TraceSink, feed, start, watching};
 
 /// Starts the telemetry thread if something takes what it finds out. Returns the shards' ways to it, of which there are
@@ -22,10 +23,11 @@ pub(super) fn begin(
     sinks: Vec<TraceSink>,
     origin: Instant,
 ) -> Result<(std::vec::IntoIter<RecordFeed>, Option<ExecutorJoinHandle<()>>), StartError> {
-    if sinks.is_empty() {
+    let export = ExportSettings::new(&shared.config).map_err(|error| StartError::Telemetry(error.to_string()))?;
+    if sinks.is_empty() && !export.exports() {
         return Ok((Vec::new().into_iter(), None));
     }
-    let mut launch = TelemetryLaunch::new(&shared.config, Arc::clone(&shared.telemetry), sinks, origin);
+    let mut launch = TelemetryLaunch::new(&shared.config, Arc::clone(&shared.telemetry), sinks, export, origin);
     let mut feeds = Vec::new();
     for _ in &shared.links {
         let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config));

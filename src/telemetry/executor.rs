@@ -15,8 +15,11 @@ use futures_lite::future::or;
 use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
+use crate::clock::wall_time;
 use crate::config::Config;
 use crate::telemetry::assemble::{Assembler, MessageTrace};
+use crate::telemetry::export::ExportSettings;
+use crate::telemetry::exporting::Exporting;
 use crate::telemetry::feed::RecordSource;
 use crate::telemetry::latency::Latencies;
 use crate::telemetry::sampling::Adjustment;
@@ -39,6 +42,7 @@ pub(crate) struct TelemetryLaunch {
     pub state: Arc<TelemetryState>,
     pub sources: Vec<RecordSource>,
     pub sinks: Vec<TraceSink>,
+    pub export: ExportSettings,
     /// The origin of monotonic time.
     pub start: Instant,
     pub adjustment: Adjustment,
@@ -46,8 +50,14 @@ pub(crate) struct TelemetryLaunch {
 
 impl TelemetryLaunch {
     /// Gathers the arguments for a router with these settings.
-    pub fn new(config: &Config, state: Arc<TelemetryState>, sinks: Vec<TraceSink>, start: Instant) -> Self {
-        Self { state, sources: Vec::new(), sinks, start, adjustment: Adjustment::new(config) }
+    pub fn new(
+        config: &Config,
+        state: Arc<TelemetryState>,
+        sinks: Vec<TraceSink>,
+        export: ExportSettings,
+        start: Instant,
+    ) -> Self {
+        Self { state, sources: Vec::new(), sinks, export, start, adjustment: Adjustment::new(config) }
     }
 }
 
@@ -72,11 +82,17 @@ struct Telemetry {
     assembler: Assembler,
     latencies: Latencies,
     published: Instant,
+    exporting: Option<Exporting>,
 }
 
 impl Telemetry {
     fn new(launch: TelemetryLaunch) -> Self {
-        let TelemetryLaunch { state, sources, sinks, start, adjustment } = launch;
+        let TelemetryLaunch { state, sources, sinks, export, start, adjustment } = launch;
+        let exporting = export.exports().then(|| {
+            let ago_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let start_unix_ns = (wall_time().0 * 1_000_000).saturating_sub(ago_ns);
+            Exporting::begin(export, &state.export, state.ids, start_unix_ns)
+        });
         Self {
             assembler: Assembler::new(state.ids),
             state,
@@ -86,6 +102,7 @@ impl Telemetry {
             adjustment,
             latencies: Latencies::new(),
             published: Instant::now(),
+            exporting,
         }
     }
 
@@ -97,6 +114,7 @@ impl Telemetry {
             if self.published.elapsed() >= PUBLISH_EVERY || stopping {
                 self.publish();
             }
+            let due = self.exporting.as_mut().and_then(|exporting| exporting.look(Instant::now()));
             if stopping && taken == 0 {
                 break;
             }
@@ -106,8 +124,9 @@ impl Telemetry {
                 let sources = &mut self.sources;
                 let is_due =
                     || self.state.stopping.load(Ordering::Acquire) || sources.iter_mut().any(RecordSource::has_records);
+                let wait = due.map_or(PUBLISH_EVERY, |due| due.saturating_duration_since(Instant::now()));
                 or(rung(&self.state.bell, is_due), async {
-                    Timer::new(PUBLISH_EVERY).await;
+                    Timer::new(wait.min(PUBLISH_EVERY)).await;
                 })
                 .await;
             }
@@ -116,6 +135,9 @@ impl Telemetry {
             self.pass(trace);
         }
         self.publish();
+        if let Some(exporting) = self.exporting.take() {
+            exporting.close().await;
+        }
         self.state.bell.clear();
     }
 
@@ -151,6 +173,9 @@ impl Telemetry {
     /// Counts a message's latencies, and passes its trace on.
     fn pass(&mut self, trace: MessageTrace) {
         trace.measure(&mut self.latencies);
+        if let Some(exporting) = &mut self.exporting {
+            exporting.take(&trace);
+        }
         for sink in &self.sinks {
             if sink.try_send(trace.clone()).is_err() {
                 TelemetryState::add(&self.state.traces_dropped, 1);

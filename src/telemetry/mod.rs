@@ -7,8 +7,8 @@
 mod assemble;
 mod context;
 mod executor;
-#[cfg_attr(not(test), expect(dead_code, reason = "the telemetry thread does not export yet"))]
 pub(crate) mod export;
+mod exporting;
 mod feed;
 pub(crate) mod latency;
 pub(crate) mod logs;

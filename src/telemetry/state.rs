@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::mesh::doorbell::Doorbell;
 
-use crate::telemetry::export::ExportState;
 use crate::telemetry::context::TraceIds;
+use crate::telemetry::export::ExportState;
 use crate::telemetry::latency::Latencies;
 
 /// Figures about telemetry itself, and the latencies measured so far. The telemetry thread writes, others read.
@@ -29,7 +29,6 @@ pub(crate) struct TelemetryState {
     /// Messages whose end was not recorded in time.
     pub messages_given_up: AtomicU64,
     /// What became of the exported telemetry.
-    #[expect(dead_code, reason = "the telemetry thread does not export yet")]
     pub export: ExportState,
 }
 

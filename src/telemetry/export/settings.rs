@@ -26,10 +26,8 @@ pub(crate) struct ExportSettings {
     /// Delay before the second attempt.
     pub(super) retry_delay: Duration,
     /// Time between two exports of metrics.
-    #[cfg_attr(test, expect(dead_code, reason = "the telemetry thread does not export yet"))]
     pub metric_interval: Duration,
     /// Describes this process in all telemetry.
-    #[cfg_attr(test, expect(dead_code, reason = "the telemetry thread does not export yet"))]
     pub resource: Resource,
 }
 
