@@ -49,6 +49,7 @@ fn a_setting_of_an_absent_feature_is_refused_with_the_features_name() {
         ("store", "segments_max", "9", "store", cfg!(feature = "store")),
         ("wasm", "guests", "9", "wasm", cfg!(feature = "wasm")),
         ("plugins", "call_ms", "9", "wasm", cfg!(feature = "wasm")),
+        ("otlp", "files_max", "9", "telemetry", cfg!(feature = "telemetry")),
     ] {
         let (_directory, path) = file(&format!("[{section}]\n{key} = {value}\n"));
         let variable = format!("CAXTON_{}_{}", section.to_uppercase(), key.to_uppercase());
