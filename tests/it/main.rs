@@ -32,6 +32,8 @@ mod cli_signals;
 mod cli_sim;
 #[cfg(feature = "cli")]
 mod cli_store;
+#[cfg(feature = "telemetry")]
+mod collected;
 mod config;
 #[cfg(feature = "store")]
 mod damage;
