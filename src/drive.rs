@@ -382,6 +382,8 @@ impl Driver {
         self.follow_stage();
         self.take_work();
         self.look_at_attention();
+        #[cfg(feature = "telemetry")]
+        self.give_details();
         let now = self.clock.now();
         self.now_ns = now.monotonic_ns;
         let link = &self.shared.links[self.index];
@@ -530,6 +532,15 @@ impl Driver {
         self.forget_subscribers();
     }
 
+    /// Gathers the figures that another thread has asked for.
+    #[cfg(feature = "telemetry")]
+    fn give_details(&mut self) {
+        let details = &self.shared.links[self.index].details;
+        if details.are_wanted() {
+            details.give(self.shard.details());
+        }
+    }
+
     /// Forgets the calls that nobody waits for any more.
     fn forget_calls(&mut self) {
         let mut given_up: HashSet<Token> = self.link().take_given_up().into_iter().collect();
@@ -599,6 +610,10 @@ impl Driver {
     fn has_work(&mut self) -> bool {
         #[cfg(feature = "store")]
         if self.journal.is_some() && self.write_down() {
+            return true;
+        }
+        #[cfg(feature = "telemetry")]
+        if self.link().details.are_wanted() {
             return true;
         }
         self.shard.has_incoming()

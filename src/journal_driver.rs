@@ -186,6 +186,7 @@ impl JournalDriver {
                 JournalState::Full => Some("the journal has reached its maximum size: store.segments_max".to_owned()),
                 JournalState::Ready | JournalState::Busy => None,
             };
+            figures.failed.store(condition == JournalCondition::Failed, Ordering::Relaxed);
             *figures.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
         }
         inputs.len() > before

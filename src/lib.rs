@@ -31,6 +31,8 @@ pub mod config;
 mod deadline;
 pub mod doctor;
 mod drive;
+#[cfg(feature = "telemetry")]
+mod edge;
 #[cfg(feature = "store")]
 mod journal_driver;
 mod management;
@@ -105,6 +107,8 @@ pub mod error {
     pub use caxton_shards::domain::{DomainError, DomainErrorKind};
     pub use caxton_shards::message::{JsonError, MessageError};
 
+    #[cfg(feature = "telemetry")]
+    pub use crate::edge::ListenError;
     pub use crate::router::StartError;
     pub use crate::router::error::{BatchError, CallError, WouldDeadlockError};
     pub use crate::router::inbox::ReceiveError;
@@ -115,6 +119,12 @@ pub mod event {
     pub use caxton_shards::api::{Event, EventDetail, JournalCondition};
 
     pub use crate::router::events::{EVENTS_WAITING_MAX, Events};
+}
+
+/// The health of a running router: see [`Router::health`].
+#[cfg(feature = "telemetry")]
+pub mod health {
+    pub use crate::telemetry::health::{ComponentHealth, Health, Phase, Status};
 }
 
 /// Figures of a running router, and the report of one that has stopped.

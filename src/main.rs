@@ -33,6 +33,8 @@ enum Verb {
     Dlq(cli::store::LetterArguments),
     /// Check whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
+    /// Ask a running router whether it is healthy, for containers and scripts
+    Health(cli::health::HealthArguments),
     /// Route a file of ACL messages and report the outcome of each
     Route(cli::route::RouteArguments),
     /// Search for faults of the router in simulated runs, each determined by a seed
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Dlq(arguments) => cli::store::run_letters(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
+        Verb::Health(arguments) => cli::health::run(&arguments),
         Verb::Route(arguments) => cli::route::run(&arguments),
         Verb::Sim(arguments) => cli::sim::run(&arguments),
         Verb::Store(arguments) => cli::store::run(&arguments),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fe
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "telemetry")]
+use caxton_shards::api::Details;
 use caxton_shards::api::{Event, InboxNumber, Snapshot, Token, Unfinished, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::mesh::doorbell::Doorbell;
@@ -16,8 +18,12 @@ use crossbeam::utils::CachePadded;
 use crate::call::Callee;
 use crate::config::Config;
 use crate::deadline::Deadlines;
+#[cfg(feature = "telemetry")]
+use crate::edge::EdgeFigures;
 #[cfg(feature = "store")]
 use crate::store::projector::ProjectionFigures;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::health::HealthMonitor;
 #[cfg(feature = "telemetry")]
 use crate::telemetry::logs::LogSender;
 #[cfg(feature = "telemetry")]
@@ -170,6 +176,9 @@ pub(crate) struct ShardHandle {
     /// The figures of the shard's journal.
     #[cfg(feature = "store")]
     pub journal: JournalFigures,
+    /// Figures that the shard gathers on request.
+    #[cfg(feature = "telemetry")]
+    pub details: DetailsOnRequest,
 }
 
 impl ShardHandle {
@@ -195,6 +204,8 @@ impl ShardHandle {
             left: AtomicBool::new(false),
             #[cfg(feature = "store")]
             journal: JournalFigures::default(),
+            #[cfg(feature = "telemetry")]
+            details: DetailsOnRequest::default(),
         }
     }
 
@@ -219,6 +230,8 @@ pub(crate) struct JournalFigures {
     pub records: AtomicU64,
     /// Why it accepts nothing, if so.
     pub complaint: Mutex<Option<String>>,
+    /// Whether that is so until the router is restarted.
+    pub failed: AtomicBool,
     /// Whether everything was written and the journal was closed.
     pub closed: AtomicBool,
     /// The numbers of the first and the last segment in use.
@@ -309,6 +322,39 @@ impl JournalFigures {
     }
 }
 
+/// Figures that a shard gathers when another thread has asked for them.
+#[cfg(feature = "telemetry")]
+#[derive(Default)]
+pub(crate) struct DetailsOnRequest {
+    wanted: CachePadded<AtomicBool>,
+    latest: Mutex<Arc<Details>>,
+}
+
+#[cfg(feature = "telemetry")]
+impl DetailsOnRequest {
+    /// Asks for newer figures. The shard must be rung afterwards.
+    pub fn want(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether the shard was asked and has not answered yet.
+    #[inline]
+    pub fn are_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Publishes figures. Only the shard's thread may call this.
+    pub fn give(&self, details: Details) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(details);
+        self.wanted.store(false, Ordering::Release);
+    }
+
+    /// Returns the figures given last.
+    pub fn latest(&self) -> Arc<Details> {
+        Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// State shared by all shards of a router.
 pub(crate) struct Shared {
     pub links: Vec<ShardHandle>,
@@ -328,6 +374,18 @@ pub(crate) struct Shared {
     /// What the telemetry thread finds out.
     #[cfg(feature = "telemetry")]
     pub telemetry: Arc<TelemetryState>,
+    /// The health of the router's parts.
+    #[cfg(feature = "telemetry")]
+    pub health: HealthMonitor,
+    /// The figures of the thread that serves HTTP.
+    #[cfg(feature = "telemetry")]
+    pub edge: Arc<EdgeFigures>,
+    /// The databases of the shards, once they are written.
+    #[cfg(all(feature = "store", feature = "telemetry"))]
+    pub databases: OnceLock<Vec<std::path::PathBuf>>,
+    /// The routing plugins.
+    #[cfg(all(feature = "telemetry", feature = "wasm"))]
+    pub plugins: OnceLock<Vec<crate::wasm::Plugin>>,
 }
 
 impl Shared {
@@ -354,6 +412,14 @@ impl Shared {
             inboxes: AtomicU32::new(0),
             #[cfg(feature = "telemetry")]
             telemetry,
+            #[cfg(feature = "telemetry")]
+            health: HealthMonitor::default(),
+            #[cfg(feature = "telemetry")]
+            edge: Arc::default(),
+            #[cfg(all(feature = "store", feature = "telemetry"))]
+            databases: OnceLock::new(),
+            #[cfg(all(feature = "telemetry", feature = "wasm"))]
+            plugins: OnceLock::new(),
         }
     }
 

@@ -284,6 +284,25 @@ fn wait_until_kept(router: &Router, content: &str) {
     }
 }
 
+/// Asserts that a part of the router has this status for this reason.
+#[cfg(feature = "telemetry")]
+fn assert_unhealthy(router: &Router, part: &str, status: caxton_router::health::Status, why: &str) {
+    let health = router.health();
+    let part = health.component(part).expect("there is such a part");
+    assert!(part.status() == status && part.why().is_some_and(|said| said.contains(why)), "{part:?}");
+}
+
+/// Waits until a part of the router is healthy again.
+#[cfg(feature = "telemetry")]
+fn wait_until_healthy(router: &Router, part: &str) {
+    let began = std::time::Instant::now();
+    let healthy = || router.health().component(part).expect("there is such a part").why().is_none();
+    while !healthy() {
+        assert!(began.elapsed() < PATIENCE, "{}", router.health());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs on a file system of 24 MiB, part of which is taken by a file and freed later.
 fn fill(directory: &Path) {
     let filler = directory.join("filler");
@@ -299,9 +318,15 @@ fn fill(directory: &Path) {
     assert!(kept > 500, "only {kept} were kept before it was full");
     let complaints = router.journal_complaints();
     assert!(complaints.iter().any(|(shard, what)| *shard == 0 && what.contains("no space left")), "{complaints:?}");
+    #[cfg(feature = "telemetry")]
+    assert_unhealthy(&router, "journal", caxton_router::health::Status::Degraded, "no space left");
+    #[cfg(feature = "telemetry")]
+    assert_unhealthy(&router, "disk", caxton_router::health::Status::Unhealthy, "make room");
     // There is room again, without any notification.
     std::fs::remove_file(&filler).expect("it is removed");
     wait_until_kept(&router, &content);
+    #[cfg(feature = "telemetry")]
+    wait_until_healthy(&router, "journal");
     let journal = |event| if let Event::JournalChanged { condition, .. } = event { Some(condition) } else { None };
     let conditions: Vec<_> = std::iter::from_fn(|| events.try_next()).filter_map(journal).collect();
     // It may have continued before anyone had to be notified.
@@ -429,6 +454,12 @@ fn spoil(harm: impl Fn(&Path)) -> String {
         assert!(began.elapsed() < PATIENCE, "no event tells of it");
     }
     let complaints = router.journal_complaints();
+    #[cfg(feature = "telemetry")]
+    {
+        let said = complaints.first().map(|(_, what)| what.clone()).unwrap_or_default();
+        assert_unhealthy(&router, "journal", caxton_router::health::Status::Unhealthy, &said);
+        assert!(!router.health().is_ready() && router.health().is_live());
+    }
     assert!(router.shutdown(Duration::ZERO).expect("it stops").balances());
     complaints.first().map(|(_, what)| what.clone()).unwrap_or_default()
 }

@@ -56,6 +56,7 @@ pub mod api {
     pub use crate::shard::control::lifecycle::*;
     pub use crate::shard::control::replay::*;
     pub use crate::shard::delivery_error::*;
+    pub use crate::shard::details::*;
     pub use crate::shard::io::*;
     pub use crate::shard::links::OUTGOING_WAITING_MAX;
     pub use crate::shard::path::overflow::*;

@@ -1,6 +1,7 @@
-//! `caxton config`: checks and shows the configuration.
+//! `caxton config`: checks and shows the configuration, and prints files for monitoring.
 
 use caxton_router::config::{Config, Preset, process_environment};
+use caxton_router::telemetry::operators;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,10 @@ enum ConfigVerb {
     Check(ConfigSources),
     /// Print every key with its value and the origin of the value
     Show(ConfigSources),
+    /// Print alerting rules for Prometheus, in YAML
+    Alerts,
+    /// Print a dashboard for Grafana, in JSON
+    Dashboard,
 }
 
 /// The sources of the configuration besides the environment.
@@ -62,6 +67,8 @@ fn answer(
             Ok(format!("The configuration is valid; it builds on the preset {}.\n", config.chosen_preset()))
         }
         ConfigVerb::Show(sources) => Ok(sources.load(environment)?.to_toml()),
+        ConfigVerb::Alerts => Ok(operators::ALERTS.to_owned()),
+        ConfigVerb::Dashboard => Ok(operators::DASHBOARD.to_owned()),
     }
 }
 

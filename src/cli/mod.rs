@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bench;
 pub mod config;
 pub mod doctor;
+pub mod health;
 mod input;
 pub mod interrupt;
 mod log;

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use caxton_router::config::{Config, Origin, Preset, process_environment};
+use caxton_router::Router;
+use caxton_router::config::{Config, ListenAddress, Origin, Preset, process_environment};
 use clap::Args;
+
+use super::complain;
 
 /// The origin of a value given on the command line.
 const SET_OPTION: &str = "--set";
@@ -34,6 +37,31 @@ impl Settings {
         let config = load(self.preset, Some(usual), self.config.as_deref(), &environment, &self.set)?;
         config.check_files().map_err(|errors| errors.to_string())?;
         Ok(config)
+    }
+}
+
+/// The option for metrics and health over HTTP.
+#[derive(Debug, Default, Args)]
+pub struct MetricsOption {
+    /// Serve metrics and health over HTTP at this address while the router runs, like the setting metrics.listen: a port
+    /// of the loopback interface such as 9464, 0 for one that is free, or an address such as 0.0.0.0:9464
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<ListenAddress>,
+}
+
+impl MetricsOption {
+    /// Overrides the setting.
+    pub fn apply(&self, config: &mut Config) {
+        if let Some(address) = self.metrics {
+            config.metrics.listen = address;
+        }
+    }
+}
+
+/// Prints where a router serves metrics and health, if it does.
+pub fn tell_metrics_address(router: &Router) {
+    if let Some(address) = router.metrics_address() {
+        complain(&format!("metrics: http://{address}/metrics, health: http://{address}/healthz"));
     }
 }
 

@@ -4,6 +4,8 @@
 use super::directory::Directory;
 use super::files::FileList;
 #[cfg(feature = "telemetry")]
+use super::listen::ListenAddress;
+#[cfg(feature = "telemetry")]
 use super::log::{LogFormat, LogLevels};
 #[cfg(feature = "telemetry")]
 use super::otlp::{CertificateFile, Compression, Endpoint, ExportHeaders, ResourceAttributes, ServiceName};
@@ -493,6 +495,15 @@ configuration! {
         attributes: ResourceAttributes = ["", "", ""];
     }
 
+    #[cfg(feature = "telemetry")]
+    /// Metrics and health over HTTP.
+    metrics: MetricsConfig {
+        /// Address that is listened on, such as 127.0.0.1:9464; empty for none.
+        ///
+        /// A port alone is on the loopback interface, and port 0 is one that is free.
+        listen: ListenAddress = ["", "", ""];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -612,6 +623,7 @@ mod tests {
         ("otlp.files_max", ["10", "10", "10"]),
         ("otlp.service", ["\"\""; 3]),
         ("otlp.attributes", ["\"\""; 3]),
+        ("metrics.listen", ["\"\"", "\"\"", "\"\""]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

@@ -29,6 +29,8 @@ mod file;
 mod files;
 mod keys;
 #[cfg(feature = "telemetry")]
+mod listen;
+#[cfg(feature = "telemetry")]
 mod log;
 #[cfg(feature = "telemetry")]
 mod otel;
@@ -55,10 +57,6 @@ pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
-#[cfg(feature = "telemetry")]
-pub use keys::LogConfig;
-#[cfg(feature = "telemetry")]
-pub use keys::OtlpConfig;
 #[cfg(feature = "store")]
 pub use keys::StoreConfig;
 pub use keys::{
@@ -66,8 +64,12 @@ pub use keys::{
     MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,
     RulesConfig, ShutdownConfig, SupervisionConfig,
 };
+#[cfg(feature = "telemetry")]
+pub use keys::{LogConfig, MetricsConfig, OtlpConfig};
 #[cfg(feature = "wasm")]
 pub use keys::{PluginsConfig, WasmConfig};
+#[cfg(feature = "telemetry")]
+pub use listen::ListenAddress;
 #[cfg(feature = "telemetry")]
 pub use log::{LEVELS_MAX, LogFormat, LogLevels};
 #[cfg(feature = "telemetry")]

@@ -11,7 +11,7 @@
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
-//! | [`telemetry`] | How is seen what a router does? |
+//! | [`telemetry`] | How is a router watched: which metrics, health checks and logs are there? |
 //! | [`benchmarks`] | How fast is it, measured how? |
 //! | [`architecture`] | What are the parts, and what is the path of a message through them? |
 //! | [`guarantees`] | What can I rely on, and what does the router not do? |

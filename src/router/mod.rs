@@ -9,6 +9,8 @@ pub(crate) mod events;
 pub(crate) mod inbox;
 mod inbox_builder;
 mod lifecycle;
+#[cfg(feature = "telemetry")]
+mod observation;
 pub(crate) mod report;
 mod shutdown;
 #[cfg(feature = "store")]
@@ -47,6 +49,8 @@ use crate::clock::{Clock, wall_time};
 use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
 use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
 use crate::drive::{FailureHandlers, Launch, executor, run_shard};
+#[cfg(feature = "telemetry")]
+use crate::edge::{Edge, ListenError, listen};
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 #[cfg(feature = "store")]
 use crate::store::StoreError;
@@ -120,6 +124,10 @@ pub enum StartError {
     #[cfg(feature = "telemetry")]
     #[error("telemetry could not start: {0}")]
     Telemetry(String),
+    /// The address for metrics and health cannot be listened on. Nothing was started.
+    #[cfg(feature = "telemetry")]
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// A helper thread could not be started.
     #[error("a helper thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -366,6 +374,9 @@ struct Inner {
     /// The log of the program that started it, if it has one.
     #[cfg(feature = "telemetry")]
     log: Option<RouterLog>,
+    /// The thread that serves HTTP.
+    #[cfg(feature = "telemetry")]
+    edge: Mutex<Option<Edge>>,
 }
 
 #[derive(Default)]
@@ -466,6 +477,8 @@ fn start(
     #[cfg(feature = "wasm")]
     extensions.plugins.splice(0..0, Plugin::configured(config, shards)?);
     // Before there is anything to stop.
+    #[cfg(feature = "telemetry")]
+    let listener = config.metrics.listen.address().map(listen).transpose()?;
     #[cfg(feature = "store")]
     let mut store = match Store::open(config, partition, wall_time().0, cancel) {
         Err(_) if cancel.is_cancelled() => return Err(StartError::Cancelled),
@@ -499,16 +512,23 @@ fn start(
         inner.log = log;
     }
     let router = Router::new(Arc::new(inner));
-
+    #[cfg(all(feature = "telemetry", feature = "wasm"))]
+    let _ = shared.plugins.set(extensions.plugins.clone());
     let boot_epoch = wall_time().0;
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
     #[cfg(feature = "telemetry")]
-    let (mut feeds, telemetry) = telemetry::begin(&shared, std::mem::take(&mut extensions.trace_sinks), clock.start())?;
-    #[cfg(feature = "telemetry")]
-    {
-        router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry = telemetry;
-    }
+    let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks), clock.start(), listener) {
+        Ok(feeds) => feeds,
+        Err(error) => {
+            abandon(&router);
+            #[cfg(feature = "store")]
+            if let Some(store) = store {
+                store.give_up();
+            }
+            return Err(error);
+        }
+    };
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
@@ -579,6 +599,8 @@ fn start(
         router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(watchdog);
         // Dropping the handle stops the shards.
         crate::management::begin(&router).map_err(StartError::Management)?;
+        #[cfg(feature = "telemetry")]
+        shared.health.set_started();
         #[cfg(feature = "telemetry")]
         if let Some(log) = &router.inner.log {
             #[cfg(feature = "store")]

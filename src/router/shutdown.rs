@@ -64,12 +64,16 @@ impl Inner {
             warnings,
             #[cfg(feature = "telemetry")]
             log: None,
+            #[cfg(feature = "telemetry")]
+            edge: Mutex::default(),
         }
     }
 
     /// Notes that the router did not start, so that there is nothing to stop.
     pub(super) fn set_unstarted(&self) {
         let report = self.report(false, Duration::ZERO, Instant::now());
+        #[cfg(feature = "telemetry")]
+        self.end_edge();
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).report = Some(report);
     }
 
@@ -137,6 +141,8 @@ impl Inner {
             log.stopped(&report);
         }
         threads.report = Some(report.clone());
+        #[cfg(feature = "telemetry")]
+        self.end_edge();
         report
     }
 

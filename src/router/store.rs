@@ -15,6 +15,8 @@ use crate::drive::StoreLaunch;
 use crate::shard_handle::{JournalFigures, Shared};
 use crate::store::journal::JournalOptions;
 use crate::store::presence::Watch;
+#[cfg(feature = "telemetry")]
+use crate::store::projector::DATABASE;
 use crate::store::projector::{ProjectionSender, Projector};
 use crate::store::sizing::{check_room, segments_needed};
 use crate::store::{DataDirectory, Recovered, StoreError};
@@ -124,7 +126,7 @@ pub(super) fn with_durability(shard: ShardConfig, settings: &StoreConfig) -> Sha
 }
 
 /// Returns the length of a segment, rounded to whole write portions.
-fn segment_bytes(config: &Config) -> u64 {
+pub(crate) fn segment_bytes(config: &Config) -> u64 {
     config.store.segment_bytes.into_inner().next_multiple_of(256 << 10)
 }
 
@@ -143,6 +145,8 @@ impl Store {
         }
         let directories: Vec<_> =
             (0..shared.partition.shard_count()).map(|shard| self.directory.shard(shard)).collect();
+        #[cfg(feature = "telemetry")]
+        let _ = shared.databases.set(directories.iter().map(|directory| directory.join(DATABASE)).collect());
         self.watch = Some(Watch::begin(self.directory.path(), &directories, Arc::clone(shared))?);
         Ok(())
     }

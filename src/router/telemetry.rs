@@ -1,7 +1,8 @@
 //! The telemetry thread of a router: when there is one, its beginning and its end.
 
-use std::sync::Arc;
+use std::net::TcpListener;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use caxton_shards::message::{Message, TraceContext};
@@ -18,16 +19,16 @@ use crate::telemetry::{RecordFeed, TelemetryLaunch, TraceSink, feed, start, watc
 /// # Errors
 ///
 /// The thread cannot be started. There is nothing to stop.
-pub(super) fn begin(
+fn begin(
     shared: &Arc<Shared>,
     sinks: Vec<TraceSink>,
     origin: Instant,
 ) -> Result<(std::vec::IntoIter<RecordFeed>, Option<ExecutorJoinHandle<()>>), StartError> {
     let export = ExportSettings::new(&shared.config).map_err(|error| StartError::Telemetry(error.to_string()))?;
-    if sinks.is_empty() && !export.exports() {
+    if sinks.is_empty() && !export.exports() && shared.config.metrics.listen.address().is_none() {
         return Ok((Vec::new().into_iter(), None));
     }
-    let mut launch = TelemetryLaunch::new(&shared.config, Arc::clone(&shared.telemetry), sinks, export, origin);
+    let mut launch = TelemetryLaunch::new(shared, sinks, export, origin);
     let mut feeds = Vec::new();
     for _ in &shared.links {
         let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config));
@@ -46,6 +47,27 @@ impl Router {
     /// one, unless it came with a context.
     pub fn trace_context(&self, message: &Message) -> Option<TraceContext> {
         self.shared().telemetry.ids.of_message(message)
+    }
+
+    /// Starts the telemetry thread and the edge, as far as they are wanted. Returns the shards' ways to the telemetry
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be started. The router has to be abandoned.
+    pub(super) fn begin_telemetry(
+        &self,
+        sinks: Vec<TraceSink>,
+        origin: Instant,
+        listener: Option<TcpListener>,
+    ) -> Result<std::vec::IntoIter<RecordFeed>, StartError> {
+        if let Some(listener) = listener {
+            // From here on a probe is told that the router is starting.
+            self.begin_edge(listener)?;
+        }
+        let (feeds, thread) = begin(self.shared(), sinks, origin)?;
+        self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry = thread;
+        Ok(feeds)
     }
 }
 

@@ -16,11 +16,12 @@ use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 use crate::clock::wall_time;
-use crate::config::Config;
+use crate::shard_handle::Shared;
 use crate::telemetry::assemble::{Assembler, MessageTrace};
 use crate::telemetry::export::ExportSettings;
 use crate::telemetry::exporting::Exporting;
 use crate::telemetry::feed::RecordSource;
+use crate::telemetry::figures::Figures;
 use crate::telemetry::latency::Latencies;
 use crate::telemetry::sampling::Adjustment;
 use crate::telemetry::state::TelemetryState;
@@ -43,6 +44,8 @@ pub(crate) struct TelemetryLaunch {
     pub sources: Vec<RecordSource>,
     pub sinks: Vec<TraceSink>,
     pub export: ExportSettings,
+    /// The router whose metrics are exported.
+    pub shared: Arc<Shared>,
     /// The origin of monotonic time.
     pub start: Instant,
     pub adjustment: Adjustment,
@@ -50,14 +53,9 @@ pub(crate) struct TelemetryLaunch {
 
 impl TelemetryLaunch {
     /// Gathers the arguments for a router with these settings.
-    pub fn new(
-        config: &Config,
-        state: Arc<TelemetryState>,
-        sinks: Vec<TraceSink>,
-        export: ExportSettings,
-        start: Instant,
-    ) -> Self {
-        Self { state, sources: Vec::new(), sinks, export, start, adjustment: Adjustment::new(config) }
+    pub fn new(shared: &Arc<Shared>, sinks: Vec<TraceSink>, export: ExportSettings, start: Instant) -> Self {
+        let (state, adjustment) = (Arc::clone(&shared.telemetry), Adjustment::new(&shared.config));
+        Self { state, sources: Vec::new(), sinks, export, shared: Arc::clone(shared), start, adjustment }
     }
 }
 
@@ -75,6 +73,7 @@ pub(crate) fn start(launch: TelemetryLaunch) -> Result<ExecutorJoinHandle<()>, G
 
 struct Telemetry {
     state: Arc<TelemetryState>,
+    shared: Arc<Shared>,
     sources: Vec<RecordSource>,
     sinks: Vec<TraceSink>,
     start: Instant,
@@ -87,7 +86,7 @@ struct Telemetry {
 
 impl Telemetry {
     fn new(launch: TelemetryLaunch) -> Self {
-        let TelemetryLaunch { state, sources, sinks, export, start, adjustment } = launch;
+        let TelemetryLaunch { state, sources, sinks, export, shared, start, adjustment } = launch;
         let exporting = export.exports().then(|| {
             let ago_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             let start_unix_ns = (wall_time().0 * 1_000_000).saturating_sub(ago_ns);
@@ -98,6 +97,7 @@ impl Telemetry {
             state,
             sources,
             sinks,
+            shared,
             start,
             adjustment,
             latencies: Latencies::new(),
@@ -114,7 +114,11 @@ impl Telemetry {
             if self.published.elapsed() >= PUBLISH_EVERY || stopping {
                 self.publish();
             }
-            let due = self.exporting.as_mut().and_then(|exporting| exporting.look(Instant::now()));
+            self.export_metrics();
+            let due = self.exporting.as_mut().map(|exporting| {
+                let spans_due = exporting.look(Instant::now());
+                spans_due.map_or(exporting.metrics_due(), |due| due.min(exporting.metrics_due()))
+            });
             if stopping && taken == 0 {
                 break;
             }
@@ -136,9 +140,20 @@ impl Telemetry {
         }
         self.publish();
         if let Some(exporting) = self.exporting.take() {
+            // The shards have left, so these are the final figures.
+            exporting.send_metrics(&Figures::gather(&self.shared));
             exporting.close().await;
         }
         self.state.bell.clear();
+    }
+
+    /// Exports the metrics, if it is time.
+    fn export_metrics(&mut self) {
+        if let Some(exporting) = &mut self.exporting
+            && exporting.is_metrics_turn(Instant::now())
+        {
+            exporting.send_metrics(&Figures::gather(&self.shared));
+        }
     }
 
     /// Waits until more records are worth a look.

@@ -10,6 +10,8 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use crate::telemetry::assemble::MessageTrace;
 use crate::telemetry::context::TraceIds;
 use crate::telemetry::export::{ExportSettings, ExportState, Exporter};
+use crate::telemetry::figures::Figures;
+use crate::telemetry::otlp_metrics::{Times, otlp};
 use crate::telemetry::spans::SpanMaker;
 
 /// Number of spans that are sent at once without waiting for more.
@@ -85,13 +87,10 @@ impl Exporting {
         self.metrics_due
     }
 
-    /// Returns what describes this process.
-    pub fn resource(&self) -> Resource {
-        self.resource.clone()
-    }
-
-    pub fn exporter(&self) -> &Exporter {
-        &self.exporter
+    /// Exports the metrics.
+    pub fn send_metrics(&self, figures: &Figures) {
+        let times = Times { start_ns: self.maker.start_unix_ns, now_ns: figures.now.0 * 1_000_000 };
+        self.exporter.metrics(&otlp(figures, times, self.resource.clone()));
     }
 
     /// Sends what is left, and waits until it has arrived or there is no more hope. What has not is counted.

@@ -25,9 +25,6 @@ pub(crate) enum Latency {
 impl Latency {
     /// The number of latencies.
     pub const COUNT: usize = 6;
-    /// All latencies.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::EndToEnd, Self::Crossing, Self::Journal, Self::Mailbox, Self::Handler, Self::Turn];
 }
 
 /// Histograms of all latencies, in nanoseconds, since the start of the router.

@@ -6,12 +6,20 @@
 
 mod assemble;
 mod context;
+mod conventions;
 mod executor;
 pub(crate) mod export;
 mod exporting;
+mod exposition;
 mod feed;
+pub(crate) mod figures;
+pub(crate) mod health;
 pub(crate) mod latency;
 pub(crate) mod logs;
+mod metric;
+mod metrics;
+pub mod operators;
+mod otlp_metrics;
 mod sampling;
 mod spans;
 pub(crate) mod state;
@@ -19,5 +27,7 @@ pub(crate) mod state;
 pub use assemble::{AttemptTrace, DeliveryEnd, DeliveryTrace, MessageTrace};
 pub use caxton_shards::trace::{Admitted, Cause};
 pub(crate) use executor::{TelemetryLaunch, TraceSink, start};
+pub(crate) use exposition::{TextForm, expose};
 pub(crate) use feed::{RecordFeed, feed};
+pub(crate) use metric::Audience;
 pub(crate) use sampling::watching;

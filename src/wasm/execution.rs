@@ -92,6 +92,16 @@ impl<C> Execution<C> {
             return None;
         }
         self.desk.clock.begin_turn(now);
+        #[cfg(feature = "telemetry")]
+        let began = super::figures::begin();
+        let ended = self.advance(&mut answer);
+        #[cfg(feature = "telemetry")]
+        super::figures::end(began);
+        ended
+    }
+
+    /// Runs it until its end, or until it is suspended.
+    fn advance(&mut self, answer: &mut impl FnMut(Question) -> Answer) -> Option<Result<C, String>> {
         // Nobody is woken: a suspended guest is polled again on a later turn of the shard.
         let mut context = std::task::Context::from_waker(Waker::noop());
         loop {
@@ -147,6 +157,10 @@ pub(super) async fn call<R>(
     let slice = store.data().slice_epochs();
     store.set_epoch_deadline(slice);
     let outcome = call(store).await.map_err(|error| explain(&error));
+    #[cfg(feature = "telemetry")]
+    if outcome.is_err() {
+        super::figures::count_trap();
+    }
     store.data_mut().end_of_output();
     outcome
 }

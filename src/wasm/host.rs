@@ -422,9 +422,22 @@ impl Usage {
     }
 }
 
+#[cfg(feature = "telemetry")]
+impl Drop for Usage {
+    fn drop(&mut self) {
+        super::figures::shrink(self.memory_bytes);
+    }
+}
+
 impl ResourceLimiter for Usage {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(grow(&mut self.memory_bytes, desired.saturating_sub(current), self.limits.memory_bytes.into_inner()))
+        let (before, limit) = (self.memory_bytes, self.limits.memory_bytes.into_inner());
+        let grows = grow(&mut self.memory_bytes, desired.saturating_sub(current), limit);
+        #[cfg(feature = "telemetry")]
+        super::figures::grow(self.memory_bytes - before);
+        #[cfg(not(feature = "telemetry"))]
+        let _ = before;
+        Ok(grows)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -25,6 +25,8 @@ mod component;
 mod deployment;
 mod encode;
 mod execution;
+#[cfg(feature = "telemetry")]
+pub(crate) mod figures;
 mod guest;
 mod host;
 mod log;

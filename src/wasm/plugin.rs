@@ -149,6 +149,12 @@ impl Plugin {
         files.iter().map(load).collect()
     }
 
+    /// Returns its name.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns its counters.
     pub fn figures(&self) -> &PluginFigures {
         &self.figures

@@ -38,8 +38,12 @@ mod config;
 #[cfg(feature = "store")]
 mod damage;
 mod dead_letters;
+#[cfg(feature = "telemetry")]
+mod edge;
 mod embedding;
 mod examples;
+#[cfg(feature = "telemetry")]
+mod health;
 mod inboxes;
 #[cfg(feature = "store")]
 mod journal_crash;
@@ -47,6 +51,8 @@ mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod logs;
 mod management;
+#[cfg(feature = "telemetry")]
+mod metrics;
 mod overflow;
 #[cfg(feature = "store")]
 mod projection;

@@ -1,5 +1,30 @@
 //! Protocol figures of a shard.
 
+use std::sync::Arc;
+
+/// Figures of one protocol on a shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ProtocolFigures {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Open conversations that are checked against it.
+    pub open: u64,
+    /// Conversations that began to be checked against it, so far.
+    pub begun: u64,
+    /// Violations that were delivered all the same: acts that it does not allow in their state, and messages that name
+    /// another protocol.
+    pub observed: [u64; 2],
+    /// The same, of violations that were refused.
+    pub refused: [u64; 2],
+}
+
+impl ProtocolFigures {
+    pub(super) fn of(name: &str) -> Self {
+        Self { name: name.into(), open: 0, begun: 0, observed: [0; 2], refused: [0; 2] }
+    }
+}
+
 /// Protocol figures of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]

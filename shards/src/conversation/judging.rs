@@ -1,7 +1,7 @@
 //! Protocol checks of conversations.
 
 use super::{
-    Conformance, Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, Protocols,
+    Conformance, Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, ProtocolFigures, Protocols,
     REPLY_TO_NOTED_MAX, hash_of,
 };
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Performative, Reliability, Term, WallTime};
@@ -252,10 +252,18 @@ impl Conversations {
         }
     }
 
+    /// Returns the figures of each checked protocol.
+    pub fn by_protocol(&self) -> Vec<ProtocolFigures> {
+        self.protocols.figures.clone()
+    }
+
     /// Takes the violation of the last message that was let pass, and counts it.
     pub fn observe_violation(&mut self) -> Option<Box<Violation>> {
         let violation = self.violation.take()?;
         self.observed += 1;
+        if let Some(figures) = self.protocols.figures_of(&violation) {
+            figures.observed[usize::from(violation.named.is_some())] += 1;
+        }
         Some(violation)
     }
 
@@ -263,6 +271,9 @@ impl Conversations {
     pub fn refuse_violation(&mut self) -> Option<Box<Violation>> {
         let violation = self.violation.take()?;
         self.refused += 1;
+        if let Some(figures) = self.protocols.figures_of(&violation) {
+            figures.refused[usize::from(violation.named.is_some())] += 1;
+        }
         Some(violation)
     }
 
@@ -298,6 +309,11 @@ impl Conversations {
 }
 
 impl Protocols {
+    /// Returns the figures of the protocol that a message violated.
+    fn figures_of(&mut self, violation: &Violation) -> Option<&mut ProtocolFigures> {
+        self.figures.iter_mut().find(|figures| *figures.name == *violation.protocol)
+    }
+
     /// Takes a message's step in the conversation's protocol, or returns the violation. A conversation is checked
     /// against the first checked protocol that its initiator names.
     #[inline(always)]
@@ -315,6 +331,10 @@ impl Protocols {
             let mut guard = self.spare_guards.pop().unwrap_or_default();
             guard.begin(protocol);
             conversation.guard = Some(guard);
+            if let Some(figures) = self.figures.get_mut(usize::from(protocol)) {
+                figures.open += 1;
+                figures.begun += 1;
+            }
         }
         let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
         let to = to.map_or(conversation.participants.len(), usize::from);
@@ -324,7 +344,11 @@ impl Protocols {
         verdict
     }
 
+    /// Takes the guard of a conversation that is no longer checked.
     pub(super) fn keep(&mut self, guard: Box<Guard>) {
+        if let Some(figures) = self.figures.get_mut(usize::from(guard.protocol)) {
+            figures.open -= 1;
+        }
         if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
             self.spare_guards.push(guard);
         }

@@ -15,7 +15,7 @@ mod judging;
 mod recovered;
 mod roles;
 
-pub use conformance::Conformance;
+pub use conformance::{Conformance, ProtocolFigures};
 pub use history::HistoryEntry;
 
 use hashbrown::{HashMap, HashTable};
@@ -121,6 +121,7 @@ pub(crate) struct Conversations {
     violation: Option<Box<Violation>>,
     opened: u64,
     closed: u64,
+    timed_out: u64,
     /// Messages that name a checked protocol but could not be checked.
     unchecked: u64,
     /// Violations that were delivered all the same, and those that were refused.
@@ -142,6 +143,8 @@ struct Protocols {
     /// The number of messages that followed their protocol, and how many of them were late.
     steps: u64,
     steps_late: u64,
+    /// By protocol.
+    figures: Vec<ProtocolFigures>,
 }
 
 /// Maximum number of empty histories kept for reuse.
@@ -226,10 +229,17 @@ impl Conversations {
             index: HashTable::new(),
             seeded: Seeded::new(seed),
             spare_histories: Vec::new(),
-            protocols: Protocols { rulebook, spare_guards: Vec::new(), steps: 0, steps_late: 0 },
+            protocols: Protocols {
+                figures: rulebook.checked().map(|(name, _)| ProtocolFigures::of(name)).collect(),
+                rulebook,
+                spare_guards: Vec::new(),
+                steps: 0,
+                steps_late: 0,
+            },
             violation: None,
             opened: 0,
             closed: 0,
+            timed_out: 0,
             unchecked: 0,
             observed: 0,
             refused: 0,
@@ -245,6 +255,11 @@ impl Conversations {
     /// Returns the number of conversations begun.
     pub fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Returns the number of conversations closed, and how many of them timed out.
+    pub fn closed(&self) -> (u64, u64) {
+        (self.closed, self.timed_out)
     }
 
     pub fn timeout_ms(&self) -> u64 {
@@ -437,7 +452,9 @@ impl Conversations {
         if now_ms < ends_ms {
             return Timeout::NotBefore(ends_ms);
         }
-        match self.remove(index.0) {
+        let ended = self.remove(index.0);
+        self.timed_out += u64::from(ended.is_some());
+        match ended {
             Some(conversation) => Timeout::Ended {
                 initiator: conversation.initiator,
                 id: conversation.id,

@@ -149,7 +149,9 @@ impl Conversations {
         }
         if !guard.has_begun() {
             // A message that names a protocol without beginning it leaves the conversation unchecked.
-            conversation.guard = None;
+            if let Some(guard) = conversation.guard.take() {
+                self.protocols.keep(guard);
+            }
         }
     }
 
@@ -180,7 +182,9 @@ impl Conversations {
         }
         if is_expected && !guard.has_begun() {
             // A message that names a protocol without beginning it leaves the conversation unchecked.
-            conversation.guard = None;
+            if let Some(guard) = conversation.guard.take() {
+                self.protocols.keep(guard);
+            }
         }
         is_expected
     }

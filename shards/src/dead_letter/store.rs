@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::{DeadLetter, DeadLetterId, DeadLetterSearch};
 use crate::base::index::ShardIndex;
+use crate::message::WallTime;
 use crate::message::delivery_meta::DeliveryFlags;
 
 /// Maximum number of letters that one turn examines for one search.
@@ -129,6 +130,11 @@ impl DeadLetters {
         self.letters.len()
     }
 
+    /// Returns when the oldest letter was given up.
+    pub fn oldest(&self) -> Option<WallTime> {
+        self.letters.first_key_value().map(|(_, letter)| letter.last)
+    }
+
     /// Returns the number of letters dropped to make room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -209,7 +215,7 @@ impl DeadLetters {
 mod tests {
     use super::*;
     use crate::dead_letter::{DeadLetterFilter, DeadLetterReason};
-    use crate::message::{Message, Performative, WallTime};
+    use crate::message::{Message, Performative};
 
     fn push(letters: &mut DeadLetters, content: &str) -> DeadLetterId {
         let id = letters.next_id();

@@ -154,6 +154,21 @@ impl<T> Port<T> {
         self.outgoing.iter().flatten().map(Outgoing::in_flight).sum()
     }
 
+    /// Like [`in_flight`](Self::in_flight), for the ring to one shard.
+    pub fn in_flight_to(&self, to: usize) -> usize {
+        self.outgoing[to].as_ref().map_or(0, Outgoing::in_flight)
+    }
+
+    /// Returns the number of messages sent to a shard with a credit, since the start.
+    pub fn sent_to(&self, to: usize) -> u64 {
+        self.outgoing[to].as_ref().map_or(0, |lane| lane.sent as u64)
+    }
+
+    /// Returns the number of credits left for a shard, read afresh, and of all its credits.
+    pub fn credits_of(&mut self, to: usize) -> (usize, usize) {
+        self.outgoing[to].as_mut().map_or((0, 0), |lane| (lane.credits_beyond(lane.credits - 1), lane.credits))
+    }
+
     /// Like [`in_flight`](Self::in_flight), but without uncredited items. For consistency checks: it looks at each
     /// uncredited item.
     pub fn messages_in_flight(&mut self) -> usize {

@@ -11,6 +11,7 @@ use crate::mailbox::{Envelope, PackedMessage, Reservation};
 use crate::mesh::Port;
 use crate::mesh::ring::Popped;
 use crate::message::BodyPool;
+use crate::shard::details::LaneFigures;
 use crate::shard::shard_frame::{Control, ShardFrame};
 
 /// While this many posts wait for one shard, conversations do not time out, because that would have to be announced
@@ -335,6 +336,26 @@ impl Links {
     /// Whether something has arrived since the last turn, or there is room that was waited for.
     pub fn has_incoming(&mut self) -> bool {
         self.port.has_incoming() || self.port.has_awaited_room()
+    }
+
+    // Figures.
+
+    /// Returns the figures of the rings to all shards; the own entry is empty.
+    pub fn lanes(&mut self) -> Vec<LaneFigures> {
+        let own = self.port.index();
+        (0..self.port.shards())
+            .map(|to| {
+                let (credits, credits_max) = self.port.credits_of(to);
+                let senders_waiting = if to == own { 0 } else { self.blocked[to].len() };
+                let (in_flight, sent) = (self.port.in_flight_to(to), self.port.sent_to(to));
+                LaneFigures { in_flight, credits, credits_max, sent, senders_waiting }
+            })
+            .collect()
+    }
+
+    /// Returns the number of messages in transit that wait for credit.
+    pub fn transit_length(&self) -> usize {
+        self.transit.iter().map(VecDeque::len).sum()
     }
 
     // Consistency checks.

@@ -51,6 +51,7 @@ mod alarm;
 mod config;
 pub(crate) mod control;
 pub(crate) mod delivery_error;
+pub(crate) mod details;
 mod inquiries;
 pub(crate) mod io;
 mod lifecycle;

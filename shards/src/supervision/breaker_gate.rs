@@ -29,6 +29,8 @@ pub(crate) struct AgentBreaker {
 pub(crate) struct BreakerFigures {
     /// The number of breakers that are open or half-open.
     pub open: usize,
+    /// The number of breakers that are half-open.
+    pub half_open: usize,
     /// How many times a breaker has opened.
     pub opened: u64,
 }

@@ -52,12 +52,15 @@ impl Supervision {
     pub fn count_gate(&mut self, before: BreakerGate, after: BreakerGate) {
         self.breakers.open += usize::from(before == BreakerGate::Closed);
         self.breakers.open -= usize::from(after == BreakerGate::Closed);
+        self.breakers.half_open += usize::from(after == BreakerGate::HalfOpen);
+        self.breakers.half_open -= usize::from(before == BreakerGate::HalfOpen);
         self.breakers.opened += u64::from(after == BreakerGate::Open);
     }
 
     /// Removes the breaker of a removed agent from the counts.
     pub fn forget_gate(&mut self, before: BreakerGate) {
         self.breakers.open -= usize::from(before != BreakerGate::Closed);
+        self.breakers.half_open -= usize::from(before == BreakerGate::HalfOpen);
     }
 
     pub fn breakers(&self) -> BreakerFigures {

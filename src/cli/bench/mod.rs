@@ -36,7 +36,7 @@ use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
 use super::log::LogOption;
-use super::settings::{self, Settings};
+use super::settings::{self, MetricsOption, Settings};
 use super::{fail, print, refuse};
 
 /// Seconds per scenario if all of them are run: about 20 s in total.
@@ -187,6 +187,8 @@ pub struct BenchArguments {
     settings: Settings,
     #[command(flatten)]
     log: LogOption,
+    #[command(flatten)]
+    metrics: MetricsOption,
     /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     shutdown_timeout: Option<Duration>,
@@ -210,6 +212,7 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
     };
+    arguments.metrics.apply(&mut config);
     let _log = match arguments.log.begin(&mut config) {
         Ok(log) => log,
         Err(complaint) => return refuse(&complaint),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::super::complain;
 use super::super::interrupt::Interrupt;
+use super::super::settings::tell_metrics_address;
 use super::Scenario;
 use super::cast::{cast, names};
 use super::disturbance::{Disturbance, Patients};
@@ -186,6 +187,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let mut plan = plan;
     let directory = plan.data_directory()?;
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
+    tell_metrics_address(&router);
     for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
         complain(&format!("warning: {warning}"));
     }

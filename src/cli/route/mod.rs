@@ -44,7 +44,7 @@ use self::traces::{TraceSink, Traces};
 use super::input::{Source, is_standard_input, now};
 use super::interrupt::{self, Interrupt};
 use super::log::{self, LogOption};
-use super::settings::{self, Settings};
+use super::settings::{self, MetricsOption, Settings};
 use super::{complain, fail, printing_failed, refuse};
 
 /// The directory of compiled modules of guests, in the data directory.
@@ -83,6 +83,8 @@ pub struct RouteArguments {
     settings: Settings,
     #[command(flatten)]
     log: LogOption,
+    #[command(flatten)]
+    metrics: MetricsOption,
     /// Make this agent reply with another performative, such as refuse; may be repeated
     #[arg(long, value_name = "NAME=PERFORMATIVE", value_parser = parse_reply)]
     reply: Vec<(AgentName, Performative)>,
@@ -398,6 +400,7 @@ impl RouteArguments {
             builder = builder.traces_to(traces);
         }
         let router = builder.config(config).start()?;
+        settings::tell_metrics_address(&router);
         for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
             complain(&format!("warning: {warning}"));
         }
@@ -479,6 +482,7 @@ impl RouteArguments {
     /// Returns the settings, with room for everything in flight unless limits were set.
     fn config(&self) -> Result<Config, String> {
         let mut config = self.settings.load(Preset::Development)?;
+        self.metrics.apply(&mut config);
         // Those named in the file are registered with the other agents.
         config.management.enabled = false;
         for (key, value) in ROOM.into_iter().filter(|(key, _)| settings::is_unsaid(&config, key)).collect::<Vec<_>>() {

@@ -36,10 +36,9 @@ use self::files::Files;
 use self::http::Collector;
 use self::queue::{Entry, Queue, QueueLimits};
 use self::sender::Destination;
-use self::state::SignalCounts;
 
 pub(crate) use settings::ExportSettings;
-pub(crate) use state::{Activity, DestinationState, ExportState, Signal};
+pub(crate) use state::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 
 /// Time limit for closing files when everything is written.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,187 @@
+//! `caxton health`: asks a running router whether it is healthy.
+
+use std::fmt;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use caxton_router::config::Preset;
+use clap::Args;
+use serde_json::Value;
+
+use super::settings::Settings;
+use super::{fail, print, refuse};
+
+/// The path that is asked for if the URL has none.
+const DEFAULT_PATH: &str = "/healthz";
+/// Maximum length of a response that is read, in bytes.
+const RESPONSE_BYTES_MAX: u64 = 1 << 20;
+
+/// Arguments of `caxton health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without URL the address is that of the setting metrics.listen, from --config, CAXTON_METRICS_LISTEN or --set, so that a \
+container whose router has it needs no argument.
+
+Exit status: 0 if the router is ready, also if a part is degraded; 1 if it is starting, draining or unhealthy, or does \
+not respond; 2 if the arguments or the settings cannot be used.")]
+pub struct HealthArguments {
+    /// Where the router serves its health, such as `http://127.0.0.1:9464`. With a path, such as /livez, that is asked
+    /// for instead of /healthz
+    url: Option<Url>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Seconds to wait for a response
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// Print the response as it is: for /healthz it is JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where to ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Url {
+    /// Host and port.
+    authority: String,
+    path: String,
+}
+
+impl std::str::FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const ALLOWED: &str = "expected a URL such as http://127.0.0.1:9464";
+        let rest = match text.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some(_) => return Err(format!("only http is spoken: {ALLOWED}")),
+            None => text,
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let odd = |letter: char| letter.is_whitespace() || letter.is_control();
+        if authority.is_empty() || rest.contains(odd) {
+            return Err(ALLOWED.to_owned());
+        }
+        // A port follows the last colon, unless that is inside an IPv6 address.
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let port = if has_port { "" } else { ":80" };
+        let path = if path.len() > 1 { path } else { DEFAULT_PATH };
+        Ok(Self { authority: format!("{authority}{port}"), path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// Runs `caxton health`.
+pub fn run(arguments: &HealthArguments) -> ExitCode {
+    let url = match arguments.url() {
+        Ok(url) => url,
+        Err(complaint) => return refuse(&complaint),
+    };
+    let (status, body) = match ask(&url, arguments.timeout) {
+        Ok(response) => response,
+        Err(error) => return fail(&format!("{url}: no response: {error}")),
+    };
+    let text = if arguments.json { body } else { readable(&body) };
+    let printed = print(&format!("{}\n", text.trim_end()));
+    if status == 200 { printed } else { ExitCode::FAILURE }
+}
+
+impl HealthArguments {
+    fn url(&self) -> Result<Url, String> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let config = self.settings.load(Preset::Development)?;
+        let Some(mut address) = config.metrics.listen.address().filter(|address| address.port() > 0) else {
+            return Err("no URL is given and metrics.listen names no port: where does the router listen?".to_owned());
+        };
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv6() { "::1" } else { "127.0.0.1" };
+            address.set_ip(loopback.parse().expect("it is an address"));
+        }
+        Ok(Url { authority: address.to_string(), path: DEFAULT_PATH.to_owned() })
+    }
+}
+
+/// Requests a document. Returns its HTTP status and its body.
+fn ask(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
+    let error = |error: std::io::Error| error.to_string();
+    let addresses: Vec<SocketAddr> = url.authority.to_socket_addrs().map_err(error)?.collect();
+    let connected = addresses.iter().map(|address| TcpStream::connect_timeout(address, timeout));
+    let mut failed = "the name has no address".to_owned();
+    let mut stream = None;
+    for connection in connected {
+        match connection {
+            Ok(connection) => {
+                stream = Some(connection);
+                break;
+            }
+            Err(error) => failed = error.to_string(),
+        }
+    }
+    let mut stream = stream.ok_or(failed)?;
+    stream.set_read_timeout(Some(timeout)).map_err(error)?;
+    stream.set_write_timeout(Some(timeout)).map_err(error)?;
+    let Url { authority, path } = url;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(error)?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).map_err(error)?;
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").ok_or("it is not HTTP")?;
+    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
+    Ok((status.ok_or("it is not HTTP")?, body.to_owned()))
+}
+
+/// Returns the health as lines for people: the status, and each part that is not healthy.
+fn readable(body: &str) -> String {
+    let Ok(health) = serde_json::from_str::<Value>(body) else { return body.to_owned() };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![format!("{}, {}", text(&health["status"]), text(&health["phase"]))];
+    for part in health["components"].as_array().into_iter().flatten().filter(|part| part["status"] != "healthy") {
+        lines.push(format!("{:<9} {}: {}", text(&part["status"]), text(&part["name"]), text(&part["why"])));
+    }
+    lines.join("\n")
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected 0.1 to 3600 seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_have_a_port_and_a_path() {
+        let parsed = |text: &str| text.parse::<Url>().map(|url| url.to_string());
+        for (text, whole) in [
+            ("http://127.0.0.1:9464", "http://127.0.0.1:9464/healthz"),
+            ("127.0.0.1:9464/", "http://127.0.0.1:9464/healthz"),
+            ("http://[::1]:9464/livez", "http://[::1]:9464/livez"),
+            ("http://caxton", "http://caxton:80/healthz"),
+        ] {
+            assert_eq!(parsed(text), Ok(whole.to_owned()));
+        }
+        for text in ["https://a:1", "", "http://", "http://a b"] {
+            assert!(parsed(text).expect_err(text).contains("http://127.0.0.1:9464"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_healthy_is_listed() {
+        let body = r#"{"status": "degraded", "phase": "running", "components": [
+            {"name": "rings", "status": "healthy", "why": null}, {"name": "disk", "status": "degraded", "why": "it is full"}]}"#;
+        assert_eq!(readable(body), "degraded, running\ndegraded  disk: it is full");
+        assert_eq!(readable("plain"), "plain");
+    }
+}

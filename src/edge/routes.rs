@@ -1,0 +1,105 @@
+//! Metrics and health over HTTP.
+//!
+//! | path | what it serves |
+//! |---|---|
+//! | `/metrics` | the public metrics, over all shards |
+//! | `/metrics/internal` | the metrics of each shard |
+//! | `/livez` | 200, or 503 if only a restart of the process helps |
+//! | `/readyz` | 200, or 503 if the router should get no work |
+//! | `/healthz` | the health of every part in JSON; 503 if the router is not ready |
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::shard_handle::Shared;
+use crate::telemetry::figures::{Figures, request_details};
+use crate::telemetry::health::{Health, observe};
+use crate::telemetry::{Audience, TextForm, expose};
+
+/// Returns the routes for metrics and health.
+pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/metrics", get(public))
+        .route("/metrics/internal", get(internal))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/healthz", get(healthz))
+        .layer(from_fn_with_state(Arc::clone(shared), count))
+        .with_state(Arc::clone(shared))
+}
+
+/// Checks the health, so that what is wrong has a time even if nobody asks.
+pub(crate) fn check(shared: &Shared) {
+    request_details(shared);
+    observe(shared);
+}
+
+async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    shared.edge.requests.fetch_add(1, Ordering::Relaxed);
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn public(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
+    scrape(&shared, Audience::Public, &headers)
+}
+
+async fn internal(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
+    scrape(&shared, Audience::Internal, &headers)
+}
+
+fn scrape(shared: &Shared, audience: Audience, headers: &HeaderMap) -> impl IntoResponse + use<> {
+    let form = form_of(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+    ([(CONTENT_TYPE, form.media_type())], expose(Figures::gather(shared), audience, form))
+}
+
+/// Returns the form of the metrics for what a client accepts: `OpenMetrics` for every scraper that knows it, plain text
+/// for the others and for people.
+fn form_of(accept: &str) -> TextForm {
+    let knows = |media: &str| accept.split(',').any(|range| range.trim().starts_with(media));
+    if !knows("application/openmetrics-text") && knows("text/") { TextForm::Prometheus } else { TextForm::OpenMetrics }
+}
+
+async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let health = observe(&shared);
+    probe(health.is_live(), &health)
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let health = observe(&shared);
+    probe(health.is_ready(), &health)
+}
+
+fn probe(ok: bool, health: &Health) -> impl IntoResponse + use<> {
+    (status(ok), [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{health}\n"))
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let health = observe(&shared);
+    (status(health.is_ready()), [(CONTENT_TYPE, "application/json")], format!("{:#}\n", health.to_json()))
+}
+
+fn status(ok: bool) -> StatusCode {
+    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapers_get_open_metrics_and_others_text() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!([prometheus, "", "*/*"].map(form_of), [TextForm::OpenMetrics; 3]);
+        assert_eq!(["text/plain", "text/html,application/xml;q=0.9"].map(form_of), [TextForm::Prometheus; 2]);
+    }
+}
