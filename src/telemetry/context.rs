@@ -74,6 +74,17 @@ impl TraceIds {
         id.max(1).to_be_bytes()
     }
 
+    /// Returns the trace of a message with this conversation and trace context, as hexadecimal digits.
+    pub fn text(
+        self,
+        message: MessageId,
+        conversation: Option<ConversationId>,
+        context: Option<TraceContext>,
+    ) -> String {
+        let context = context.filter(TraceContext::is_valid);
+        hexadecimal(&context.map_or_else(|| self.derived(message, conversation, None), |context| context.trace_id))
+    }
+
     /// Returns the span of a part of a message's way to a receiver. What does not depend on the receiver has none.
     pub fn span(self, message: MessageId, receiver: Option<AgentId>, part: SpanPart) -> [u8; 8] {
         let (high, low) = halves(message.to_u128());

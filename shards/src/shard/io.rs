@@ -14,7 +14,7 @@ use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
 use crate::domain::DomainError;
 use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
-use crate::message::{AgentId, ConversationId, Message, MessageId, Term, WallTime};
+use crate::message::{AgentId, ConversationId, Message, MessageId, Term, TraceContext, WallTime};
 use crate::protocol::Violation;
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
@@ -576,6 +576,8 @@ pub enum Event {
         receiver: Option<AgentId>,
         /// Its conversation.
         conversation: Option<ConversationId>,
+        /// The trace context that it came with.
+        trace: Option<TraceContext>,
         /// The reason.
         reason: DeadLetterReason,
         /// Where.
@@ -591,6 +593,8 @@ pub enum Event {
         receiver: Option<AgentId>,
         /// Its conversation.
         conversation: Option<ConversationId>,
+        /// The trace context that it came with.
+        trace: Option<TraceContext>,
         /// What it was waiting for.
         stage: Stage,
     },

@@ -330,6 +330,7 @@ mod tests {
             sender: None,
             receiver: Some(a),
             conversation: None,
+            trace: None,
             stage: Stage::Mailbox,
         };
         journal.hear(&event, 0);

@@ -8,6 +8,7 @@ use caxton_shards::supervision::breaker::BreakerState;
 use tracing::{debug, error, info, trace, warn};
 
 use super::EVENT;
+use crate::telemetry::context::TraceIds;
 
 /// Returns how an agent is called in the log: by its name or, if that is unknown, by its id.
 fn label(agent: Option<AgentId>, name: Option<&Arc<str>>) -> Option<String> {
@@ -15,7 +16,7 @@ fn label(agent: Option<AgentId>, name: Option<&Arc<str>>) -> Option<String> {
 }
 
 /// Logs an event. `names` are those of [`Event::agents`], if known.
-pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2]) {
+pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2], ids: TraceIds) {
     let [first, second] = event.agents();
     let (first, second) = (label(first, names[0].as_ref()), label(second, names[1].as_ref()));
     match event {
@@ -63,8 +64,9 @@ pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2]) {
         Event::ShardUnblocked { shard, for_ms } => {
             warn!(target: EVENT, shard = shard.0, blocked_ms = for_ms, "shard continues");
         }
-        Event::DeadLettered { message, conversation, reason, shard, .. } => debug!(
+        Event::DeadLettered { message, conversation, trace, reason, shard, .. } => debug!(
             target: EVENT,
+            trace_id = ids.text(*message, *conversation, *trace),
             message_id = %message,
             conversation_id = conversation.map(display),
             sender = first,
@@ -73,8 +75,9 @@ pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2]) {
             shard = shard.0,
             "message became a dead letter"
         ),
-        Event::Expired { message, conversation, stage, .. } => debug!(
+        Event::Expired { message, conversation, trace, stage, .. } => debug!(
             target: EVENT,
+            trace_id = ids.text(*message, *conversation, *trace),
             message_id = %message,
             conversation_id = conversation.map(display),
             sender = first,

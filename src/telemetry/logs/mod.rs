@@ -28,6 +28,7 @@ use tracing::{Level, enabled, error};
 
 use self::summary::Summary;
 use crate::shard_handle::{RouterPhase, Shared};
+use crate::telemetry::context::TraceIds;
 #[cfg(feature = "wasm")]
 use crate::wasm::{LogLevel, LogLine};
 
@@ -172,7 +173,7 @@ fn log_all(records: &flume::Receiver<Record>, lost: &AtomicU64, shared: &Shared,
             records.recv().map_err(|_| flume::RecvTimeoutError::Disconnected)
         };
         match next {
-            Ok(record) => record.log(),
+            Ok(record) => record.log(shared.telemetry.ids),
             Err(flume::RecvTimeoutError::Timeout) => {}
             Err(flume::RecvTimeoutError::Disconnected) => break,
         }
@@ -190,9 +191,9 @@ fn log_all(records: &flume::Receiver<Record>, lost: &AtomicU64, shared: &Shared,
 }
 
 impl Record {
-    fn log(self) {
+    fn log(self, ids: TraceIds) {
         match self {
-            Self::Event { event, names } => events::log(&event, &names),
+            Self::Event { event, names } => events::log(&event, &names, ids),
             #[cfg(feature = "wasm")]
             Self::Guest { line, name } => guests::log(&line, name.as_deref()),
         }

@@ -18,6 +18,7 @@ pub(super) struct Summary {
     replies_missing: u64,
     watchdog_wakes: u64,
     lost: u64,
+    records_dropped: u64,
 }
 
 impl Summary {
@@ -54,6 +55,11 @@ impl Summary {
         if let Some(count) = grown(wakes, self.watchdog_wakes) {
             debug!(target: EVENT, count, total = wakes, "the watchdog woke stalled shards");
             self.watchdog_wakes = wakes;
+        }
+        let dropped = shared.telemetry.records_dropped.load(Ordering::Relaxed);
+        if let Some(count) = grown(dropped, self.records_dropped) {
+            warn!(target: LOG, count, total = dropped, "records of traced messages were dropped: fewer are traced from now on");
+            self.records_dropped = dropped;
         }
         let lost = lost.load(Ordering::Relaxed);
         if let Some(count) = grown(lost, self.lost) {

@@ -107,7 +107,16 @@ impl Shard {
         let shard = self.index;
         if let Some(id) = message.id() {
             let (sender, receiver, conversation) = (message.sender(), message.target(), message.conversation());
-            self.outputs.report(|| Event::DeadLettered { message: id, sender, receiver, conversation, reason, shard });
+            let trace = message.trace();
+            self.outputs.report(|| Event::DeadLettered {
+                message: id,
+                sender,
+                receiver,
+                conversation,
+                trace,
+                reason,
+                shard,
+            });
         }
         let explanation = if detail.is_empty() {
             reason.explanation().to_owned()
@@ -136,7 +145,8 @@ impl Shard {
         let message = envelope.message;
         if let Some(id) = message.id() {
             let (sender, receiver, conversation) = (message.sender(), message.target(), message.conversation());
-            self.outputs.report(|| Event::Expired { message: id, sender, receiver, conversation, stage });
+            let trace = message.trace();
+            self.outputs.report(|| Event::Expired { message: id, sender, receiver, conversation, trace, stage });
         }
         self.conversations.forgive_repetition(&message);
         let explanation = format!("the message's lifetime ended {}", stage.explanation());
