@@ -400,7 +400,8 @@ fn journal(shared: &Shared) -> Finding {
         let failed = link.journal.failed.load(Ordering::Relaxed);
         Some((failed, shard, complaint))
     };
-    let worst = shared.links.iter().enumerate().filter_map(complaint).max();
+    let worst =
+        shared.links.iter().enumerate().filter_map(complaint).min_by_key(|(failed, shard, _)| (!failed, *shard));
     let trouble = worst.map(|(failed, shard, complaint)| {
         let then = if failed {
             "it takes no durable messages until the router is restarted: check the disk first"
