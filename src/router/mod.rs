@@ -467,7 +467,7 @@ fn start(
     cancel: &CancelStart,
 ) -> Result<Router, StartError> {
     #[cfg(feature = "telemetry")]
-    let (log, began) = (RouterLog::of_caller(), Instant::now());
+    let began = Instant::now();
     let warnings = fit_host(config)?;
     let cores = allowed_cores();
     let shards = config.router.shards.resolve(cores.len(), config.has_store());
@@ -497,6 +497,8 @@ fn start(
     let (bell, parker) = WatchdogHandle::new();
     let clock = Clock::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
+    #[cfg(feature = "telemetry")]
+    let log = RouterLog::of_caller(&shared);
     #[cfg(feature = "telemetry")]
     let log_sender = match &log {
         Some(log) => {

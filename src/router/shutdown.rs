@@ -110,8 +110,6 @@ impl Inner {
                 let _ = executor.join();
             }
         }
-        #[cfg(feature = "telemetry")]
-        self.end_telemetry(threads.telemetry.take());
         if let Some(watchdog) = threads.watchdog.take().filter(|_| all_left) {
             let _ = watchdog.join();
         }
@@ -140,6 +138,9 @@ impl Inner {
             }
             log.stopped(&report);
         }
+        // After the log, which may be exported.
+        #[cfg(feature = "telemetry")]
+        self.end_telemetry(threads.telemetry.take());
         threads.report = Some(report.clone());
         #[cfg(feature = "telemetry")]
         self.end_edge();

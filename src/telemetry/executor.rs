@@ -115,6 +115,7 @@ impl Telemetry {
                 self.publish();
             }
             self.export_metrics();
+            self.export_logs();
             let due = self.exporting.as_mut().map(|exporting| {
                 let spans_due = exporting.look(Instant::now());
                 spans_due.map_or(exporting.metrics_due(), |due| due.min(exporting.metrics_due()))
@@ -136,9 +137,10 @@ impl Telemetry {
             }
         }
         for trace in self.assembler.finish() {
-            self.pass(trace);
+            self.pass(&trace);
         }
         self.publish();
+        self.export_logs();
         if let Some(exporting) = self.exporting.take() {
             // The shards have left, so these are the final figures.
             exporting.send_metrics(&Figures::gather(&self.shared));
@@ -153,6 +155,16 @@ impl Telemetry {
             && exporting.is_metrics_turn(Instant::now())
         {
             exporting.send_metrics(&Figures::gather(&self.shared));
+        }
+    }
+
+    /// Exports what was logged since the last time.
+    fn export_logs(&self) {
+        if let Some(exporting) = &self.exporting {
+            let records: Vec<_> = self.state.log_records.1.drain().collect();
+            if !records.is_empty() {
+                exporting.send_logs(records);
+            }
         }
     }
 
@@ -171,7 +183,7 @@ impl Telemetry {
             let assembler = &mut self.assembler;
             taken += self.sources[place].drain(RECORDS_PER_LOOK_MAX, |record| traces.extend(assembler.take(record)));
             for trace in traces {
-                self.pass(trace);
+                self.pass(&trace);
             }
         }
         TelemetryState::add(&self.state.records_taken, taken as u64);
@@ -181,15 +193,15 @@ impl Telemetry {
     fn give_up(&mut self) {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         for trace in self.assembler.give_up(now_ns) {
-            self.pass(trace);
+            self.pass(&trace);
         }
     }
 
     /// Counts a message's latencies, and passes its trace on.
-    fn pass(&mut self, trace: MessageTrace) {
+    fn pass(&mut self, trace: &MessageTrace) {
         trace.measure(&mut self.latencies);
         if let Some(exporting) = &mut self.exporting {
-            exporting.take(&trace);
+            exporting.take(trace);
         }
         for sink in &self.sinks {
             if sink.try_send(trace.clone()).is_err() {

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 use crate::telemetry::assemble::MessageTrace;
 use crate::telemetry::context::TraceIds;
+use crate::telemetry::conventions::SCOPE;
 use crate::telemetry::export::{ExportSettings, ExportState, Exporter};
 use crate::telemetry::figures::Figures;
 use crate::telemetry::otlp_metrics::{Times, otlp};
@@ -87,6 +90,14 @@ impl Exporting {
         self.metrics_due
     }
 
+    /// Exports records of the log.
+    pub fn send_logs(&self, log_records: Vec<LogRecord>) {
+        let scope_logs = vec![ScopeLogs { scope: Some(scope()), log_records, schema_url: String::new() }];
+        let resource = Some(self.resource.clone());
+        let resource_logs = vec![ResourceLogs { resource, scope_logs, schema_url: String::new() }];
+        self.exporter.logs(&ExportLogsServiceRequest { resource_logs });
+    }
+
     /// Exports the metrics.
     pub fn send_metrics(&self, figures: &Figures) {
         let times = Times { start_ns: self.maker.start_unix_ns, now_ns: figures.now.0 * 1_000_000 };
@@ -104,14 +115,17 @@ impl Exporting {
             return;
         }
         let spans = std::mem::replace(&mut self.spans, Vec::with_capacity(SPANS_PER_REQUEST));
-        let scope = InstrumentationScope {
-            name: "caxton".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..InstrumentationScope::default()
-        };
-        let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
+        let scope_spans = vec![ScopeSpans { scope: Some(scope()), spans, schema_url: String::new() }];
         let resource = Some(self.resource.clone());
         let resource_spans = vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }];
         self.exporter.traces(&ExportTraceServiceRequest { resource_spans });
+    }
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: SCOPE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
     }
 }

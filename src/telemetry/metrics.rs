@@ -588,9 +588,9 @@ mod tests {
             for metric in METRICS.iter().filter(|metric| metric.audience == audience) {
                 let total = if metric.kind == Kind::Counter { "_total" } else { "" };
                 let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-                let _ = write!(
+                let _ = writeln!(
                     text,
-                    "| `{}{total}` | `{}` | {} | `{}` | {} | {} |\n",
+                    "| `{}{total}` | `{}` | {} | `{}` | {} | {} |",
                     metric.prometheus_name(),
                     metric.name,
                     metric.kind.as_str(),

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::mesh::doorbell::Doorbell;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use crate::telemetry::context::TraceIds;
 use crate::telemetry::export::ExportState;
 use crate::telemetry::latency::Latencies;
+use crate::telemetry::logs::EXPORTED_WAITING_MAX;
 
 /// Figures about telemetry itself, and the latencies measured so far. The telemetry thread writes, others read.
 pub(crate) struct TelemetryState {
@@ -28,6 +30,8 @@ pub(crate) struct TelemetryState {
     pub traces_dropped: AtomicU64,
     /// Messages whose end was not recorded in time.
     pub messages_given_up: AtomicU64,
+    /// The way of log records to the telemetry thread: only those who export logs put something in.
+    pub log_records: (flume::Sender<LogRecord>, flume::Receiver<LogRecord>),
     /// What became of the exported telemetry.
     pub export: ExportState,
 }
@@ -45,6 +49,7 @@ impl TelemetryState {
             records_taken: AtomicU64::new(0),
             traces_dropped: AtomicU64::new(0),
             messages_given_up: AtomicU64::new(0),
+            log_records: flume::bounded(EXPORTED_WAITING_MAX),
             export: ExportState::default(),
         }
     }

@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 use caxton_router::message::ConversationId;
 use caxton_router::prelude::*;
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
@@ -32,6 +34,7 @@ struct Received {
     spans: Vec<Span>,
     /// The last request: metrics are cumulative.
     metrics: Vec<Metric>,
+    logs: Vec<LogRecord>,
 }
 
 impl Collector {
@@ -101,6 +104,11 @@ fn serve(stream: &TcpStream, received: &Mutex<Received>) {
                 let request = ExportMetricsServiceRequest::decode(&*body).expect("it is a request");
                 let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
                 received.metrics = scopes.flat_map(|scope| scope.metrics).collect();
+            }
+            Some("/v1/logs") => {
+                let request = ExportLogsServiceRequest::decode(&*body).expect("it is a request");
+                let scopes = request.resource_logs.into_iter().flat_map(|resource| resource.scope_logs);
+                received.logs.extend(scopes.flat_map(|scope| scope.log_records));
             }
             path => panic!("{path:?} was not expected"),
         }
@@ -220,7 +228,7 @@ fn a_contract_net_over_two_shards_arrives_as_one_connected_trace() {
             assert_eq!(count(name), expected, "{name}");
         }
         assert!(count("cross") >= 4, "messages crossed between the shards");
-        for span in auction.iter() {
+        for span in *auction {
             assert!(span.start_time_unix_nano <= span.end_time_unix_nano, "{span:?}");
             if span.name == "process cfp" {
                 assert_eq!(span.links.len(), 1, "each of several receivers is linked to the sending");
@@ -232,5 +240,69 @@ fn a_contract_net_over_two_shards_arrives_as_one_connected_trace() {
                 );
             }
         }
+    });
+}
+
+/// Returns the sum of a counter's points, by the value of a label or without one.
+fn sums(metrics: &[Metric], name: &str) -> BTreeMap<String, i64> {
+    let metric = metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{name} is exported"));
+    let Some(metric::Data::Sum(sum)) = &metric.data else { panic!("{name} is a counter") };
+    assert!(sum.is_monotonic);
+    let mut sums = BTreeMap::new();
+    for point in &sum.data_points {
+        let Some(number_data_point::Value::AsInt(value)) = point.value else { panic!("{name} counts") };
+        let label = point.attributes.first().and_then(|attribute| attribute.value.as_ref()?.value.clone());
+        let label = if let Some(Value::StringValue(label)) = label { label } else { String::new() };
+        *sums.entry(label).or_default() += value;
+    }
+    sums
+}
+
+#[test]
+fn exported_counters_equal_the_account_and_bad_ends_are_logged_with_their_trace() {
+    bounded(|| {
+        const MESSAGES: u64 = 500;
+        let collector = Collector::start();
+        let router = start_with(2, |config| {
+            for (key, value) in
+                [("otlp.endpoint", collector.endpoint().as_str()), ("telemetry.sampling", "1"), ("log.level", "debug")]
+            {
+                config.set(key, value, "this test").expect("it is legal");
+            }
+        });
+        let blocking = router.blocking();
+        let agent = blocking.register(name_on(&router, 1, "agent"), || Participant).expect("it is registered");
+        for number in 0..MESSAGES {
+            let receiver = if number % 10 == 0 { AgentId::of_text("nobody") } else { agent };
+            let message = Message::builder(Performative::Inform).receiver(receiver).build().expect("it is legal");
+            blocking.send(message).expect("it is accepted");
+        }
+        let account = shutdown(&router).stats.account();
+        assert_eq!((account.processed, account.dead_lettered), (MESSAGES - MESSAGES / 10, MESSAGES / 10));
+        let received = collector.received.lock().expect("nobody panicked");
+        let count = |number: u64| i64::try_from(number).expect("it is small");
+        let dead: BTreeMap<_, _> = sums(&received.metrics, "caxton.messages.dead_lettered")
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(dead, [("unknown-receiver".to_owned(), count(account.dead_lettered))].into());
+        for (name, expected) in [
+            ("messaging.client.sent.messages", account.accepted),
+            ("messaging.client.consumed.messages", account.processed),
+        ] {
+            assert_eq!(sums(&received.metrics, name).values().sum::<i64>(), count(expected), "{name}");
+        }
+        let duration = received.metrics.iter().find(|metric| metric.name == "caxton.message.duration");
+        let Some(metric::Data::ExponentialHistogram(duration)) = duration.and_then(|metric| metric.data.as_ref())
+        else {
+            panic!("the duration of messages is a histogram")
+        };
+        assert_eq!(duration.data_points[0].count, account.processed, "every message was sampled, and no count is lost");
+        let buckets = &duration.data_points[0].positive.as_ref().expect("there are counts").bucket_counts;
+        assert_eq!(buckets.iter().sum::<u64>() + duration.data_points[0].zero_count, account.processed);
+        let dead: Vec<_> = received.logs.iter().filter(|record| !record.trace_id.is_empty()).collect();
+        assert_eq!(dead.len() as u64, account.dead_lettered);
+        let traces: BTreeSet<&[u8]> = received.spans.iter().map(|span| &*span.trace_id).collect();
+        assert!(dead.iter().all(|record| traces.contains(&*record.trace_id)), "each names a trace that was exported");
     });
 }

