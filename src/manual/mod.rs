@@ -11,7 +11,8 @@
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
-//! | [`telemetry`] | How is a router watched: which metrics, health checks and logs are there? |
+//! | [`telemetry`] | How is a router watched: which metrics, traces, health checks and logs are there? |
+//! | [`diagnosis`] | What do I do when an alert fires? |
 //! | [`benchmarks`] | How fast is it, measured how? |
 //! | [`architecture`] | What are the parts, and what is the path of a message through them? |
 //! | [`guarantees`] | What can I rely on, and what does the router not do? |
@@ -46,6 +47,7 @@ chapters! {
     operations: "operations.md",
     #[cfg(any(not(doctest), feature = "telemetry"))]
     telemetry: "telemetry.md",
+    diagnosis: "diagnosis.md",
     benchmarks: "benchmarks.md",
     architecture: "architecture.md",
     guarantees: "guarantees.md",

@@ -14,6 +14,9 @@ mod tests {
     use serde_json::Value;
     use std::collections::HashSet;
 
+    /// The chapter that says what to do about each alert.
+    const DIAGNOSIS: &str = include_str!("../../manual/diagnosis.md");
+
     /// Functions and keywords of `PromQL` that stand where names of metrics do.
     const WORDS: [&str; 9] = ["rate", "increase", "sum", "by", "histogram_quantile", "label_values", "up", "and", "or"];
 
@@ -46,11 +49,14 @@ mod tests {
     }
 
     #[test]
-    fn the_alerts_name_metrics_that_exist() {
+    fn the_alerts_name_metrics_that_exist_and_are_in_the_manual() {
         let values = |key: &'static str| {
             ALERTS.lines().filter_map(move |line| line.trim().trim_start_matches("- ").strip_prefix(key))
         };
         let names: Vec<&str> = values("alert: ").collect();
+        for name in &names {
+            assert!(DIAGNOSIS.contains(&format!("`{name}`")), "the chapter on diagnosis lacks {name}");
+        }
         assert!(names.len() > 15 && names.iter().collect::<HashSet<_>>().len() == names.len());
         for expression in values("expr: ") {
             check(&serde_json::from_str::<String>(expression).expect("it is quoted"));
