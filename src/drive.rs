@@ -556,6 +556,10 @@ impl Driver {
     }
 
     /// Returns which events are logged.
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(clippy::unused_self, reason = "only with the feature there is a log")
+    )]
     fn log_detail(&self) -> EventDetail {
         #[cfg(feature = "telemetry")]
         if let Some(log) = &self.log {

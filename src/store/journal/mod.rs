@@ -53,6 +53,9 @@ const WAIT: Duration = Duration::from_millis(1);
 pub const MARK_INTERVAL_MS: u64 = 1_000;
 /// Idle time after which the catalogue records the progress, in milliseconds.
 pub const MARK_IDLE_MS: u64 = 50;
+/// Time limit for the entry of the catalogue that ends a start. Nothing is served yet, and a disk that is busy with the
+/// work of others can hold up a sync for many seconds.
+const BEGIN_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the last entry of the catalogue.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 

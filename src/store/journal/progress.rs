@@ -1,6 +1,6 @@
 //! What the catalogue records of a journal: its progress while it runs, and that it was closed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_shards::journal::record::Lsn;
 use caxton_shards::message::WallTime;
@@ -8,7 +8,7 @@ use caxton_shards::message::WallTime;
 use super::super::disk::{Disk, Files};
 use super::scan::scan;
 use super::trouble::Trouble;
-use super::{CLOSE_WITHIN, Journal, MARK_IDLE_MS, MARK_INTERVAL_MS, WAIT};
+use super::{BEGIN_WITHIN, CLOSE_WITHIN, Journal, MARK_IDLE_MS, MARK_INTERVAL_MS, WAIT};
 
 impl<D: Disk> Journal<D> {
     #[cold]
@@ -78,7 +78,7 @@ impl<D: Disk> Journal<D> {
         }
         self.mark(0, wall);
         let change = self.ledger.change(|entry| entry.inherited = Some(committed));
-        self.until_durable(change)
+        self.until_durable(change, BEGIN_WITHIN)
     }
 
     /// Records in the catalogue that nothing more is written. Blocks until that is on disk, for at most 5 s. The
@@ -96,14 +96,14 @@ impl<D: Disk> Journal<D> {
         }
         self.mark(0, wall);
         let change = self.ledger.change(|entry| entry.closed = true);
-        self.until_durable(change)
+        self.until_durable(change, CLOSE_WITHIN)
     }
 
-    fn until_durable(&mut self, change: u64) -> Result<(), String> {
+    fn until_durable(&mut self, change: u64, within: Duration) -> Result<(), String> {
         let began = Instant::now();
         while !self.ledger.has(change) {
             let result = self.ledger.poll();
-            if began.elapsed() > CLOSE_WITHIN {
+            if began.elapsed() > within {
                 let directory = self.options.directory.display();
                 let why = result.err().map_or_else(|| "it takes too long".to_owned(), |error| error.to_string());
                 return Err(format!("the catalogue of the journal in {directory} could not be written: {why}"));
