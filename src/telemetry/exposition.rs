@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::iterators::IterationValue;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
@@ -124,16 +125,22 @@ fn bucket_counts(histogram: &Histogram<u64>) -> [u64; BOUNDS_SECONDS.len() + 1] 
 /// Returns the sum of the latencies, within the precision of the histogram.
 pub(crate) fn sum_seconds(histogram: &Histogram<u64>) -> f64 {
     let product = |value: u64, count: u64| histogram.median_equivalent(value) as f64 * count as f64;
-    let sum: f64 = histogram
-        .iter_recorded()
-        .map(|recorded| product(recorded.value_iterated_to(), recorded.count_at_value()))
-        .sum();
-    sum / NS_PER_SECOND
+    // Not `sum`, which is -0 without terms.
+    let add =
+        |sum, recorded: IterationValue<u64>| sum + product(recorded.value_iterated_to(), recorded.count_at_value());
+    histogram.iter_recorded().fold(0.0, add) / NS_PER_SECOND
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_without_counts_has_a_plain_zero_as_its_sum() {
+        let sum = sum_seconds(&crate::telemetry::latency::Latencies::empty());
+        assert_eq!(sum.to_string(), "0");
+    }
+
     use crate::telemetry::latency::{Latencies, Latency};
 
     #[test]
