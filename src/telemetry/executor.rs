@@ -28,8 +28,10 @@ use crate::telemetry::state::TelemetryState;
 
 /// Interval between two looks at the rings while records arrive.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Interval at which results are published and sampling is adjusted.
+/// Interval at which results are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which sampling is adjusted while records arrive: short, because what is too much costs the shards.
+const ADJUST_EVERY: Duration = Duration::from_millis(100);
 /// Maximum number of records taken from one ring at a time.
 const RECORDS_PER_LOOK_MAX: usize = 4_096;
 /// Registered memory for I/O, in bytes.
@@ -81,6 +83,7 @@ struct Telemetry {
     assembler: Assembler,
     latencies: Latencies,
     published: Instant,
+    adjusted: Instant,
     exporting: Option<Exporting>,
 }
 
@@ -102,6 +105,7 @@ impl Telemetry {
             adjustment,
             latencies: Latencies::new(),
             published: Instant::now(),
+            adjusted: Instant::now(),
             exporting,
         }
     }
@@ -111,6 +115,7 @@ impl Telemetry {
             let stopping = self.state.stopping.load(Ordering::Acquire);
             let taken = self.look();
             self.give_up();
+            self.adjust();
             if self.published.elapsed() >= PUBLISH_EVERY || stopping {
                 self.publish();
             }
@@ -147,6 +152,15 @@ impl Telemetry {
             exporting.close().await;
         }
         self.state.bell.clear();
+    }
+
+    /// Adjusts sampling to what has come, if it is time.
+    fn adjust(&mut self) {
+        let interval = self.adjusted.elapsed();
+        if interval >= ADJUST_EVERY {
+            self.adjusted = Instant::now();
+            self.adjustment.adjust(&self.state, u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+        }
     }
 
     /// Exports the metrics, if it is time.
@@ -211,9 +225,7 @@ impl Telemetry {
     }
 
     fn publish(&mut self) {
-        let interval_ms = u64::try_from(self.published.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.published = Instant::now();
-        self.adjustment.adjust(&self.state, interval_ms);
         for source in &self.sources {
             source.collect_turns(&mut self.latencies);
         }

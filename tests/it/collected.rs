@@ -178,6 +178,7 @@ fn a_contract_net_over_two_shards_arrives_as_one_connected_trace() {
             for (key, value) in [
                 ("otlp.endpoint", collector.endpoint().as_str()),
                 ("telemetry.sampling", "1"),
+                ("telemetry.records_per_second", "100000000"),
                 ("conversation.participants_max", "10"),
             ] {
                 config.set(key, value, "this test").expect("it is legal");
@@ -264,9 +265,12 @@ fn exported_counters_equal_the_account_and_bad_ends_are_logged_with_their_trace(
         const MESSAGES: u64 = 500;
         let collector = Collector::start();
         let router = start_with(2, |config| {
-            for (key, value) in
-                [("otlp.endpoint", collector.endpoint().as_str()), ("telemetry.sampling", "1"), ("log.level", "debug")]
-            {
+            for (key, value) in [
+                ("otlp.endpoint", collector.endpoint().as_str()),
+                ("telemetry.sampling", "1"),
+                ("telemetry.records_per_second", "100000000"),
+                ("log.level", "debug"),
+            ] {
                 config.set(key, value, "this test").expect("it is legal");
             }
         });

@@ -27,7 +27,9 @@ impl Agent for Relay {
 fn traced(work: impl FnOnce(&Router)) -> Vec<MessageTrace> {
     let (sink, traces) = flume::bounded(10_000);
     let mut config = Config::default();
-    config.set("telemetry.sampling", "1", "this test").expect("it is legal");
+    for (key, value) in [("telemetry.sampling", "1"), ("telemetry.records_per_second", "100000000")] {
+        config.set(key, value, "this test").expect("it is legal");
+    }
     let router = Router::builder().config(config).shards(2.try_into().expect("it is legal")).traces_to(sink);
     let router = router.start().expect("the router starts");
     work(&router);
