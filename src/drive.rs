@@ -538,6 +538,7 @@ impl Driver {
         let details = &self.shared.links[self.index].details;
         if details.are_wanted() {
             details.give(self.shard.details());
+            self.shared.notify();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Starting and stopping a router, and its handle for embedders.
 
 mod blocking;
+mod builder;
 mod calls;
 mod cancel;
 pub(crate) mod dead_letters;
@@ -20,20 +21,18 @@ mod telemetry;
 
 use std::fmt;
 use std::num::NonZeroU16;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "wasm")]
 use caxton_shards::api::PLUGINS_MAX;
-use caxton_shards::api::{ConversationLimits, FailureHandler, RegistrationError};
-use caxton_shards::domain::ShardCount;
+use caxton_shards::api::{ConversationLimits, RegistrationError};
 use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
 use caxton_shards::message::IdSpace;
-use caxton_shards::protocol::{Definition, Mode, Rulebook};
-use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::protocol::Rulebook;
+use caxton_shards::routing::partition::Partition;
 use caxton_shards::routing::rules::{RULES_MAX, Rule};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
@@ -46,7 +45,7 @@ use self::report::Report;
 #[cfg(feature = "store")]
 use self::store::Store;
 use crate::clock::{Clock, wall_time};
-use crate::config::{Config, ConfigErrors, Preset, ShardChoice, lane_capacity, process_environment};
+use crate::config::{Config, ConfigErrors, lane_capacity};
 use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
 use crate::drive::{FailureHandlers, Launch, executor, run_shard};
 #[cfg(feature = "telemetry")]
@@ -55,13 +54,14 @@ use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 #[cfg(feature = "store")]
 use crate::store::StoreError;
 #[cfg(feature = "telemetry")]
-use crate::telemetry::logs::RouterLog;
+use crate::telemetry::TraceSink;
 #[cfg(feature = "telemetry")]
-use crate::telemetry::{MessageTrace, TraceSink};
+use crate::telemetry::logs::RouterLog;
 #[cfg(feature = "wasm")]
 use crate::wasm::{Plugin, PluginsError};
 use crate::watchdog::{WatchdogHandle, watch};
 pub use blocking::Blocking;
+pub use builder::RouterBuilder;
 pub use calls::Sent;
 #[cfg(feature = "wasm")]
 pub(crate) use calls::not_on_a_shard;
@@ -137,176 +137,6 @@ pub enum StartError {
 fn host_in_words(problems: &[Finding]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     format!("this host cannot run the router. {}. Run `caxton doctor` to examine the whole host", problems.join(". "))
-}
-
-/// The options for starting a router.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use caxton_router::config::Preset;
-/// use caxton_router::router::Router;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let router = Router::builder().preset(Preset::Testing).shards(2.try_into()?).start()?;
-/// assert_eq!(router.shard_count(), 2);
-/// # router.shutdown(Duration::from_secs(5))?;
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "a builder does nothing until `start` is called"]
-pub struct RouterBuilder {
-    config: Config,
-    rules: Vec<Rule>,
-    protocols: Vec<Definition>,
-    failure_handlers: Option<FailureHandlers>,
-    #[cfg(feature = "wasm")]
-    plugins: Vec<Plugin>,
-    #[cfg(feature = "telemetry")]
-    trace_sinks: Vec<TraceSink>,
-    cancel: CancelStart,
-}
-
-impl fmt::Debug for RouterBuilder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let builder = &mut formatter.debug_struct("RouterBuilder");
-        builder.field("config", &self.config).field("rules", &self.rules).finish_non_exhaustive()
-    }
-}
-
-impl RouterBuilder {
-    /// Uses the settings of a preset.
-    pub fn preset(mut self, preset: Preset) -> Self {
-        self.config = Config::preset(preset);
-        self
-    }
-
-    /// Uses these settings.
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Uses the settings of a preset, a TOML file and the environment, in increasing precedence.
-    ///
-    /// # Errors
-    ///
-    /// Returns every mistake in the file and the environment.
-    pub fn load(mut self, preset: Option<Preset>, file: Option<&Path>) -> Result<Self, StartError> {
-        self.config = Config::load(preset, file, process_environment())?;
-        Ok(self)
-    }
-
-    /// Stores durable messages, conversations and agents in this directory; overrides the settings.
-    #[cfg(feature = "store")]
-    pub fn store(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
-        self.config.store.directory = directory.into().into();
-        self
-    }
-
-    /// Sets the number of shards; overrides the settings.
-    pub fn shards(mut self, shards: ShardCount) -> Self {
-        self.config.router.shards = ShardChoice::Exactly(shards);
-        self
-    }
-
-    /// Adds a rule for messages that name no agent. Rules are tried in the order of addition, after those of
-    /// `rules.files`, up to [`RULES_MAX`] in all.
-    pub fn rule(mut self, rule: Rule) -> Self {
-        self.rules.push(rule);
-        self
-    }
-
-    /// Sets the mode of protocol checks; overrides the settings, except for protocols with a mode of their own.
-    pub fn protocols(mut self, mode: Mode) -> Self {
-        self.config.protocols.mode = mode;
-        self
-    }
-
-    /// Adds an embedder's protocol, checked in the same mode as the others.
-    pub fn protocol(mut self, definition: Definition) -> Self {
-        self.protocols.push(definition);
-        self
-    }
-
-    /// Installs embedders' handlers for failed attempts. `make` is called once per shard, on the shard's thread, so its
-    /// result need not be `Send`.
-    ///
-    /// A panic in `make` stops the router, like every panic outside an agent.
-    pub fn failure_handler<H: FailureHandler + 'static>(
-        mut self,
-        make: impl Fn(ShardIndex) -> H + Send + Sync + 'static,
-    ) -> Self {
-        self.failure_handlers = Some(Arc::new(move |shard| Box::new(make(shard))));
-        self
-    }
-
-    /// Adds a routing plugin that sees every message before it is accepted, after those of `plugins.files` and those
-    /// added before, up to [`PLUGINS_MAX`] in all.
-    #[cfg(feature = "wasm")]
-    pub fn plugin(mut self, plugin: Plugin) -> Self {
-        self.plugins.push(plugin);
-        self
-    }
-
-    /// Passes the trace of each message that is traced to this channel: those of `telemetry.sampling`, and all that
-    /// fail, expire or are slow. A trace that finds the channel full is dropped and counted.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use caxton_router::prelude::*;
-    ///
-    /// let (sender, traces) = flume::bounded(1_000);
-    /// let router = Router::builder().traces_to(sender).start()?;
-    /// let nobody = AgentId::of_text("nobody");
-    /// router.blocking().send(Message::builder(Performative::Inform).receiver(nobody).build()?)?;
-    /// router.shutdown(std::time::Duration::from_secs(5))?;
-    /// let trace = traces.recv()?;
-    /// assert!(trace.has_failed());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[cfg(feature = "telemetry")]
-    pub fn traces_to(mut self, traces: flume::Sender<MessageTrace>) -> Self {
-        self.trace_sinks.push(traces);
-        self
-    }
-
-    /// Sets the switch that cancels the start.
-    pub fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
-        self.cancel = cancel.clone();
-        self
-    }
-
-    /// Examines the host as `caxton doctor` does, starts the shards, and waits until all of them run.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`StartError::Host`] with all problems of this host and their remedies before anything is started;
-    /// otherwise the error of the first shard that could not start, after stopping the others.
-    pub fn start(self) -> Result<Router, StartError> {
-        let mut rules = self.config.rules.load()?;
-        rules.extend(self.rules);
-        if rules.len() > RULES_MAX {
-            return Err(StartError::TooManyRules { count: rules.len() });
-        }
-        #[cfg(feature = "wasm")]
-        {
-            let plugins = self.config.plugins.files.len() + self.plugins.len();
-            if plugins > PLUGINS_MAX {
-                return Err(StartError::TooManyPlugins { count: plugins });
-            }
-        }
-        let rulebook = self.config.protocols.rulebook(&self.protocols)?;
-        let extensions = Extensions {
-            failure_handlers: self.failure_handlers,
-            #[cfg(feature = "wasm")]
-            plugins: self.plugins,
-            #[cfg(feature = "telemetry")]
-            trace_sinks: self.trace_sinks,
-        };
-        start(&self.config, &rules, &rulebook, extensions, &self.cancel)
-    }
 }
 
 /// A running router: a handle that can be cloned and used from any thread.
@@ -395,19 +225,9 @@ impl Router {
         Self { inner, timeout }
     }
 
-    /// Returns a builder with the settings of [`Preset::Development`].
+    /// Returns a builder with the settings of [`Preset::Development`](crate::config::Preset::Development).
     pub fn builder() -> RouterBuilder {
-        RouterBuilder {
-            config: Config::default(),
-            rules: Vec::new(),
-            protocols: Vec::new(),
-            failure_handlers: None,
-            #[cfg(feature = "wasm")]
-            plugins: Vec::new(),
-            #[cfg(feature = "telemetry")]
-            trace_sinks: Vec::new(),
-            cancel: CancelStart::new(),
-        }
+        RouterBuilder::new()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -24,8 +24,6 @@ use crate::telemetry::latency::Latencies;
 
 /// How long gathering waits for the shards' details. A shard in a long turn is not waited for, and older details count.
 const PATIENCE: Duration = Duration::from_millis(2);
-/// Interval of the checks meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// A shard that has been in a turn for this long is not waited for.
 const LONG_TURN: Duration = Duration::from_millis(1);
 
@@ -185,14 +183,13 @@ pub(crate) fn refresh_details(shared: &Shared) {
     if is_shard_thread() {
         return;
     }
-    let began = Instant::now();
+    let deadline = Instant::now() + PATIENCE;
     let is_awaited = |(shard, link): (usize, &ShardHandle)| {
         link.details.are_wanted() && shared.in_turn_for(shard).is_none_or(|time| time < LONG_TURN)
     };
-    let is_running = || shared.phase() < RouterPhase::Leaving;
-    while is_running() && shared.links.iter().enumerate().any(is_awaited) && began.elapsed() < PATIENCE {
-        std::thread::sleep(LOOK_AGAIN);
-    }
+    let is_done = || shared.phase() >= RouterPhase::Leaving || !shared.links.iter().enumerate().any(is_awaited);
+    // A shard that has given its details notifies.
+    shared.wait_until(|| deadline, is_done);
 }
 
 impl ShardFigures {

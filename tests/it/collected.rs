@@ -68,7 +68,7 @@ impl Drop for Collector {
     }
 }
 
-/// Answers requests on one connection until it is closed.
+/// Responds to the requests of one connection until it is closed.
 fn serve(stream: &TcpStream, received: &Mutex<Received>) {
     let mut reader = BufReader::new(stream);
     loop {
@@ -114,7 +114,7 @@ fn serve(stream: &TcpStream, received: &Mutex<Received>) {
         }
         drop(received);
         let mut stream = stream;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("the answer is taken");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("the response is taken");
     }
 }
 
@@ -170,20 +170,26 @@ fn send<E: std::fmt::Display>(message: Result<Message, E>, context: &mut Context
     }
 }
 
+/// Starts a router of two shards that traces every message and exports to the collector.
+fn watched(collector: &Collector, more: (&str, &str)) -> Router {
+    start_with(2, |config| {
+        let settings = [
+            ("otlp.endpoint", &*collector.endpoint()),
+            ("telemetry.sampling", "1"),
+            ("telemetry.records_per_second", "100000000"),
+            more,
+        ];
+        for (key, value) in settings {
+            config.set(key, value, "this test").expect("it is legal");
+        }
+    })
+}
+
 #[test]
 fn a_contract_net_over_two_shards_arrives_as_one_connected_trace() {
     bounded(|| {
         let collector = Collector::start();
-        let router = start_with(2, |config| {
-            for (key, value) in [
-                ("otlp.endpoint", collector.endpoint().as_str()),
-                ("telemetry.sampling", "1"),
-                ("telemetry.records_per_second", "100000000"),
-                ("conversation.participants_max", "10"),
-            ] {
-                config.set(key, value, "this test").expect("it is legal");
-            }
-        });
+        let router = watched(&collector, ("conversation.participants_max", "10"));
         let blocking = router.blocking();
         let register = |shard, name: &str| {
             blocking.register(name_on(&router, shard, name), || Participant).expect("it is registered")
@@ -264,16 +270,7 @@ fn exported_counters_equal_the_account_and_bad_ends_are_logged_with_their_trace(
     bounded(|| {
         const MESSAGES: u64 = 500;
         let collector = Collector::start();
-        let router = start_with(2, |config| {
-            for (key, value) in [
-                ("otlp.endpoint", collector.endpoint().as_str()),
-                ("telemetry.sampling", "1"),
-                ("telemetry.records_per_second", "100000000"),
-                ("log.level", "debug"),
-            ] {
-                config.set(key, value, "this test").expect("it is legal");
-            }
-        });
+        let router = watched(&collector, ("log.level", "debug"));
         let blocking = router.blocking();
         let agent = blocking.register(name_on(&router, 1, "agent"), || Participant).expect("it is registered");
         for number in 0..MESSAGES {

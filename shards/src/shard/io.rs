@@ -10,20 +10,19 @@ use std::sync::Arc;
 use crate::base::index::ShardIndex;
 use crate::conversation::Conformance;
 use crate::conversation::ConversationView;
-use crate::dead_letter::{DeadLetterId, DeadLetterReason, DeadLetterSearch};
+use crate::dead_letter::{DeadLetterId, DeadLetterSearch};
 use crate::domain::DomainError;
 use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
-use crate::message::{AgentId, ConversationId, Message, MessageId, Term, TraceContext, WallTime};
-use crate::protocol::Violation;
+use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
-use crate::shard::control::lifecycle::{AgentState, AgentView, Drained, LifecycleError, StopReason};
+use crate::shard::control::lifecycle::{AgentView, Drained, LifecycleError};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
 use crate::shard::delivery_error::DeliveryError;
+pub use crate::shard::event::{Event, EventDetail};
 use crate::stats::account::Account;
-use crate::supervision::breaker::BreakerState;
 
 /// An input of a shard.
 pub enum Input {
@@ -510,198 +509,4 @@ pub enum RegistrationError {
     /// The router is stopping.
     #[error("the router is stopping and accepts no more registrations")]
     Stopping,
-}
-
-/// Which events a shard reports. Others are not created.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum EventDetail {
-    /// None.
-    #[default]
-    Nothing,
-    /// Those that are rare while all is well: see [`Event::is_exceptional`].
-    Exceptions,
-    /// All of them. Some happen for each message or agent.
-    Everything,
-}
-
-/// An event on a shard, for observers.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Debug)]
-pub enum Event {
-    /// An agent was added. It is initiated.
-    Registered {
-        /// The agent.
-        agent: AgentId,
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// An agent changed its state. Its end is reported as [`Event::Deregistered`].
-    StateChanged {
-        /// The agent.
-        agent: AgentId,
-        /// The new state.
-        state: AgentState,
-    },
-    /// An agent was removed. It is stopped.
-    Deregistered {
-        /// The agent.
-        agent: AgentId,
-        /// The reason.
-        why: StopReason,
-    },
-    /// An agent failed and is restarted.
-    AgentRestarted {
-        /// The agent.
-        agent: AgentId,
-        /// The number of restarts since it was registered, including this one.
-        restarts: u64,
-        /// The delay before the restart, in milliseconds.
-        delay_ms: u64,
-    },
-    /// A shard's journal stopped accepting records or continues: it has been full for longer than [`FULL_PATIENCE_MS`],
-    /// it failed, or it is ready again.
-    JournalChanged {
-        /// The shard.
-        shard: ShardIndex,
-        /// The new condition.
-        condition: JournalCondition,
-    },
-    /// A message became a dead letter.
-    DeadLettered {
-        /// The message.
-        message: MessageId,
-        /// The sender.
-        sender: Option<AgentId>,
-        /// The receiver.
-        receiver: Option<AgentId>,
-        /// Its conversation.
-        conversation: Option<ConversationId>,
-        /// The trace context that it came with.
-        trace: Option<TraceContext>,
-        /// The reason.
-        reason: DeadLetterReason,
-        /// Where.
-        shard: ShardIndex,
-    },
-    /// A message was not handled within its lifetime.
-    Expired {
-        /// The message.
-        message: MessageId,
-        /// The sender.
-        sender: Option<AgentId>,
-        /// The receiver.
-        receiver: Option<AgentId>,
-        /// Its conversation.
-        conversation: Option<ConversationId>,
-        /// The trace context that it came with.
-        trace: Option<TraceContext>,
-        /// What it was waiting for.
-        stage: Stage,
-    },
-    /// An agent's code panicked. It is restarted or stopped; a message that it was handling is retried or given up.
-    AgentPanicked {
-        /// The agent.
-        agent: AgentId,
-        /// The panic's message.
-        what: String,
-    },
-    /// The embedder's failure handler panicked. The message was treated as by default.
-    FailureHandlerPanicked {
-        /// The panic's message.
-        what: String,
-    },
-    /// An agent's circuit breaker changed its state.
-    BreakerChanged {
-        /// The agent.
-        agent: AgentId,
-        /// The new state.
-        state: BreakerState,
-    },
-    /// A message with `reply-by` had no reply in time.
-    ReplyMissing {
-        /// The asking agent.
-        asker: AgentId,
-        /// The message.
-        message: MessageId,
-        /// The deadline.
-        reply_by: WallTime,
-    },
-    /// A message violated the protocol of its conversation. If it was refused, [`Event::DeadLettered`] is reported too.
-    ProtocolViolation(Box<Violation>),
-    /// A shard has been in a call of one of its agents for so long that it counts as blocked. Nothing on it makes
-    /// progress.
-    ShardBlocked {
-        /// The shard.
-        shard: ShardIndex,
-        /// The name of the agent whose code does not return, if one is being called.
-        agent: Option<Arc<str>>,
-        /// How long it has been blocked, in milliseconds.
-        for_ms: u64,
-    },
-    /// A blocked shard continues.
-    ShardUnblocked {
-        /// The shard.
-        shard: ShardIndex,
-        /// How long it was blocked, in milliseconds.
-        for_ms: u64,
-    },
-    /// A conversation timed out.
-    ConversationTimedOut {
-        /// The initiator.
-        initiator: AgentId,
-        /// The conversation.
-        conversation: ConversationId,
-    },
-}
-
-impl Event {
-    /// Whether the event is rare while all is well: a panic, a restart, the end of an agent that nobody asked for, a
-    /// circuit breaker, a journal, a blocked shard. The others happen for each message, conversation or agent.
-    pub fn is_exceptional(&self) -> bool {
-        match self {
-            Self::Deregistered { why, .. } => why.is_exceptional(),
-            Self::AgentRestarted { .. }
-            | Self::JournalChanged { .. }
-            | Self::AgentPanicked { .. }
-            | Self::FailureHandlerPanicked { .. }
-            | Self::BreakerChanged { .. }
-            | Self::ShardBlocked { .. }
-            | Self::ShardUnblocked { .. } => true,
-            Self::Registered { .. }
-            | Self::StateChanged { .. }
-            | Self::DeadLettered { .. }
-            | Self::Expired { .. }
-            | Self::ReplyMissing { .. }
-            | Self::ProtocolViolation(_)
-            | Self::ConversationTimedOut { .. } => false,
-        }
-    }
-
-    /// Returns the detail from which on the event is reported.
-    pub fn detail(&self) -> EventDetail {
-        if self.is_exceptional() { EventDetail::Exceptions } else { EventDetail::Everything }
-    }
-
-    /// Returns the agents that the event is about: one, or the sender and the receiver of a message.
-    pub fn agents(&self) -> [Option<AgentId>; 2] {
-        match self {
-            Self::Registered { agent, .. }
-            | Self::StateChanged { agent, .. }
-            | Self::Deregistered { agent, .. }
-            | Self::AgentRestarted { agent, .. }
-            | Self::AgentPanicked { agent, .. }
-            | Self::BreakerChanged { agent, .. } => [Some(*agent), None],
-            Self::ReplyMissing { asker: agent, .. } | Self::ConversationTimedOut { initiator: agent, .. } => {
-                [Some(*agent), None]
-            }
-            Self::DeadLettered { sender, receiver, .. } | Self::Expired { sender, receiver, .. } => {
-                [*sender, *receiver]
-            }
-            Self::ProtocolViolation(violation) => [Some(violation.sender), Some(violation.receiver)],
-            Self::JournalChanged { .. }
-            | Self::FailureHandlerPanicked { .. }
-            | Self::ShardBlocked { .. }
-            | Self::ShardUnblocked { .. } => [None, None],
-        }
-    }
 }

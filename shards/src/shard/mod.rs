@@ -52,6 +52,7 @@ mod config;
 pub(crate) mod control;
 pub(crate) mod delivery_error;
 pub(crate) mod details;
+mod event;
 mod inquiries;
 pub(crate) mod io;
 mod lifecycle;

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use caxton_shards::agent::{Failure, Outcome};
 use caxton_shards::message::{AgentId, ConversationId, MessageId, Performative, TraceContext};
 use caxton_shards::sim::{self, Options};
-use caxton_shards::stats::Account;
 use caxton_shards::trace::{Admitted, Cause, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, Watching};
 
 use crate::common::{Script, Setup, World, inform, request};
@@ -106,6 +105,15 @@ fn each_copy_for_one_of_several_receivers_is_watched() {
     assert_eq!(admissions(&records)[0].1.receivers as usize, distinct.len());
 }
 
+/// An agent that sends something for each message, and fails.
+fn sends_and_fails() -> Script {
+    Script::new(|_, context| {
+        let own = context.id();
+        context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
+        Outcome::Failed(Failure { explanation: "on purpose".into(), panicked: false })
+    })
+}
+
 #[test]
 fn what_fails_is_kept_although_nothing_is_sampled() {
     let mut world = Setup::new(1)
@@ -114,15 +122,7 @@ fn what_fails_is_kept_although_nothing_is_sampled() {
             config.retry.retries = 1;
         })
         .start();
-    let faulty = world.add(
-        0,
-        "faulty",
-        Script::new(|_, context| {
-            let own = context.id();
-            context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
-            Outcome::Failed(Failure { explanation: "on purpose".into(), panicked: false })
-        }),
-    );
+    let faulty = world.add(0, "faulty", sends_and_fails());
     let sender = world.add(0, "sender", Script::idle());
     let failed = world.send(inform(sender, faulty, "x").build().unwrap()).unwrap();
     let lost = world.send(inform(sender, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();
@@ -137,15 +137,7 @@ fn what_fails_is_kept_although_nothing_is_sampled() {
 #[test]
 fn what_a_failed_handler_wanted_to_send_is_withdrawn() {
     let mut world = watched(1);
-    let faulty = world.add(
-        0,
-        "faulty",
-        Script::new(|_, context| {
-            let own = context.id();
-            context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
-            Outcome::Failed(Failure { explanation: "on purpose".into(), panicked: false })
-        }),
-    );
+    let faulty = world.add(0, "faulty", sends_and_fails());
     let sender = world.add(0, "sender", Script::idle());
     world.send(inform(sender, faulty, "x").build().unwrap()).unwrap();
     world.run();
@@ -203,14 +195,12 @@ fn records_that_find_no_room_are_counted() {
     assert_eq!(kept + world.nodes[0].shard.stage_records_lost(), 4 * RECORDS_PER_TURN_MAX as u64);
 }
 
-/// Watches all shards of a simulated run, and counts how messages ended.
+/// Watches all shards of a simulated run, and counts the messages that became dead letters and those that expired.
 fn watching(ended: &Rc<RefCell<[u64; 2]>>) -> Options {
     let ended = Rc::clone(ended);
     Options::default().with_check(move |world| {
         for node in &mut world.nodes {
-            if world_steps_are_few(node.shard.account()) {
-                node.shard.watch_messages(Watching::ALL);
-            }
+            node.shard.watch_messages(Watching::ALL);
             for record in node.shard.stage_records().drain(..) {
                 match record.event {
                     StageEvent::DeadLettered(_) => ended.borrow_mut()[0] += 1,
@@ -221,11 +211,6 @@ fn watching(ended: &Rc<RefCell<[u64; 2]>>) -> Options {
         }
         Ok(())
     })
-}
-
-/// Setting the same again changes nothing, so that it is set as long as little happened.
-fn world_steps_are_few(account: &Account) -> bool {
-    account.accepted + account.arrived < 100
 }
 
 #[test]

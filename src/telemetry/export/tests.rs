@@ -61,11 +61,11 @@ fn log_records(count: usize) -> ExportLogsServiceRequest {
 
 /// What the collector does with a request.
 enum Step {
-    /// Answers with a status, further lines of the head, and a body.
+    /// Responds with a status, further lines of the head, and a body.
     Answer(u16, &'static str, Vec<u8>),
     /// Closes the connection when it has read the head.
     CloseMidRequest,
-    /// Answers as if the connection stayed open, and closes it.
+    /// Responds as if the connection stayed open, and closes it.
     AcceptThenClose,
     /// Never answers.
     Hold,
