@@ -165,6 +165,11 @@ fn leave(shared: &Shared, index: usize) {
     shared.links[index].doorbell.clear();
     shared.links[index].left.store(true, Ordering::Release);
     shared.bell.hurry();
+    #[cfg(feature = "telemetry")]
+    if shared.links.iter().all(|link| link.left.load(Ordering::Acquire)) {
+        // The telemetry thread ends also if nobody waits for it.
+        shared.telemetry.bell.ring();
+    }
 }
 
 /// Stops the router if a shard's thread unwinds before this is emptied.
@@ -359,6 +364,10 @@ impl Driver {
         }
         for _ in 0..self.inputs.len().div_ceil(INPUTS_PER_TURN_MAX) {
             self.turn();
+        }
+        #[cfg(feature = "telemetry")]
+        if let Some(feed) = &mut self.feed {
+            feed.pass(&mut self.shard, self.now_ns, false);
         }
         #[cfg(feature = "store")]
         if let Some(journal) = self.journal.take() {

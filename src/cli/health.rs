@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caxton_router::config::Preset;
 use clap::Args;
@@ -16,7 +16,7 @@ use super::{fail, print, refuse};
 /// The path that is asked for if the URL has none.
 const DEFAULT_PATH: &str = "/healthz";
 /// Maximum length of a response that is read, in bytes.
-const RESPONSE_BYTES_MAX: u64 = 1 << 20;
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 /// Arguments of `caxton health`.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ impl std::str::FromStr for Url {
         const ALLOWED: &str = "expected a URL such as http://127.0.0.1:9464";
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
-            Some(_) => return Err(format!("only http is spoken: {ALLOWED}")),
+            Some(_) => return Err(format!("only http is supported: {ALLOWED}")),
             None => text,
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -112,8 +112,14 @@ impl HealthArguments {
 /// Requests a document. Returns its HTTP status and its body.
 fn ask(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
     let error = |error: std::io::Error| error.to_string();
+    let deadline = Instant::now() + timeout;
+    let late =
+        || format!("no response within {} s: does the router run, and is this its address?", timeout.as_secs_f64());
+    let left =
+        || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or_else(late);
     let addresses: Vec<SocketAddr> = url.authority.to_socket_addrs().map_err(error)?.collect();
-    let connected = addresses.iter().map(|address| TcpStream::connect_timeout(address, timeout));
+    let connected =
+        addresses.iter().map(|address| TcpStream::connect_timeout(address, left().unwrap_or(Duration::from_millis(1))));
     let mut failed = "the name has no address".to_owned();
     let mut stream = None;
     for connection in connected {
@@ -126,17 +132,27 @@ fn ask(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
         }
     }
     let mut stream = stream.ok_or(failed)?;
-    stream.set_read_timeout(Some(timeout)).map_err(error)?;
-    stream.set_write_timeout(Some(timeout)).map_err(error)?;
+    stream.set_write_timeout(Some(left()?)).map_err(error)?;
     let Url { authority, path } = url;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(error)?;
     let mut response = Vec::new();
-    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).map_err(error)?;
+    let mut part = [0; 8 << 10];
+    while response.len() < RESPONSE_BYTES_MAX {
+        stream.set_read_timeout(Some(left()?)).map_err(error)?;
+        match stream.read(&mut part).map_err(|problem| if is_late(&problem) { late() } else { problem.to_string() })? {
+            0 => break,
+            count => response.extend_from_slice(&part[..count]),
+        }
+    }
     let response = String::from_utf8_lossy(&response);
     let (head, body) = response.split_once("\r\n\r\n").ok_or("it is not HTTP")?;
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
     Ok((status.ok_or("it is not HTTP")?, body.to_owned()))
+}
+
+fn is_late(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
 }
 
 /// Returns the health as lines for people: the status, and each part that is not healthy.

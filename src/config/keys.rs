@@ -430,6 +430,8 @@ configuration! {
         /// Fewer are traced while there would be more records than `records_per_second`.
         sampling: SamplingRatio = ["1", "0.01", "0.01"];
         /// Age from which a message is slow, so that it is traced, when its handler gets it.
+        ///
+        /// Of messages whose own lifetime is longer than `message.timeout_ms` only durable ones are found early.
         slow_ms: SlowMessageMs = ["1000", "1000", "1000"];
         /// Number of records per second, of all shards, up to which messages are sampled. A message has about five.
         records_per_second: RecordRate = ["50000", "50000", "50000"];

@@ -31,7 +31,7 @@ const CONNECTION_WITHIN: Duration = Duration::from_secs(10);
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 /// Maximum number of headers of a request.
 const HEADERS_MAX: usize = 64;
-/// Delay before accepting again after that failed, for want of descriptors for example.
+/// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// The address for metrics and health cannot be listened on. Nothing was started.
@@ -91,7 +91,7 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// There is no thread, or no epoll, to be had.
+    /// The thread, or its epoll, cannot be created.
     pub fn start(
         listener: TcpListener,
         routes: axum::Router,

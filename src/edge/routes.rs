@@ -21,7 +21,7 @@ use axum::routing::get;
 
 use crate::shard_handle::Shared;
 use crate::telemetry::figures::{Figures, request_details};
-use crate::telemetry::health::{Health, observe};
+use crate::telemetry::health::{liveness, observe};
 use crate::telemetry::{Audience, TextForm, expose};
 
 /// Returns the routes for metrics and health.
@@ -70,17 +70,15 @@ fn form_of(accept: &str) -> TextForm {
 }
 
 async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let health = observe(&shared);
-    probe(health.is_live(), &health)
+    // Nothing but the shards' threads is looked at: a disk that does not respond is no reason for a restart.
+    let (live, phase) = liveness(&shared);
+    let text = if live { "live" } else { "not live" };
+    (status(live), [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}, {}\n", phase.as_str()))
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let health = observe(&shared);
-    probe(health.is_ready(), &health)
-}
-
-fn probe(ok: bool, health: &Health) -> impl IntoResponse + use<> {
-    (status(ok), [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{health}\n"))
+    (status(health.is_ready()), [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{health}\n"))
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {

@@ -323,7 +323,16 @@ fn start(
     let log_sender = match &log {
         Some(log) => {
             log.starting(config, shards, &warnings);
-            log.begin(&shared)?
+            match log.begin(&shared) {
+                Ok(sender) => sender,
+                Err(error) => {
+                    #[cfg(feature = "store")]
+                    if let Some(store) = store {
+                        store.give_up();
+                    }
+                    return Err(error.into());
+                }
+            }
         }
         None => None,
     };
@@ -464,12 +473,13 @@ fn abandon(router: &Router) -> StartError {
             failure.get_or_insert_with(|| start_error(&shared.config, shard, &error));
         }
     }
+    shared.subscribers.clear();
+    // After the log, which may be exported.
     #[cfg(feature = "telemetry")]
     {
         let thread = router.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry.take();
         router.inner.end_telemetry(thread);
     }
-    shared.subscribers.clear();
     // Dropping the handle has nothing left to wait for.
     router.inner.set_unstarted();
     failure.unwrap_or_else(|| StartError::Executor { shard: 0, reason: "its thread ended without a reason".to_owned() })

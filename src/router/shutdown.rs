@@ -134,9 +134,8 @@ impl Inner {
         if let Some(log) = &self.log {
             if all_left {
                 shared.subscribers.clear();
-                log.end();
             }
-            log.stopped(&report);
+            log.stopped(&report, all_left);
         }
         // After the log, which may be exported.
         #[cfg(feature = "telemetry")]

@@ -22,7 +22,7 @@ const OPEN_NS_MAX: u64 = 120_000_000_000;
 const DELIVERIES_MAX: usize = 1_024;
 const ATTEMPTS_MAX: usize = 32;
 
-/// The way of one message. Times are nanoseconds since the start of the router.
+/// The stages of one message. Times are nanoseconds since the start of the router.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MessageTrace {
@@ -41,7 +41,7 @@ pub struct MessageTrace {
     pub deliveries: Vec<DeliveryTrace>,
 }
 
-/// The way of a message to one receiver.
+/// The delivery of a message to one receiver.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DeliveryTrace {
@@ -87,6 +87,10 @@ pub enum DeliveryEnd {
     Expired(Stage),
     /// Its sender's handler failed, so that it was not sent.
     Withdrawn,
+    /// It is a durable message that had come before.
+    Duplicate,
+    /// It is a durable message that was left to the next start.
+    Left,
 }
 
 impl DeliveryTrace {
@@ -110,6 +114,10 @@ impl DeliveryTrace {
             }
             StageEvent::Retried => self.end_attempt(at_ns, true),
             StageEvent::Processed => self.finish(at_ns, DeliveryEnd::Processed),
+            // The first copy may be on its way still.
+            StageEvent::Duplicate if self.committed_ns.is_some() || !self.attempts.is_empty() => {}
+            StageEvent::Duplicate => self.finish(at_ns, DeliveryEnd::Duplicate),
+            StageEvent::Left => self.finish(at_ns, DeliveryEnd::Left),
             StageEvent::DeadLettered(reason) => self.finish(at_ns, DeliveryEnd::DeadLettered(reason)),
             StageEvent::Expired(stage) => self.finish(at_ns, DeliveryEnd::Expired(stage)),
             StageEvent::Withdrawn => self.finish(at_ns, DeliveryEnd::Withdrawn),
@@ -117,7 +125,7 @@ impl DeliveryTrace {
     }
 
     fn finish(&mut self, at_ns: u64, end: DeliveryEnd) {
-        self.end_attempt(at_ns, end != DeliveryEnd::Processed);
+        self.end_attempt(at_ns, !matches!(end, DeliveryEnd::Processed | DeliveryEnd::Left));
         self.end = Some((at_ns, end));
     }
 
@@ -140,7 +148,7 @@ impl MessageTrace {
 
     /// Whether it failed or expired for one of its receivers.
     pub fn has_failed(&self) -> bool {
-        let failed = |end| !matches!(end, DeliveryEnd::Processed | DeliveryEnd::Withdrawn);
+        let failed = |end| matches!(end, DeliveryEnd::DeadLettered(_) | DeliveryEnd::Expired(_));
         self.deliveries.iter().any(|delivery| delivery.end.is_some_and(|(_, end)| failed(end)))
     }
 
@@ -194,14 +202,17 @@ impl Open {
     }
 }
 
+/// What is put together: a message or, if it is kept because of how one delivery fares, that delivery.
+type Key = (MessageId, Option<AgentId>);
+
 /// Puts records together.
 #[derive(Debug)]
 pub(crate) struct Assembler {
     ids: TraceIds,
-    open: HashMap<MessageId, Open>,
+    open: HashMap<Key, Open>,
     /// The open messages in the order in which they became known, with the time of their first record. Those that are
     /// complete are skipped.
-    order: VecDeque<(MessageId, u64)>,
+    order: VecDeque<(Key, u64)>,
     given_up: u64,
 }
 
@@ -210,18 +221,24 @@ impl Assembler {
         Self { ids, open: HashMap::new(), order: VecDeque::new(), given_up: 0 }
     }
 
-    /// Takes a record. Returns the message if it is complete, and one that was given up for it.
+    /// Takes a record. Returns the message if it is complete.
     pub fn take(&mut self, record: StageRecord) -> Option<MessageTrace> {
         let (message, at_ns) = (record.message, record.at_ns);
-        let open = match self.open.entry(message) {
+        let of_delivery = (message, record.receiver);
+        let is_kept = matches!(record.event, StageEvent::Kept(..)) || self.open.contains_key(&of_delivery);
+        let key = if is_kept { of_delivery } else { (message, None) };
+        let open = match self.open.entry(key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
-                self.order.push_back((message, at_ns));
+                self.order.push_back((key, at_ns));
                 free.insert(Open::default())
             }
         };
         match record.event {
-            StageEvent::Admitted(admitted) => open.admitted = Some((at_ns, admitted, true)),
+            // A durable message that is sent again has the same id.
+            StageEvent::Admitted(admitted) => {
+                open.admitted.get_or_insert((at_ns, admitted, true));
+            }
             StageEvent::Kept(admitted, began_ns) => {
                 open.admitted = Some((began_ns, Admitted { receivers: 1, ..admitted }, false));
             }
@@ -248,7 +265,7 @@ impl Assembler {
             }
         }
         if open.is_complete() {
-            return self.open.remove(&message)?.into_trace(message, self.ids);
+            return self.open.remove(&key)?.into_trace(message, self.ids);
         }
         None
     }
@@ -257,17 +274,18 @@ impl Assembler {
     pub fn give_up(&mut self, now_ns: u64) -> Vec<MessageTrace> {
         let mut left = Vec::new();
         if self.order.len() > 2 * OPEN_MAX {
-            self.order.retain(|(message, _)| self.open.contains_key(message));
+            self.order.retain(|(key, _)| self.open.contains_key(key));
         }
-        while let Some((message, since_ns)) = self.order.front().copied() {
-            let is_open = self.open.contains_key(&message);
+        while let Some((key, since_ns)) = self.order.front().copied() {
+            let is_open = self.open.contains_key(&key);
             if is_open && self.open.len() <= OPEN_MAX && now_ns.saturating_sub(since_ns) < OPEN_NS_MAX {
                 break;
             }
             self.order.pop_front();
-            if let Some(open) = self.open.remove(&message) {
+            // Records that follow on what was given up are not given up again.
+            if let Some(trace) = self.open.remove(&key).and_then(|open| open.into_trace(key.0, self.ids)) {
                 self.given_up += 1;
-                left.extend(open.into_trace(message, self.ids));
+                left.push(trace);
             }
         }
         left
@@ -342,6 +360,21 @@ mod tests {
     }
 
     #[test]
+    fn two_deliveries_of_a_message_that_fail_are_two_traces() {
+        let mut assembler = Assembler::new(TraceIds::new(1));
+        for receiver in [7, 8] {
+            assert!(assembler.take(record(1, receiver, 5, StageEvent::Kept(admitted(2), 1))).is_none());
+            assert!(assembler.take(record(1, receiver, 6, StageEvent::Retried)).is_none());
+        }
+        for receiver in [7, 8] {
+            assert!(assembler.take(record(1, receiver, 8, begun(2))).is_none());
+            let trace = assembler.take(record(1, receiver, 9, StageEvent::Processed)).expect("it is complete");
+            assert_eq!(trace.deliveries[0].receiver, AgentId::from_u128(receiver));
+        }
+        assert!(assembler.finish().is_empty());
+    }
+
+    #[test]
     fn attempts_are_told_apart() {
         let mut assembler = Assembler::new(TraceIds::new(1));
         for (at_ns, event) in [
@@ -370,7 +403,7 @@ mod tests {
             assembler.take(record(10 + message, 0, OPEN_NS_MAX, begun(1)));
         }
         assert_eq!(assembler.give_up(OPEN_NS_MAX).len(), 1, "of the others the admission is not known");
-        assert_eq!((assembler.open.len(), assembler.given_up()), (OPEN_MAX, 11));
+        assert_eq!((assembler.open.len(), assembler.given_up()), (OPEN_MAX, 2));
         assembler.finish();
         assert_eq!((assembler.open.len(), assembler.order.len()), (0, 0));
     }

@@ -58,6 +58,9 @@ impl TraceIds {
 
     /// Returns the trace of the message in whose handler another one was sent.
     pub fn trace_of_cause(self, cause: Cause) -> [u8; 16] {
+        if let Some(context) = cause.context {
+            return context.trace_id;
+        }
         self.derived(cause.message, cause.conversation, None)
     }
 
@@ -142,7 +145,7 @@ mod tests {
         let talk = Some(ConversationId::of_text("talk"));
         assert_eq!(IDS.derived(message(1), talk, None), IDS.derived(message(2), talk, None));
         assert_ne!(IDS.derived(message(1), None, None), IDS.derived(message(2), None, None));
-        let cause = Cause { message: message(1), conversation: None };
+        let cause = Cause { message: message(1), conversation: None, context: None };
         assert_eq!(IDS.derived(message(2), None, Some(cause)), IDS.trace_of_cause(cause));
         assert_eq!(IDS.trace_of_cause(cause), IDS.derived(message(1), None, None));
         assert_ne!(TraceIds::new(8).derived(message(1), talk, None), IDS.derived(message(1), talk, None));

@@ -65,12 +65,19 @@ impl TelemetryLaunch {
 ///
 /// # Errors
 ///
-/// There is no executor to be had on this host.
+/// The executor cannot be created on this host.
 pub(crate) fn start(launch: TelemetryLaunch) -> Result<ExecutorJoinHandle<()>, GlommioError<()>> {
     LocalExecutorBuilder::new(Placement::Unbound)
         .name("caxton-telemetry")
         .io_memory(IO_MEMORY)
         .spawn(move || Telemetry::new(launch).run())
+}
+
+/// What one look at the rings yielded.
+struct Taken {
+    records: usize,
+    /// Whether a ring may have more.
+    is_more: bool,
 }
 
 struct Telemetry {
@@ -112,7 +119,9 @@ impl Telemetry {
 
     async fn run(mut self) {
         loop {
-            let stopping = self.state.stopping.load(Ordering::Acquire);
+            // Nobody may be there to say so: the last handle may have been dropped on a shard's thread.
+            let have_left = || self.shared.links.iter().all(|link| link.left.load(Ordering::Acquire));
+            let stopping = self.state.stopping.load(Ordering::Acquire) || have_left();
             let taken = self.look();
             self.give_up();
             self.adjust();
@@ -125,11 +134,16 @@ impl Telemetry {
                 let spans_due = exporting.look(Instant::now());
                 spans_due.map_or(exporting.metrics_due(), |due| due.min(exporting.metrics_due()))
             });
-            if stopping && taken == 0 {
+            if stopping && taken.records == 0 {
                 break;
             }
-            if taken > 0 {
-                self.pause(stopping).await;
+            if taken.is_more {
+                // What else this executor does gets its turn meanwhile.
+                glommio::executor().yield_now().await;
+            } else if taken.records > 0 {
+                if !stopping {
+                    Timer::new(LOOK_EVERY).await;
+                }
             } else {
                 let sources = &mut self.sources;
                 let is_due =
@@ -182,25 +196,21 @@ impl Telemetry {
         }
     }
 
-    /// Waits until more records are worth a look.
-    async fn pause(&self, stopping: bool) {
-        if !stopping {
-            Timer::new(LOOK_EVERY).await;
-        }
-    }
-
-    /// Takes what is in the rings. Returns the number of records.
-    fn look(&mut self) -> usize {
-        let mut taken = 0;
+    /// Takes what is in the rings, up to a maximum.
+    fn look(&mut self) -> Taken {
+        let mut taken = Taken { records: 0, is_more: false };
         for place in 0..self.sources.len() {
             let mut traces = Vec::new();
             let assembler = &mut self.assembler;
-            taken += self.sources[place].drain(RECORDS_PER_LOOK_MAX, |record| traces.extend(assembler.take(record)));
+            let records =
+                self.sources[place].drain(RECORDS_PER_LOOK_MAX, |record| traces.extend(assembler.take(record)));
+            taken.records += records;
+            taken.is_more |= records == RECORDS_PER_LOOK_MAX;
             for trace in traces {
                 self.pass(&trace);
             }
         }
-        TelemetryState::add(&self.state.records_taken, taken as u64);
+        TelemetryState::add(&self.state.records_taken, taken.records as u64);
         taken
     }
 

@@ -4,16 +4,15 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 use crate::telemetry::assemble::MessageTrace;
 use crate::telemetry::context::TraceIds;
-use crate::telemetry::conventions::SCOPE;
 use crate::telemetry::export::{ExportSettings, ExportState, Exporter};
 use crate::telemetry::figures::Figures;
+use crate::telemetry::otlp::scope;
 use crate::telemetry::otlp_metrics::{Times, otlp};
 use crate::telemetry::spans::SpanMaker;
 
@@ -104,7 +103,7 @@ impl Exporting {
         self.exporter.metrics(&otlp(figures, times, self.resource.clone()));
     }
 
-    /// Sends what is left, and waits until it has arrived or there is no more hope. What has not is counted.
+    /// Sends what is left, and waits until it is exported or the time is over. What is left is counted.
     pub async fn close(mut self) {
         self.send_spans();
         self.exporter.close(Instant::now() + CLOSE_WITHIN).await;
@@ -119,13 +118,5 @@ impl Exporting {
         let resource = Some(self.resource.clone());
         let resource_spans = vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }];
         self.exporter.traces(&ExportTraceServiceRequest { resource_spans });
-    }
-}
-
-fn scope() -> InstrumentationScope {
-    InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
     }
 }

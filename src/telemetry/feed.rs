@@ -31,6 +31,8 @@ pub(crate) struct RecordFeed {
     spares: flume::Receiver<Interval>,
     /// What the shard itself dropped, as far as it is counted.
     lost: u64,
+    /// Messages that the shard did not keep, as far as they are counted.
+    unkept: u64,
 }
 
 /// What the telemetry thread holds for each shard.
@@ -59,6 +61,7 @@ pub(crate) fn feed(state: Arc<TelemetryState>, watching: Watching) -> (RecordFee
         intervals,
         spares: taken_back,
         lost: 0,
+        unkept: 0,
     };
     (feed, RecordSource { records: consumer, wanted, intervals: handed_over, spares })
 }
@@ -74,6 +77,11 @@ impl RecordFeed {
         (self.worked, self.last_ns) = (worked, now_ns);
         if !shard.stage_records().is_empty() {
             self.pass_records(shard);
+        }
+        let unkept = shard.unkept_messages();
+        if unkept != self.unkept {
+            TelemetryState::add(&self.state.messages_unkept, unkept - self.unkept);
+            self.unkept = unkept;
         }
         let threshold = self.state.sampling_threshold.load(Ordering::Relaxed);
         if threshold != self.watching.threshold {

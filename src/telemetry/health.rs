@@ -4,8 +4,8 @@
 //! serves HTTP, if there is one. Nothing has to be reset: a part is healthy again when its figures are.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use caxton_shards::message::WallTime;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::clock::wall_time;
 use crate::shard_handle::{RouterPhase, Shared};
-use crate::telemetry::export::Activity;
+use crate::telemetry::export::{Activity, DestinationState, Signal};
 #[cfg(feature = "store")]
 use crate::telemetry::figures::Disk;
 
@@ -220,13 +220,14 @@ struct Seen {
     components: Vec<ComponentHealth>,
     /// For each ring without a credit, what had passed through it at that time and since when.
     rings: Vec<(usize, usize, u64, Instant)>,
-    losses: [Loss; 4],
+    losses: [Loss; 5],
 }
 
-/// A counter of losses, and when it last grew.
+/// A counter of losses, and when it last grew. What it was at the first look does not count: that may be long ago, or
+/// another router's.
 #[derive(Clone, Copy, Default)]
 struct Loss {
-    count: u64,
+    count: Option<u64>,
     grew: Option<Instant>,
     lost: u64,
 }
@@ -234,12 +235,12 @@ struct Loss {
 impl Loss {
     /// Returns the number of losses of the time that counts as current.
     fn follow(&mut self, count: u64, now: Instant) -> u64 {
-        let more = count.saturating_sub(self.count);
+        let more = count.saturating_sub(self.count.unwrap_or(count));
         if more > 0 {
             self.grew = Some(now);
             self.lost += more;
         }
-        self.count = count;
+        self.count = Some(count);
         if self.grew.is_none_or(|grew| now.saturating_duration_since(grew) > RECENT) {
             self.lost = 0;
         }
@@ -269,18 +270,26 @@ impl Finding {
     }
 }
 
+/// Returns whether the shards' threads run, and the phase. It reads nothing but memory.
+pub(crate) fn liveness(shared: &Shared) -> (bool, Phase) {
+    (is_live(shared), phase(shared))
+}
+
 /// Checks every part. It asks no shard and looks at no agent.
 pub(crate) fn observe(shared: &Shared) -> Health {
     let now = Instant::now();
+    // Before the lock: a file system may take long to say how much room it has.
+    #[cfg(feature = "store")]
+    let disk = shared.config.store.directory.path().map(|directory| disk(shared, directory));
     let mut seen = shared.health.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut findings: Vec<Finding> = (0..shared.links.len()).map(|shard| shard_finding(shared, shard)).collect();
     findings.push(rings(shared, &mut seen, now));
     findings.push(memory(shared));
     findings.push(breakers(shared));
     #[cfg(feature = "store")]
-    if let Some(directory) = shared.config.store.directory.path() {
+    if let Some(disk) = disk {
         findings.push(journal(shared));
-        findings.push(disk(shared, directory));
+        findings.push(disk);
         findings.push(projector(shared));
     }
     findings.push(telemetry(shared, &mut seen, now));
@@ -463,35 +472,57 @@ fn projector(shared: &Shared) -> Finding {
 
 fn telemetry(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
     let state = &shared.telemetry;
-    for destination in [&state.export.collector, &state.export.files] {
+    let destinations = [&state.export.collector, &state.export.files];
+    let lost = |destination: &Arc<DestinationState>| -> u64 {
+        let counts = Signal::ALL.map(|signal| destination.of(signal));
+        counts.iter().map(|counts| read(&counts.dropped) + read(&counts.failed) + read(&counts.rejected)).sum()
+    };
+    let records = seen.losses[0].follow(read(&state.records_dropped) + read(&state.traces_dropped), now);
+    let exported = seen.losses[1].follow(destinations.into_iter().map(lost).sum(), now);
+    let mut troubles = Vec::new();
+    let mut began = None;
+    for destination in destinations {
         if let Activity::Failing { since, why } = destination.activity() {
-            let finding = Finding::of("telemetry", Some((Status::Degraded, format!("the export fails: {why}"))));
-            let since_ms = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            return Finding { since: u64::try_from(since_ms).ok().map(WallTime), ..finding };
+            troubles.push(format!("the export fails: {why}"));
+            began.get_or_insert(since);
         }
     }
-    let dropped = seen.losses[0].follow(state.records_dropped.load(Ordering::Relaxed), now);
-    let trouble = (dropped > 0).then(|| format!("{dropped} records of sampled messages found no room: sample fewer"));
-    Finding::of("telemetry", trouble.map(|why| (Status::Degraded, why)))
+    if exported > 0 {
+        troubles.push(format!(
+            "{exported} spans, data points or log records were not exported: is the collector too slow?"
+        ));
+    }
+    if records > 0 {
+        troubles.push(format!("{records} records of sampled messages found no room: sample fewer"));
+    }
+    let trouble = (!troubles.is_empty()).then(|| (Status::Degraded, troubles.join("; ")));
+    let since_ms = began.map(|since| since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
+    let since = since_ms.and_then(|since_ms| u64::try_from(since_ms).ok()).map(WallTime);
+    Finding { since, ..Finding::of("telemetry", trouble) }
+}
+
+fn read(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
 }
 
 #[cfg(feature = "wasm")]
 fn wasm(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
     let plugins = shared.plugins.get().map(Vec::as_slice).unwrap_or_default();
     let failed = plugins.iter().map(|plugin| plugin.figures().failed.load(Ordering::Relaxed)).sum();
-    let failed = seen.losses[1].follow(failed, now);
-    let traps = seen.losses[2].follow(crate::wasm::figures::traps(), now);
+    let failed = seen.losses[2].follow(failed, now);
+    let traps = seen.losses[3].follow(crate::wasm::figures::traps(), now);
     let trouble = if failed > 0 {
         Some(format!("routing plugins failed on {failed} messages: plugins.on_failure says what became of them"))
     } else {
-        (traps > 0).then(|| format!("{traps} calls of guests ended with a trap: dead letters and events say whose"))
+        (traps > 0).then(|| format!("{traps} calls of guests failed: dead letters and events say whose"))
     };
     Finding::of("wasm", trouble.map(|why| (Status::Degraded, why)))
 }
 
 fn edge(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
-    let refused = seen.losses[3].follow(shared.edge.refused.load(Ordering::Relaxed), now);
-    let why = || format!("{refused} HTTP connections were closed because there were too many: find out who opens them");
+    let refused = seen.losses[4].follow(shared.edge.refused.load(Ordering::Relaxed), now);
+    let why =
+        || format!("{refused} HTTP connections were closed because there were too many: check which clients open them");
     Finding::of("edge", (refused > 0).then(|| (Status::Degraded, why())))
 }
 

@@ -285,6 +285,9 @@ metrics! {
     Public Counter "caxton.telemetry.traces.dropped", "{trace}", [],
         "Traces that their receiver had no room for."
         = Read::Router(|figures, points| points.add(figures.traces_dropped));
+    Public Counter "caxton.telemetry.messages.unkept", "{message}", [],
+        "Messages that failed, expired or were slow and are not traced because there were too many."
+        = Read::Router(|figures, points| points.add(figures.messages_unkept));
     Public Counter "caxton.telemetry.messages.given_up", "{message}", [],
         "Sampled messages whose end was not recorded in time."
         = Read::Router(|figures, points| points.add(figures.messages_given_up));

@@ -19,6 +19,7 @@ pub(crate) mod logs;
 mod metric;
 mod metrics;
 pub mod operators;
+mod otlp;
 mod otlp_metrics;
 mod sampling;
 mod spans;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric as OtlpMetric,
@@ -18,6 +18,7 @@ use crate::telemetry::exposition::{NS_PER_SECOND, sum_seconds};
 use crate::telemetry::figures::Figures;
 use crate::telemetry::metric::{Kind, Metric, Number, Point, Read};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::otlp::{attribute, scope};
 
 /// Each power of two has two to the power of this many buckets: their width is 9 %.
 const SCALE: i32 = 3;
@@ -36,12 +37,7 @@ pub(crate) struct Times {
 /// Returns the request with all metrics.
 pub(crate) fn otlp(figures: &Figures, times: Times, resource: Resource) -> ExportMetricsServiceRequest {
     let metrics = METRICS.iter().filter_map(|metric| encode(metric, figures, times)).collect();
-    let scope = InstrumentationScope {
-        name: conventions::SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, schema_url: String::new() }];
     let resource_metrics = ResourceMetrics { resource: Some(resource), scope_metrics, schema_url: String::new() };
     ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }
 }
@@ -81,13 +77,9 @@ fn number(point: Point, times: Times) -> NumberDataPoint {
         Number::Integer(value) => number_data_point::Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX)),
         Number::Real(value) => number_data_point::Value::AsDouble(value),
     };
-    let attribute =
-        |name| ATTRIBUTES.iter().find(|(label, _)| *label == name).map_or(name, |(_, attribute)| *attribute);
-    let attributes = point.labels.into_iter().map(|(name, text)| KeyValue {
-        key: attribute(name).to_owned(),
-        value: Some(AnyValue { value: Some(any_value::Value::StringValue(text.into_owned())) }),
-        ..KeyValue::default()
-    });
+    let named = |name| ATTRIBUTES.iter().find(|(label, _)| *label == name).map_or(name, |(_, attribute)| *attribute);
+    let text = any_value::Value::StringValue;
+    let attributes = point.labels.into_iter().map(|(name, label)| attribute(named(name), text(label.into_owned())));
     NumberDataPoint {
         attributes: attributes.collect(),
         start_time_unix_nano: times.start_ns,

@@ -1,12 +1,13 @@
 //! Spans of a message's way, in the form of OTLP.
 
 use caxton_shards::message::TraceContext;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status};
 
 use crate::telemetry::assemble::{DeliveryEnd, DeliveryTrace, MessageTrace};
 use crate::telemetry::context::{SpanPart, TraceIds};
+use crate::telemetry::otlp::attribute;
 
 /// Flags of a span (trace.proto): sampled; whether its parent is in another process is known; it is.
 const SAMPLED: u32 = 0x1;
@@ -39,7 +40,9 @@ impl SpanMaker {
 
     fn send(&self, trace: &MessageTrace, spans: &mut Vec<Span>) -> Sent {
         let admitted = &trace.admitted;
-        let sent = Sent { trace_id: trace.trace_id, span_id: self.ids.span(trace.message, None, SpanPart::Send) };
+        // Each delivery that is kept is a trace of its own, with its own sending.
+        let kept_for = trace.deliveries.first().filter(|_| !trace.sampled).and_then(|delivery| delivery.receiver);
+        let sent = Sent { trace_id: trace.trace_id, span_id: self.ids.span(trace.message, kept_for, SpanPart::Send) };
         let left_ns = trace.deliveries.iter().filter_map(|delivery| delivery.enqueued_ns.or(delivery.arrived_ns)).min();
         let mut span = self.span(&sent, sent.span_id, (trace.admitted_ns, left_ns.unwrap_or(trace.admitted_ns)));
         span.name = format!("send {}", admitted.performative.as_str());
@@ -47,11 +50,12 @@ impl SpanMaker {
         if let Some(cause) = admitted.cause {
             let handler = self.ids.span(cause.message, admitted.sender, SpanPart::HandleLast).to_vec();
             let its_trace = self.ids.trace_of_cause(cause);
-            if admitted.context.is_some() || its_trace == sent.trace_id {
+            if its_trace == sent.trace_id {
                 span.parent_span_id = handler;
             } else {
-                // A handler that begins another conversation begins another trace.
+                // A handler that begins another conversation begins another trace, unless it chose one.
                 span.links.push(Link { trace_id: its_trace.to_vec(), span_id: handler, ..Link::default() });
+                span.parent_span_id = admitted.context.map(|context| context.span_id.to_vec()).unwrap_or_default();
             }
         } else if let Some(TraceContext { span_id, .. }) = admitted.context {
             span.parent_span_id = span_id.to_vec();
@@ -146,6 +150,8 @@ impl DeliveryEnd {
             Self::DeadLettered(_) => "dead-lettered",
             Self::Expired(_) => "expired",
             Self::Withdrawn => "withdrawn",
+            Self::Duplicate => "duplicate",
+            Self::Left => "left-to-the-next-start",
         }
     }
 
@@ -154,13 +160,9 @@ impl DeliveryEnd {
         match self {
             Self::DeadLettered(reason) => Some(reason.as_str()),
             Self::Expired(stage) => Some(stage.as_str()),
-            Self::Processed | Self::Withdrawn => None,
+            Self::Processed | Self::Withdrawn | Self::Duplicate | Self::Left => None,
         }
     }
-}
-
-fn attribute(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 fn text(key: &str, value: impl Into<String>) -> KeyValue {

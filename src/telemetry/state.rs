@@ -26,11 +26,13 @@ pub(crate) struct TelemetryState {
     pub records_dropped: AtomicU64,
     /// Records that the telemetry thread has taken.
     pub records_taken: AtomicU64,
+    /// Messages that failed, expired or were slow and were not traced because there were too many.
+    pub messages_unkept: AtomicU64,
     /// Traces that their receiver had no room for.
     pub traces_dropped: AtomicU64,
     /// Messages whose end was not recorded in time.
     pub messages_given_up: AtomicU64,
-    /// The way of log records to the telemetry thread: only those who export logs put something in.
+    /// The channel for log records to the telemetry thread; empty unless logs are exported.
     pub log_records: (flume::Sender<LogRecord>, flume::Receiver<LogRecord>),
     /// What became of the exported telemetry.
     pub export: ExportState,
@@ -47,6 +49,7 @@ impl TelemetryState {
             latencies: Mutex::new(Arc::new(Latencies::new())),
             records_dropped: AtomicU64::new(0),
             records_taken: AtomicU64::new(0),
+            messages_unkept: AtomicU64::new(0),
             traces_dropped: AtomicU64::new(0),
             messages_given_up: AtomicU64::new(0),
             log_records: flume::bounded(EXPORTED_WAITING_MAX),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -301,4 +301,38 @@ fn a_writer_says_what_it_suppressed_before_it_ends() {
         line["suppressed"].as_u64().expect("only this is written")
     });
     assert_eq!(counts.sum::<u64>(), 7, "{text}");
+}
+
+/// A writer that lets nobody go on once it is told to block, until the other end of its channel is dropped.
+struct Blocking {
+    blocks: Arc<AtomicBool>,
+    released: flume::Receiver<()>,
+}
+
+impl Write for Blocking {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.blocks.load(Ordering::Acquire) {
+            let _ = self.released.recv();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_log_that_blocks_keeps_no_router_from_stopping() {
+    bounded(|| {
+        let blocks = Arc::new(AtomicBool::new(false));
+        let (release, released) = flume::bounded(0);
+        let writer = Blocking { blocks: Arc::clone(&blocks), released };
+        let log = LogWriter::new(&Config::default().log, writer).expect("the thread starts");
+        let router = with_default(log.dispatch(), || start_with(1, |_| ()));
+        blocks.store(true, Ordering::Release);
+        let report = shutdown(&router);
+        assert!(report.drained, "{report:?}");
+        drop(release);
+    });
 }

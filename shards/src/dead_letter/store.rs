@@ -130,7 +130,7 @@ impl DeadLetters {
         self.letters.len()
     }
 
-    /// Returns when the oldest letter was given up.
+    /// Returns when the oldest dead letter was given up.
     pub fn oldest(&self) -> Option<WallTime> {
         self.letters.first_key_value().map(|(_, letter)| letter.last)
     }

@@ -69,7 +69,7 @@ impl DeliveryFlags {
     pub const TEXT_BORNE: Self = Self(2);
     /// The message's stages are recorded.
     pub const WATCHED: Self = Self(4);
-    /// It is in a record of the journal, or somebody waits until it is.
+    /// It is in a record of the journal, or a caller waits for its commit.
     pub const JOURNALLED: Self = Self(8);
 
     #[inline(always)]
@@ -77,7 +77,7 @@ impl DeliveryFlags {
         self.0 & flag.0 != 0
     }
 
-    /// Whether any of both is set.
+    /// Returns the union of both.
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

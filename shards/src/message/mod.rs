@@ -288,7 +288,7 @@ impl Message {
         self.0.in_reply_to
     }
 
-    /// Whether the stages of its way are recorded: see [`trace`](crate::trace).
+    /// Whether its stages are recorded: see [`trace`](crate::trace).
     pub fn is_watched(&self) -> bool {
         self.0.delivery_meta.is_watched()
     }

@@ -42,8 +42,12 @@ pub enum StageEvent {
     Begun(Arc<str>, u8),
     /// The attempt failed, and another one follows.
     Retried,
-    /// It was handled, or taken out of an inbox.
+    /// It was handled, or handed out to an inbox. One that comes back out of an inbox is watched anew.
     Processed,
+    /// It is a durable message that has come before.
+    Duplicate,
+    /// It is a durable message that was left to the next start.
+    Left,
     /// It became a dead letter.
     DeadLettered(DeadLetterReason),
     /// Its lifetime ended.
@@ -57,12 +61,18 @@ pub struct Cause {
     pub message: MessageId,
     /// Its conversation.
     pub conversation: Option<ConversationId>,
+    /// The trace context that it came with.
+    pub context: Option<TraceContext>,
 }
 
 impl Cause {
     /// Returns the cause that a message would be.
     pub(crate) fn of(message: &Message) -> Option<Self> {
-        Some(Self { message: message.id()?, conversation: message.conversation() })
+        Some(Self {
+            message: message.id()?,
+            conversation: message.conversation(),
+            context: message.trace().filter(TraceContext::is_valid),
+        })
     }
 }
 

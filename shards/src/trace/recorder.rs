@@ -25,7 +25,7 @@ impl Watching {
     pub const ALL: Self = Self { threshold: 1 << 32, keeps: true, slow_ms: 1_000, kept_per_second_max: u32::MAX };
 }
 
-/// The records of a shard, and who is watched.
+/// The records of a shard, and which messages are watched.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     watching: Watching,
@@ -36,6 +36,8 @@ pub(crate) struct Recorder {
     handling: Option<Cause>,
     records: Vec<StageRecord>,
     lost: u64,
+    /// Messages that were not kept because there were too many.
+    unkept: u64,
     kept_since_ms: u64,
     kept: u32,
 }
@@ -77,13 +79,13 @@ impl Recorder {
         };
         let hash = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         hash < self.watching.threshold
-            || (self.handling.is_some() || message.details().is_some()) && self.is_drawn_in(message)
+            || (self.handling.is_some() || message.details().is_some()) && self.continues_trace(message)
     }
 
     /// Whether the message belongs to a trace that was begun elsewhere, or is the reply to a watched message and belongs
     /// to no conversation that would decide.
     #[cold]
-    fn is_drawn_in(&self, message: &Message) -> bool {
+    fn continues_trace(&self, message: &Message) -> bool {
         let sampled = |context: TraceContext| context.is_valid() && context.flags & 1 == 1;
         message.trace().is_some_and(sampled)
             || self.handling.is_some() && message.conversation().is_none() && message.in_reply_to().is_some()
@@ -98,7 +100,7 @@ impl Recorder {
             (self.kept_since_ms, self.kept) = (now_ms, 0);
         }
         if self.kept >= self.watching.kept_per_second_max {
-            self.lost += 1;
+            self.unkept += 1;
             return false;
         }
         self.kept += 1;
@@ -127,8 +129,13 @@ impl Recorder {
         &mut self.records
     }
 
-    /// Returns the number of records and kept messages that were dropped.
+    /// Returns the number of records that were dropped.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Returns the number of messages that were not kept because there were too many.
+    pub fn unkept(&self) -> u64 {
+        self.unkept
     }
 }

@@ -41,6 +41,8 @@ fn stages(records: &[StageRecord]) -> BTreeMap<MessageId, Vec<&'static str>> {
             StageEvent::Begun(..) => "begun",
             StageEvent::Retried => "retried",
             StageEvent::Processed => "processed",
+            StageEvent::Duplicate => "duplicate",
+            StageEvent::Left => "left",
             StageEvent::DeadLettered(_) => "dead-lettered",
             StageEvent::Expired(_) => "expired",
         });
@@ -75,7 +77,7 @@ fn a_request_and_its_reply_over_two_shards_are_recorded_stage_by_stage() {
     assert_eq!(question.0, asked);
     assert_eq!(
         (question.1.cause, reply.1.cause),
-        (None, Some(Cause { message: asked, conversation: Some(id) })),
+        (None, Some(Cause { message: asked, conversation: Some(id), context: None })),
         "the reply is caused by the request"
     );
     assert_eq!((question.1.conversation, reply.1.conversation), (Some(id), Some(id)));
@@ -132,6 +134,41 @@ fn what_fails_is_kept_although_nothing_is_sampled() {
     assert_eq!(stages[&failed], ["kept", "retried", "begun", "dead-lettered"]);
     assert_eq!(stages[&lost], ["kept", "dead-lettered"]);
     assert_eq!(stages.len(), 2, "{stages:?}");
+}
+
+#[test]
+fn effects_of_a_suspended_handler_that_is_given_up_are_withdrawn() {
+    let mut world = watched(1);
+    let suspends = Script::new(|_, context| {
+        let own = context.id();
+        context.send(inform(own, own, "never sent").build().unwrap()).unwrap();
+        Outcome::Suspended
+    });
+    let agent = world.add(0, "agent", suspends.resuming(|_, _| Outcome::Suspended));
+    let sender = world.add(0, "sender", Script::idle());
+    world.send(inform(sender, agent, "x").build().unwrap()).unwrap();
+    world.step(0);
+    world.stop_all();
+    let records = records(&mut world);
+    let stages: Vec<_> = stages(&records).into_values().collect();
+    assert!(stages.iter().any(|stages| *stages == ["admitted", "withdrawn"]), "{stages:?}");
+    assert!(stages.iter().all(|stages| stages.len() > 1), "every message ended: {stages:?}");
+}
+
+#[test]
+fn what_comes_back_out_of_an_inbox_is_kept_as_a_failure() {
+    let mut world = watched(1);
+    let name = world.name_on(0, "agent");
+    let agent = AgentId::of(&name);
+    let inbox = world.open_inbox(name, 10).unwrap();
+    let sender = world.add(0, "sender", Script::idle());
+    let sent = world.send(inform(sender, agent, "x").build().unwrap()).unwrap();
+    world.run();
+    world.close_inbox(inbox);
+    world.run();
+    let records = records(&mut world);
+    let stages = &stages(&records)[&sent];
+    assert_eq!(*stages, ["admitted", "enqueued", "processed", "kept", "dead-lettered"]);
 }
 
 #[test]

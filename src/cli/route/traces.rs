@@ -182,7 +182,9 @@ fn stages(message: &MessageTrace, delivery: &DeliveryTrace) -> String {
     let outcome = match delivery.end {
         None => "not ended".to_owned(),
         Some((_, DeliveryEnd::Processed)) => "processed".to_owned(),
-        Some((_, end)) => format!("{}: {}", end.as_str(), end.reason().unwrap_or("its sender failed")),
+        Some((_, end)) => {
+            end.reason().map_or_else(|| end.as_str().to_owned(), |why| format!("{}: {why}", end.as_str()))
+        }
     };
     parts.push(outcome);
     format!(": {}", parts.join(", "))

@@ -23,8 +23,13 @@ use super::state::Signal;
 
 /// Maximum size of a response that is read; the rest is ignored, and the connection closed.
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
-/// Maximum length of a collector's own words in an error, in bytes.
-const WORDS_BYTES_MAX: usize = 200;
+/// Maximum length of a collector's error message in ours, in bytes.
+const ERROR_BYTES_MAX: usize = 200;
+/// Minimum length of a part of a header's value that is hidden where a collector repeats it, in bytes. Shorter ones are
+/// words such as `Bearer`.
+const SECRET_BYTES_MIN: usize = 8;
+/// What is shown in its place.
+const HIDDEN: &str = "<hidden>";
 /// Bytes compressed before other tasks of the executor get their turn.
 const COMPRESSED_AT_A_TIME: usize = 64 << 10;
 
@@ -61,7 +66,7 @@ pub(super) struct Collector {
 }
 
 /// A response, as far as it matters.
-struct Answer {
+struct Received {
     status: StatusCode,
     retry_after: Option<Duration>,
     body: Vec<u8>,
@@ -74,18 +79,18 @@ impl Collector {
     }
 
     /// Sends a request over an open connection, or else a new one.
-    async fn exchange(&mut self, target: &Target, body: &Bytes) -> Result<Answer, String> {
+    async fn exchange(&mut self, target: &Target, body: &Bytes) -> Result<Received, String> {
         let place = self.open.iter().position(|(origin, _)| *origin == target.origin);
         let idle = place.map(|place| self.open.swap_remove(place).1).filter(Connection::is_open);
         if let Some(mut connection) = idle {
             // The collector may have closed it meanwhile; that is no failure.
             if let Ok(response) = connection.send(self.request(target, body)).await {
-                return self.answer(target, connection, response).await;
+                return self.receive(target, connection, response).await;
             }
         }
         let mut connection = self.connector.connect(&target.origin).await.map_err(|error| error.to_string())?;
         let response = connection.send(self.request(target, body)).await.map_err(|error| with_causes(&error))?;
-        self.answer(target, connection, response).await
+        self.receive(target, connection, response).await
     }
 
     fn request(&self, target: &Target, body: &Bytes) -> Request<Full<Bytes>> {
@@ -106,12 +111,12 @@ impl Collector {
     }
 
     /// Reads a response, and keeps the connection if it can be used again.
-    async fn answer(
+    async fn receive(
         &mut self,
         target: &Target,
         connection: Connection,
         response: Response<Incoming>,
-    ) -> Result<Answer, String> {
+    ) -> Result<Received, String> {
         let status = response.status();
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(retry_after);
         let mut incoming = response.into_body();
@@ -121,11 +126,11 @@ impl Collector {
             let Some(data) = frame.data_ref() else { continue };
             body.extend_from_slice(&data[..data.len().min(RESPONSE_BYTES_MAX - body.len())]);
             if body.len() >= RESPONSE_BYTES_MAX {
-                return Ok(Answer { status, retry_after, body });
+                return Ok(Received { status, retry_after, body });
             }
         }
         self.open.push((target.origin.clone(), connection));
-        Ok(Answer { status, retry_after, body })
+        Ok(Received { status, retry_after, body })
     }
 }
 
@@ -143,7 +148,7 @@ impl Destination for Collector {
         let timeout = self.settings.timeout;
         let url = format!("{}{}", target.origin, target.path);
         match within(timeout, Box::pin(self.exchange(&target, prepared))).await {
-            Some(Ok(answer)) => judge(&url, entry.signal, &answer),
+            Some(Ok(received)) => judge(&url, entry.signal, &received, &self.settings.headers),
             Some(Err(why)) => Outcome::Again { why: format!("{url}: {why}"), after: None },
             None => {
                 Outcome::Again { why: format!("{url}: no response within {} ms", timeout.as_millis()), after: None }
@@ -155,18 +160,18 @@ impl Destination for Collector {
 }
 
 /// Decides by the status, as the specification of OTLP says.
-fn judge(url: &str, signal: Signal, answer: &Answer) -> Outcome {
-    let status = answer.status;
+fn judge(url: &str, signal: Signal, received: &Received, secrets: &HeaderMap) -> Outcome {
+    let status = received.status;
     if status.is_success() {
-        return Outcome::Delivered { rejected: rejected(signal, &answer.body) };
+        return Outcome::Delivered { rejected: rejected(signal, &received.body) };
     }
-    let why = match words(&answer.body) {
+    let why = match words(&received.body, secrets) {
         Some(words) => format!("{url}: {status}: {words}"),
         None if status.is_redirection() => format!("{url}: {status}: redirections are not followed"),
         None => format!("{url}: {status}"),
     };
     match status.as_u16() {
-        429 | 502..=504 => Outcome::Again { why, after: answer.retry_after },
+        429 | 502..=504 => Outcome::Again { why, after: received.retry_after },
         _ => Outcome::Refused { why },
     }
 }
@@ -197,12 +202,17 @@ struct Status {
     message: String,
 }
 
-/// Returns the beginning of what a collector says about an error, in protobuf or as text.
-fn words(body: &[u8]) -> Option<String> {
+/// Returns the beginning of a collector's error message, in protobuf or as text, without the values of our headers: a
+/// collector may repeat a key that it refuses.
+fn words(body: &[u8], secrets: &HeaderMap) -> Option<String> {
     let message = Status::decode(body).ok().map(|status| status.message).filter(|message| !message.is_empty());
     let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    let text = secrets.values().filter_map(|value| value.to_str().ok()).fold(text, |text, value| {
+        let parts = value.split_whitespace().filter(|part| part.len() >= SECRET_BYTES_MIN);
+        parts.fold(text, |text, part| text.replace(part, HIDDEN))
+    });
     let text = text.trim();
-    let end = text.floor_char_boundary(WORDS_BYTES_MAX);
+    let end = text.floor_char_boundary(ERROR_BYTES_MAX);
     (!text.is_empty()).then(|| text[..end].to_owned())
 }
 
@@ -259,8 +269,8 @@ mod tests {
             [(429, true), (502, true), (503, true), (504, true), (400, false), (404, false), (500, false)]
         {
             let status = StatusCode::from_u16(status).expect("it is a status");
-            let answer = Answer { status, retry_after: None, body: b"no\n".to_vec() };
-            let (is_again, why) = match judge("http://c:4318/v1/logs", Signal::Logs, &answer) {
+            let answer = Received { status, retry_after: None, body: b"no\n".to_vec() };
+            let (is_again, why) = match judge("http://c:4318/v1/logs", Signal::Logs, &answer, &HeaderMap::new()) {
                 Outcome::Again { why, .. } => (true, why),
                 Outcome::Refused { why } => (false, why),
                 Outcome::Delivered { .. } => panic!("{status} is a failure"),
@@ -270,10 +280,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_the_collector_repeats_is_not_shown() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer abcdefgh12345"));
+        let said = words(b"Bearer token abcdefgh12345 is not known", &headers);
+        assert_eq!(said.as_deref(), Some("Bearer token <hidden> is not known"));
+    }
+
+    #[test]
     fn the_words_of_a_collector_are_found_and_cut() {
         let status = Status { message: "too many spans".to_owned() };
+        let words = |body: &[u8]| words(body, &HeaderMap::new());
         assert_eq!(words(&status.encode_to_vec()), Some("too many spans".to_owned()));
         assert_eq!((words(b" gone "), words(b"\n")), (Some("gone".to_owned()), None));
-        assert_eq!(words(&b"w".repeat(1_000)).map(|words| words.len()), Some(WORDS_BYTES_MAX));
+        assert_eq!(words(&b"w".repeat(1_000)).map(|words| words.len()), Some(ERROR_BYTES_MAX));
     }
 }

@@ -37,7 +37,7 @@ use self::http::Collector;
 use self::queue::{Entry, Queue, QueueLimits};
 use self::sender::Destination;
 
-pub(crate) use settings::ExportSettings;
+pub(crate) use settings::{ExportSettings, destinations_of};
 pub(crate) use state::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 
 /// Time limit for closing files when everything is written.
@@ -87,7 +87,7 @@ impl Exporter {
         self.export(Signal::Logs, scopes.map(|scope| scope.log_records.len()).sum(), request);
     }
 
-    /// Waits until everything is sent, but at most until `deadline`, and no longer than there is hope. Returns whether
+    /// Waits until everything is sent, but at most until `deadline`, and not beyond it if the next attempt is due later. Returns whether
     /// nothing is left.
     pub async fn flush(&self, deadline: Instant) -> bool {
         let mut flushed = true;

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_semantic_conventions::resource::{
     HOST_NAME, PROCESS_PID, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, TELEMETRY_SDK_LANGUAGE,
@@ -11,6 +10,7 @@ use opentelemetry_semantic_conventions::resource::{
 };
 
 use crate::config::OtlpConfig;
+use crate::telemetry::otlp::attribute;
 
 /// The service's name unless one is configured.
 const DEFAULT_SERVICE_NAME: &str = "caxton";
@@ -37,10 +37,6 @@ pub(super) fn resource(settings: &OtlpConfig) -> Resource {
         }
     }
     Resource { attributes, ..Resource::default() }
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 fn text(text: &str) -> Value {

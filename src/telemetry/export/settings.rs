@@ -92,6 +92,13 @@ impl ExportSettings {
     }
 }
 
+/// Whether the settings send a signal to a collector, and whether they write it to files.
+pub(crate) fn destinations_of(config: &Config, signal: Signal) -> [bool; 2] {
+    let otlp = &config.otlp;
+    let collector = otlp.enabled && targets(config)[signal as usize].is_some();
+    [collector, otlp.enabled && otlp.directory.path().is_some()]
+}
+
 fn targets(config: &Config) -> [Option<Target>; Signal::COUNT] {
     Signal::ALL.map(|signal| {
         let (key, own) = match signal {

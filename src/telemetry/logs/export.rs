@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use tracing::dispatcher::Dispatch;
 use tracing::field::{Field, Visit};
@@ -15,18 +15,15 @@ use tracing_subscriber::filter::Targets;
 use crate::clock::wall_time;
 use crate::config::Config;
 use crate::shard_handle::Shared;
-use crate::telemetry::export::{DestinationState, Signal};
+use crate::telemetry::export::{DestinationState, Signal, destinations_of};
+use crate::telemetry::otlp::attribute;
 
 /// Maximum number of log records on their way to the telemetry thread. Further ones are lost and counted.
 pub(crate) const EXPORTED_WAITING_MAX: usize = 4_096;
 
 /// Whether the settings export logs.
 pub(crate) fn exports_logs(config: &Config) -> bool {
-    config.otlp.enabled && (config.otlp.directory.path().is_some() || has_collector(config))
-}
-
-fn has_collector(config: &Config) -> bool {
-    [&config.otlp.endpoint, &config.otlp.logs_endpoint].iter().any(|endpoint| endpoint.uri().is_some())
+    destinations_of(config, Signal::Logs).contains(&true)
 }
 
 /// A subscriber that passes each event to the program's and, as a record, to the telemetry thread.
@@ -34,20 +31,21 @@ pub(super) struct Tee {
     program: Dispatch,
     levels: Targets,
     records: flume::Sender<LogRecord>,
-    /// Counts what is lost.
-    destination: Arc<DestinationState>,
+    /// Count what is lost.
+    destinations: Vec<Arc<DestinationState>>,
 }
 
 impl Tee {
     /// Creates the subscriber for the log of a router whose settings export logs.
     pub fn new(program: Dispatch, shared: &Shared) -> Self {
-        let export = &shared.telemetry.export;
-        let destination = if has_collector(&shared.config) { &export.collector } else { &export.files };
+        let all = [&shared.telemetry.export.collector, &shared.telemetry.export.files];
+        let used = destinations_of(&shared.config, Signal::Logs);
+        let destinations = all.into_iter().zip(used).filter(|(_, used)| *used);
         Self {
             program,
             levels: shared.config.log.level.to_filter(),
             records: shared.telemetry.log_records.0.clone(),
-            destination: Arc::clone(destination),
+            destinations: destinations.map(|(destination, _)| Arc::clone(destination)).collect(),
         }
     }
 
@@ -68,7 +66,9 @@ impl Tee {
         });
         event.record(&mut fields);
         if self.records.try_send(fields.0).is_err() {
-            self.destination.of(Signal::Logs).dropped.fetch_add(1, Ordering::Relaxed);
+            for destination in &self.destinations {
+                destination.of(Signal::Logs).dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -121,10 +121,6 @@ fn severity(level: Level) -> SeverityNumber {
         Level::DEBUG => SeverityNumber::Debug,
         Level::TRACE => SeverityNumber::Trace,
     }
-}
-
-fn attribute(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 /// The fields of an event, on their way into a record.

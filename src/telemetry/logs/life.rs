@@ -55,37 +55,42 @@ impl RouterLog {
         self.write(|| info!(target: ROUTER, shards, took_ms = milliseconds(took), "router runs"));
     }
 
-    /// Logs that the router begins to stop.
+    /// Logs that the router begins to stop. Does not wait.
     pub fn draining(&self, deadline: Duration) {
-        self.write(|| info!(target: ROUTER, deadline_ms = milliseconds(deadline), "router drains"));
+        self.write_later(Box::new(move || {
+            info!(target: ROUTER, deadline_ms = milliseconds(deadline), "router drains");
+        }));
     }
 
-    /// Logs the final report.
-    pub fn stopped(&self, report: &Report) {
-        self.write(|| {
-            for shard in &report.unresponsive {
-                let agent = report.held_up_by.iter().find(|(held_up, _)| held_up == shard).map(|(_, agent)| &**agent);
-                error!(target: ROUTER, shard = shard.0, agent, "shard did not come to its end");
-            }
-            let account = report.stats.account();
-            if !report.balances() {
-                error!(target: ROUTER, left_behind = report.left_behind(), "the router's account does not balance");
-            }
-            info!(
-                target: ROUTER,
-                drained = report.drained,
-                accepted = account.accepted,
-                recovered = account.recovered,
-                processed = account.processed,
-                dead_lettered = account.dead_lettered,
-                expired = account.expired,
-                kept = account.kept,
-                left_behind = report.left_behind(),
-                took_ms = milliseconds(report.took),
-                "router stopped"
-            );
-        });
+    /// Logs the final report behind everything else, and waits for that for a bounded time.
+    pub fn stopped(&self, report: &Report, all_left: bool) {
+        let report = report.clone();
+        self.end(Box::new(move || log_report(&report)), all_left);
     }
+}
+
+fn log_report(report: &Report) {
+    for shard in &report.unresponsive {
+        let agent = report.held_up_by.iter().find(|(held_up, _)| held_up == shard).map(|(_, agent)| &**agent);
+        error!(target: ROUTER, shard = shard.0, agent, "shard did not come to its end");
+    }
+    let account = report.stats.account();
+    if !report.balances() {
+        error!(target: ROUTER, left_behind = report.left_behind(), "the router's account does not balance");
+    }
+    info!(
+        target: ROUTER,
+        drained = report.drained,
+        accepted = account.accepted,
+        recovered = account.recovered,
+        processed = account.processed,
+        dead_lettered = account.dead_lettered,
+        expired = account.expired,
+        kept = account.kept,
+        left_behind = report.left_behind(),
+        took_ms = milliseconds(report.took),
+        "router stopped"
+    );
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -63,7 +63,12 @@ enum Record {
     },
     #[cfg(feature = "wasm")]
     Guest { line: LogLine, name: Option<Arc<str>> },
+    /// Lines of the thread that stops the router.
+    Lines(Lines),
 }
+
+/// Logs something when it is called.
+type Lines = Box<dyn FnOnce() + Send>;
 
 /// A shard's way to the log.
 #[derive(Clone)]
@@ -101,8 +106,17 @@ impl LogSender {
 /// The log of a router: the subscriber of the thread that started it.
 pub(crate) struct RouterLog {
     dispatch: Dispatch,
-    /// Disconnected once everything is logged, if there is a thread for it.
-    ended: Mutex<Option<flume::Receiver<()>>>,
+    /// There is one from the beginning of the log to its end.
+    thread: Mutex<Option<LogThread>>,
+}
+
+/// What is held of the thread that logs.
+struct LogThread {
+    records: flume::Sender<Record>,
+    /// Logged when everything else is.
+    epilogue: flume::Sender<Lines>,
+    /// Disconnected once everything is logged.
+    ended: flume::Receiver<()>,
 }
 
 impl RouterLog {
@@ -112,7 +126,7 @@ impl RouterLog {
         if exports_logs(&shared.config) {
             dispatch = Dispatch::new(Tee::new(dispatch, shared));
         }
-        (!dispatch.is::<NoSubscriber>()).then(|| Self { dispatch, ended: Mutex::default() })
+        (!dispatch.is::<NoSubscriber>()).then(|| Self { dispatch, thread: Mutex::default() })
     }
 
     fn write(&self, write: impl FnOnce()) {
@@ -137,19 +151,24 @@ impl RouterLog {
         let hears_guests = guests.is_some();
         #[cfg(not(feature = "wasm"))]
         let hears_guests = false;
-        if detail == EventDetail::Nothing && !hears_guests {
-            return Ok(None);
-        }
         let (sender, records) = flume::bounded(RECORDS_WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let (ends, ended) = flume::bounded(0);
+        let (epilogue, final_lines) = flume::bounded(1);
         let (dispatch, shared_by_log, lost_records) = (self.dispatch.clone(), Arc::clone(shared), Arc::clone(&lost));
         std::thread::Builder::new().name("caxton-log".to_owned()).spawn(move || {
             // Disconnected also if the subscriber panics.
             let _ends: flume::Sender<()> = ends;
-            with_default(&dispatch, || log_all(&records, &lost_records, &shared_by_log, counts));
+            with_default(&dispatch, || {
+                log_all(&records, &lost_records, &shared_by_log, counts);
+                final_lines.iter().for_each(|lines: Lines| lines());
+            });
         })?;
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        let thread = LogThread { records: sender.clone(), epilogue, ended };
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        if detail == EventDetail::Nothing && !hears_guests {
+            return Ok(None);
+        }
         let sender = LogSender {
             records: sender,
             lost,
@@ -161,37 +180,46 @@ impl RouterLog {
         Ok(Some(sender))
     }
 
-    /// Waits until all records are logged. The shards must have left.
-    pub fn end(&self) {
-        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    /// Logs these lines after what was reported before, without waiting: a subscriber may block.
+    fn write_later(&self, lines: Lines) {
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = thread.records.try_send(Record::Lines(lines));
+        }
+    }
+
+    /// Logs these lines when everything else is logged, and waits for that for a bounded time. Shards that have not left
+    /// may report something later; that is not waited for.
+    fn end(&self, lines: Lines, all_left: bool) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(LogThread { records, epilogue, ended }) = thread else { return };
+        if all_left {
+            let _ = epilogue.try_send(lines);
+        } else {
+            let _ = records.try_send(Record::Lines(lines));
+        }
+        drop((records, epilogue));
+        if all_left {
             let _ = ended.recv_timeout(END_PATIENCE);
         }
     }
 }
 
-/// Logs all records until no shard is left, and, if `counts`, what the shards only count.
+/// Logs all records until no shard is left, what was lost on the way and, if `counts`, what the shards only count.
 fn log_all(records: &flume::Receiver<Record>, lost: &AtomicU64, shared: &Shared, counts: bool) {
     let mut summary = Summary::default();
     let mut due = Instant::now() + SUMMARY_EVERY;
     loop {
-        let next = if counts {
-            records.recv_deadline(due)
-        } else {
-            records.recv().map_err(|_| flume::RecvTimeoutError::Disconnected)
-        };
-        match next {
+        match records.recv_deadline(due) {
             Ok(record) => record.log(shared.telemetry.ids),
             Err(flume::RecvTimeoutError::Timeout) => {}
             Err(flume::RecvTimeoutError::Disconnected) => break,
         }
-        if counts && Instant::now() >= due {
-            summary.log(shared, lost);
+        if Instant::now() >= due {
+            summary.log(shared, lost, counts);
             due = Instant::now() + SUMMARY_EVERY;
         }
     }
-    if counts {
-        summary.log(shared, lost);
-    }
+    summary.log(shared, lost, counts);
     if shared.phase() == RouterPhase::Failed {
         error!(target: ROUTER, "a shard's thread panicked: the router has stopped, and its figures cannot be relied on");
     }
@@ -203,6 +231,7 @@ impl Record {
             Self::Event { event, names } => events::log(&event, &names, ids),
             #[cfg(feature = "wasm")]
             Self::Guest { line, name } => guests::log(&line, name.as_deref()),
+            Self::Lines(lines) => lines(),
         }
     }
 }

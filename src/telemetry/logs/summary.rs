@@ -1,4 +1,4 @@
-//! What the shards only count: lines that say how many messages came to a bad end lately, without a cost per message.
+//! What the shards only count: lines that say how many messages were not handled lately, without a cost per message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,8 +22,15 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Logs by how much each count has grown, if it has.
-    pub fn log(&mut self, shared: &Shared, lost: &AtomicU64) {
+    /// Logs by how much each count has grown, if it has: what was lost and, if `counts`, what the shards count.
+    pub fn log(&mut self, shared: &Shared, lost: &AtomicU64, counts: bool) {
+        if counts {
+            self.log_counts(shared);
+        }
+        self.log_losses(shared, lost);
+    }
+
+    fn log_counts(&mut self, shared: &Shared) {
         let shards: Vec<_> = shared.links.iter().map(|link| link.published.read()).collect();
         let account = shards.iter().fold(Account::default(), |sum, shard| sum.plus(&shard.account));
         for reason in DeadLetterReason::ALL {
@@ -56,6 +63,9 @@ impl Summary {
             debug!(target: EVENT, count, total = wakes, "the watchdog woke stalled shards");
             self.watchdog_wakes = wakes;
         }
+    }
+
+    fn log_losses(&mut self, shared: &Shared, lost: &AtomicU64) {
         let dropped = shared.telemetry.records_dropped.load(Ordering::Relaxed);
         if let Some(count) = grown(dropped, self.records_dropped) {
             warn!(target: LOG, count, total = dropped, "records of traced messages were dropped: fewer are traced from now on");

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::mailbox::{Envelope, Reservation};
+use crate::mailbox::{DeliveryFlags, Envelope, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Message, Receipt};
 use crate::outcome::DeadLetterReason;
@@ -116,7 +116,10 @@ impl Shard {
         };
         self.settle_taken(index);
         for message in messages.into_iter().take(given_back as usize) {
-            self.dead_letter(Envelope::again(message), reason, Reservation::Nothing);
+            let mut envelope = Envelope::again(message);
+            // Its trace ended when it was handed out.
+            envelope.flags.set(DeliveryFlags::WATCHED, false);
+            self.dead_letter(envelope, reason, Reservation::Nothing);
         }
         self.send_receipts_of_inbox(index);
         Some(index)

@@ -110,6 +110,7 @@ impl Shard {
             self.dead_letter(envelope, reason, reservation);
         }
         if let Some(in_hand) = in_hand {
+            self.record_withdrawn(&in_hand.effects);
             let weight = in_hand.envelope.weight();
             if in_hand.envelope.kind() == EnvelopeKind::Message {
                 self.held.count_outside(-1);

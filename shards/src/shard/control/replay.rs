@@ -21,6 +21,7 @@ use crate::planted::Bug;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex};
 use crate::shard::io::{Answer, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
+use crate::trace::StageEvent;
 
 /// Maximum number of replays of one message.
 pub const REPLAYS_MAX: u8 = 5;
@@ -279,6 +280,9 @@ impl Shard {
         let mut envelope = self.enclose(sender.unwrap_or(AgentIndex(NONE)), message);
         envelope.flags.set(DeliveryFlags::TEXT_BORNE, text_borne);
         if !self.promise_replay(&mut envelope, id, request) {
+            if envelope.is_watched() {
+                self.record_stage(&envelope, StageEvent::Withdrawn);
+            }
             let dropped = self.dead_letters.restore(id);
             self.forget_dropped_letters(&dropped);
             return Err(ReplayError::NotAccepted { id, error: SendErrorKind::Full });

@@ -144,6 +144,9 @@ impl Shard {
         envelope.mark(JournalRef::NOT);
         let (arrival, is_new) = self.journal.note_arrival(&envelope.message, id);
         if !is_new && !planted::is(Bug::DuplicateDispatched) {
+            if envelope.is_watched() {
+                self.record_stage(&envelope, StageEvent::Duplicate);
+            }
             self.ledger.process(1);
             self.journal.count_duplicate();
             self.release(reservation);

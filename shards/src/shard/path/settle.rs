@@ -95,6 +95,9 @@ impl Shard {
             return None;
         }
         if reason == DeadLetterReason::Stopped && envelope.journal().is_in_record() {
+            if envelope.is_watched() {
+                self.record_stage(&envelope, StageEvent::Left);
+            }
             self.leave_to_next_start(reservation);
             return None;
         }
@@ -253,6 +256,9 @@ impl Shard {
             for place in slot.mailbox.extract(&mut self.held, journalled) {
                 let Some(envelope) = self.held.remove(place) else { continue };
                 self.ledger.count_unfinished(Stage::Mailbox, 1);
+                if envelope.is_watched() {
+                    self.record_stage(&envelope, StageEvent::Left);
+                }
                 self.leave_to_next_start(Reservation::in_mailbox(key, &envelope));
             }
         }

@@ -23,6 +23,11 @@ impl Shard {
         self.outputs.recorder.lost()
     }
 
+    /// Returns the number of messages that fail, expire or are slow and that were not kept because there were too many.
+    pub fn unkept_messages(&self) -> u64 {
+        self.outputs.recorder.unkept()
+    }
+
     /// Records something that happened to a watched message now.
     #[cold]
     pub(in crate::shard) fn record_stage(&mut self, envelope: &Envelope, event: StageEvent) {
@@ -96,14 +101,23 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn discard_effects(&mut self) {
         if self.outputs.recorder.watching() != Watching::default() {
-            for effect in self.effects.take() {
-                if let Effect::Send(envelope) = &effect
-                    && envelope.is_watched()
-                {
-                    self.record_stage(envelope, StageEvent::Withdrawn);
-                }
-            }
+            let mut effects = self.effects.take();
+            self.record_withdrawn(&effects);
+            effects.clear();
+            self.effects.put_back(effects);
         }
         self.effects.discard();
+    }
+
+    /// Records that what a handler wanted to send is not sent.
+    #[cold]
+    pub(in crate::shard) fn record_withdrawn(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Send(envelope) = effect
+                && envelope.is_watched()
+            {
+                self.record_stage(envelope, StageEvent::Withdrawn);
+            }
+        }
     }
 }

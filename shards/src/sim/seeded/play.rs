@@ -271,8 +271,7 @@ impl Play {
     /// Advances time until everything is settled or past its deadline.
     fn settle(&mut self) {
         // Delivery times are wall-clock time, so setting the clock back moves them further away.
-        // An agent may send something in answer to one of the last notices, which may be retried until its own lifetime is
-        // over.
+        // An agent may send something after one of the last notices, which may be retried until its own lifetime is over.
         let until_ms = self.world.now_ms + 2 * SETTLES_WITHIN_MS + self.wall_set_back_ms;
         self.serve_everyone();
         self.world.advance(RESUMED_AFTER_MS);
