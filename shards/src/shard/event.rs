@@ -57,8 +57,8 @@ pub enum Event {
         /// The delay before the restart, in milliseconds.
         delay_ms: u64,
     },
-    /// A shard's journal stopped accepting records or continues: it has been full for longer than [`FULL_PATIENCE_MS`],
-    /// it failed, or it is ready again.
+    /// A shard's journal stopped accepting records or continues: it has been full for longer than
+    /// [`FULL_PATIENCE_MS`](crate::shard::io::FULL_PATIENCE_MS), it failed, or it is ready again.
     JournalChanged {
         /// The shard.
         shard: ShardIndex,
