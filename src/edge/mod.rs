@@ -3,9 +3,12 @@
 //! It runs axum on tokio. What it serves are [routes](routes) over the state that the router's threads share; nothing
 //! here runs on a shard, and no request waits for one for longer than a few milliseconds.
 //!
-//! Everything is bounded: connections, the size and number of headers, and the time of a connection, which serves one
-//! request. A peer that is slow, or one that opens many connections, holds up others for no longer than that.
+//! Everything is bounded by [`EdgeLimits`]: connections, the size and number of headers, and the time of a request. A
+//! connection serves one request after the other, and may wait in between. When there is no room for another one, the
+//! one that has waited longest is closed, whether it has sent nothing, half a request, or does not take its response. So
+//! peers that are slow, or open many connections, hold up no others.
 
+mod connection;
 pub(crate) mod routes;
 
 use std::io;
@@ -16,23 +19,49 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 
-/// Maximum number of open connections. Further ones are closed at once.
-pub(crate) const CONNECTIONS_MAX: usize = 64;
-/// Time limit for the headers of a request.
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-/// Time limit of a connection.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(10);
-/// Maximum size of what is read of a request, in bytes.
-const REQUEST_BYTES_MAX: usize = 16 << 10;
-/// Maximum number of headers of a request.
-const HEADERS_MAX: usize = 64;
+use self::connection::{Connection, WatchedStream};
+
+pub(crate) use self::connection::CloseReason;
+
 /// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Time that a connection has for its next request even if there is no room for others.
+const WAITS_MIN: Duration = Duration::from_millis(100);
+
+/// The limits of the edge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EdgeLimits {
+    /// Maximum number of open connections.
+    pub connections: usize,
+    /// Time limit for the head of a request, from its first byte; for the first one, from the beginning of the connection.
+    pub head_within: Duration,
+    /// Time limit for handling a request, from the end of its head.
+    pub request_within: Duration,
+    /// Time limit for sending a response and waiting for the next request.
+    pub idle_within: Duration,
+    /// Maximum size of the head of a request, and of what is buffered of its body, in bytes.
+    pub head_bytes: usize,
+    /// Maximum number of headers of a request.
+    pub headers: usize,
+}
+
+impl EdgeLimits {
+    /// The limits for metrics and health. Scrapers that come once a minute keep their connection.
+    pub const DEFAULT: Self = Self {
+        connections: 64,
+        head_within: Duration::from_secs(5),
+        request_within: Duration::from_secs(10),
+        idle_within: Duration::from_secs(75),
+        head_bytes: 16 << 10,
+        headers: 64,
+    };
+}
 
 /// The address for metrics and health cannot be listened on. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +90,10 @@ fn advice(error: &io::Error) -> &'static str {
 pub(crate) struct EdgeFigures {
     /// Open connections.
     pub connections: AtomicU64,
-    /// Connections that were closed at once because there were too many.
+    /// Connections that were closed at once because there was no room for them.
     pub refused: AtomicU64,
+    /// Connections that the edge closed later, by [`CloseReason`].
+    pub closed: [AtomicU64; CloseReason::COUNT],
     /// Requests that were read.
     pub requests: AtomicU64,
 }
@@ -96,6 +127,7 @@ impl Edge {
         listener: TcpListener,
         routes: axum::Router,
         figures: Arc<EdgeFigures>,
+        limits: EdgeLimits,
         (every, tick): (Duration, impl FnMut() + Send + 'static),
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
@@ -103,7 +135,7 @@ impl Edge {
         let (stop, stopped) = oneshot::channel();
         let serve = async move {
             tokio::spawn(repeat(every, tick));
-            futures_lite::future::or(accept(listener, routes, figures), async {
+            futures_lite::future::or(accept(listener, routes, figures, limits), async {
                 // The sender is dropped.
                 let _ = stopped.await;
             })
@@ -135,38 +167,94 @@ async fn repeat(every: Duration, mut tick: impl FnMut()) {
     }
 }
 
-/// Accepts connections, as long as there is room for them.
-async fn accept(listener: TcpListener, routes: axum::Router, figures: Arc<EdgeFigures>) {
+/// Accepts connections, and makes room for them.
+async fn accept(listener: TcpListener, routes: axum::Router, figures: Arc<EdgeFigures>, limits: EdgeLimits) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open = OpenConnections { list: Vec::with_capacity(limits.connections), ended: Arc::default() };
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        if !open.make_room(limits.connections).await {
             figures.refused.fetch_add(1, Ordering::Relaxed);
             continue;
-        };
-        let (routes, figures) = (routes.clone(), Arc::clone(&figures));
+        }
+        let connection = Arc::new(Connection::new());
+        open.list.push(Arc::clone(&connection));
+        let (routes, figures, ended) = (routes.clone(), Arc::clone(&figures), Arc::clone(&open.ended));
+        figures.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            figures.connections.fetch_add(1, Ordering::Relaxed);
-            // A peer that breaks off, or is too slow, concerns nobody else.
-            let _ = tokio::time::timeout(CONNECTION_WITHIN, serve(stream, routes)).await;
+            let served = async {
+                // A peer that breaks off concerns nobody else.
+                let _ = serve(stream, routes, Arc::clone(&connection), limits).await;
+                None
+            };
+            let closed = futures_lite::future::or(served, async { Some(connection.overdue(limits).await) }).await;
+            if let Some(reason) = closed {
+                figures.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
+            }
             figures.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(permit);
+            connection.end();
+            ended.notify_one();
         });
     }
 }
 
-/// Serves one request.
-async fn serve(stream: TcpStream, routes: axum::Router) -> hyper::Result<()> {
+/// The connections that are open.
+struct OpenConnections {
+    list: Vec<Arc<Connection>>,
+    /// Notified when one has ended.
+    ended: Arc<Notify>,
+}
+
+impl OpenConnections {
+    /// Makes room for another connection: closes the one that has waited longest, once it has had a little time for its
+    /// request. Returns false if all of them are being served.
+    async fn make_room(&mut self, connections_max: usize) -> bool {
+        loop {
+            self.list.retain(|connection| !connection.has_ended());
+            if self.list.len() < connections_max {
+                return true;
+            }
+            let waiting = self.list.iter().filter_map(|connection| Some((connection.waits_since()?, connection)));
+            let Some((since, longest)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+            let rest = WAITS_MIN.saturating_sub(since.elapsed());
+            if rest.is_zero() {
+                longest.close();
+                self.ended.notified().await;
+            } else {
+                let _ = tokio::time::timeout(rest, self.ended.notified()).await;
+            }
+        }
+    }
+}
+
+/// Serves the requests of a connection, one after the other.
+async fn serve(
+    stream: TcpStream,
+    routes: axum::Router,
+    connection: Arc<Connection>,
+    limits: EdgeLimits,
+) -> hyper::Result<()> {
+    // Responses are written in one piece.
+    let _ = stream.set_nodelay(true);
+    let routes = TowerToHyperService::new(routes);
+    let stream = WatchedStream { stream, connection: Arc::clone(&connection) };
+    let service = service_fn(move |request| {
+        connection.begin_request();
+        let (response, connection) = (routes.call(request), Arc::clone(&connection));
+        async move {
+            let response = response.await;
+            connection.end_request();
+            response
+        }
+    });
     http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(REQUEST_BYTES_MAX)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        // Connections have time limits of their own.
+        .header_read_timeout(None::<Duration>)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.head_bytes)
+        .serve_connection(TokioIo::new(stream), service)
         .await
 }

@@ -299,11 +299,6 @@ fn start(
     // Before there is anything to stop.
     #[cfg(feature = "telemetry")]
     let listener = config.metrics.listen.address().map(listen).transpose()?;
-    #[cfg(feature = "store")]
-    let mut store = match Store::open(config, partition, wall_time().0, cancel) {
-        Err(_) if cancel.is_cancelled() => return Err(StartError::Cancelled),
-        opened => opened?,
-    };
     let capacity = lane_capacity(config.ring.capacity, shards);
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);
     let mut works = Vec::with_capacity(count);
@@ -317,6 +312,20 @@ fn start(
     let (bell, parker) = WatchdogHandle::new();
     let clock = Clock::new();
     let shared = Arc::new(Shared::new(links, partition, config.clone(), bell, clock.start()));
+    // From here on a probe is told that the router is starting: reading a large store takes time.
+    #[cfg(feature = "telemetry")]
+    let edge = listener.map(|listener| observation::serve(&shared, listener)).transpose()?;
+    #[cfg(feature = "store")]
+    let mut store = match Store::open(config, partition, wall_time().0, cancel) {
+        Ok(store) => store,
+        Err(error) => {
+            #[cfg(feature = "telemetry")]
+            if let Some(edge) = edge {
+                edge.stop();
+            }
+            return Err(if cancel.is_cancelled() { StartError::Cancelled } else { error.into() });
+        }
+    };
     #[cfg(feature = "telemetry")]
     let log = RouterLog::of_caller(&shared);
     #[cfg(feature = "telemetry")]
@@ -330,6 +339,9 @@ fn start(
                     if let Some(store) = store {
                         store.give_up();
                     }
+                    if let Some(edge) = edge {
+                        edge.stop();
+                    }
                     return Err(error.into());
                 }
             }
@@ -341,6 +353,7 @@ fn start(
     #[cfg(feature = "telemetry")]
     {
         inner.log = log;
+        inner.edge = Mutex::new(edge);
     }
     let router = Router::new(Arc::new(inner));
     #[cfg(all(feature = "telemetry", feature = "wasm"))]
@@ -349,7 +362,7 @@ fn start(
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
     #[cfg(feature = "telemetry")]
-    let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks), clock.start(), listener) {
+    let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks), clock.start()) {
         Ok(feeds) => feeds,
         Err(error) => {
             abandon(&router);

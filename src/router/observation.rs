@@ -4,7 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError};
 
 use super::{Inner, Router};
-use crate::edge::{Edge, routes};
+use crate::edge::{Edge, EdgeLimits, routes};
+use crate::shard_handle::Shared;
 use crate::telemetry::figures::{Figures, refresh_details};
 use crate::telemetry::health::{CHECK_EVERY, Health, observe};
 use crate::telemetry::{Audience, TextForm, expose};
@@ -49,16 +50,17 @@ impl Router {
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.inner.edge.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Edge::address)
     }
+}
 
-    /// Starts serving metrics and health.
-    pub(super) fn begin_edge(&self, listener: TcpListener) -> std::io::Result<()> {
-        let shared = self.shared();
-        let checked = Arc::clone(shared);
-        let check = (CHECK_EVERY, move || routes::check(&checked));
-        let edge = Edge::start(listener, routes::routes(shared), Arc::clone(&shared.edge), check)?;
-        *self.inner.edge.lock().unwrap_or_else(PoisonError::into_inner) = Some(edge);
-        Ok(())
-    }
+/// Starts serving metrics and health.
+///
+/// # Errors
+///
+/// The thread cannot be started.
+pub(super) fn serve(shared: &Arc<Shared>, listener: TcpListener) -> std::io::Result<Edge> {
+    let checked = Arc::clone(shared);
+    let check = (CHECK_EVERY, move || routes::check(&checked));
+    Edge::start(listener, routes::routes(shared), Arc::clone(&shared.edge), EdgeLimits::DEFAULT, check)
 }
 
 impl Inner {

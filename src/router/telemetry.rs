@@ -1,6 +1,5 @@
 //! The telemetry thread of a router: when there is one, its beginning and its end.
 
-use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -49,22 +48,16 @@ impl Router {
         self.shared().telemetry.ids.of_message(message)
     }
 
-    /// Starts the telemetry thread and the edge, as far as they are wanted. Returns the shards' ways to the telemetry
-    /// thread.
+    /// Starts the telemetry thread if it is wanted. Returns the shards' ways to it.
     ///
     /// # Errors
     ///
-    /// One of them cannot be started. The router has to be abandoned.
+    /// It cannot be started. The router has to be abandoned.
     pub(super) fn begin_telemetry(
         &self,
         sinks: Vec<TraceSink>,
         origin: Instant,
-        listener: Option<TcpListener>,
     ) -> Result<std::vec::IntoIter<RecordFeed>, StartError> {
-        if let Some(listener) = listener {
-            // From here on a probe is told that the router is starting.
-            self.begin_edge(listener)?;
-        }
         let (feeds, thread) = begin(self.shared(), sinks, origin)?;
         self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry = thread;
         Ok(feeds)

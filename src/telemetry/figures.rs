@@ -17,6 +17,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 
 use crate::clock::wall_time;
 use crate::drive::is_shard_thread;
+use crate::edge::CloseReason;
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
 use crate::telemetry::export::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 use crate::telemetry::health::{ComponentHealth, observe};
@@ -45,6 +46,8 @@ pub(crate) struct Figures {
     pub sampling: f64,
     pub connections: u64,
     pub connections_refused: u64,
+    /// Connections that the edge closed, by reason.
+    pub connections_closed: [(&'static str, u64); CloseReason::COUNT],
     pub requests: u64,
     pub health: Vec<ComponentHealth>,
     pub process: ProcessFigures,
@@ -158,6 +161,8 @@ impl Figures {
             sampling: state.sampling_threshold.load(Relaxed) as f64 / (1_u64 << 32) as f64,
             connections: shared.edge.connections.load(Relaxed),
             connections_refused: shared.edge.refused.load(Relaxed),
+            connections_closed: CloseReason::ALL
+                .map(|reason| (reason.as_str(), shared.edge.closed[reason as usize].load(Relaxed))),
             requests: shared.edge.requests.load(Relaxed),
             health: observe(shared).components().to_vec(),
             process: ProcessFigures::read(shared.running_for()),

@@ -13,6 +13,7 @@ use caxton_shards::routing::partition::ShardIndex;
 use serde_json::{Value, json};
 
 use crate::clock::wall_time;
+use crate::edge::CloseReason;
 use crate::shard_handle::{RouterPhase, Shared};
 use crate::telemetry::export::{Activity, DestinationState, Signal};
 #[cfg(feature = "store")]
@@ -520,10 +521,11 @@ fn wasm(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
 }
 
 fn edge(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
-    let refused = seen.losses[4].follow(shared.edge.refused.load(Ordering::Relaxed), now);
+    let for_others = read(&shared.edge.closed[CloseReason::Room as usize]);
+    let closed = seen.losses[4].follow(read(&shared.edge.refused) + for_others, now);
     let why =
-        || format!("{refused} HTTP connections were closed because there were too many: check which clients open them");
-    Finding::of("edge", (refused > 0).then(|| (Status::Degraded, why())))
+        || format!("{closed} HTTP connections were closed because there were too many: check which clients open them");
+    Finding::of("edge", (closed > 0).then(|| (Status::Degraded, why())))
 }
 
 #[cfg(test)]

@@ -313,8 +313,11 @@ metrics! {
         "Open HTTP connections."
         = Read::Router(|figures, points| points.add(figures.connections));
     Public Counter "caxton.edge.connections.refused", "{connection}", [],
-        "HTTP connections closed at once because there were too many."
+        "HTTP connections closed at once because all others were being served."
         = Read::Router(|figures, points| points.add(figures.connections_refused));
+    Public Counter "caxton.edge.connections.closed", "{connection}", ["reason"],
+        "HTTP connections closed by the router: idle for long, too slow, or to make room for another."
+        = Read::Router(connections_closed);
     Public Counter "caxton.edge.requests", "{request}", [],
         "HTTP requests."
         = Read::Router(|figures, points| points.add(figures.requests));
@@ -543,6 +546,12 @@ fn export_failures(figures: &Figures, points: &mut Points) {
 fn of_exports(figures: &Figures, points: &mut Points, read: fn(&ExportTotals) -> u64) {
     for export in &figures.exports {
         points.add_labelled([("destination", export.destination.into())], read(export));
+    }
+}
+
+fn connections_closed(figures: &Figures, points: &mut Points) {
+    for (reason, count) in figures.connections_closed {
+        points.add_labelled([("reason", reason.into())], count);
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use caxton_router::Router;
+use caxton_router::agent::{Decision, FailedAttempt, FailureHandler};
 use caxton_router::config::{Config, ListenAddress, Preset};
 use caxton_router::error::StartError;
 
@@ -32,11 +33,19 @@ fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
 
 /// Requests a document. Returns its status, its head and its body.
 pub fn get_as(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
-    let response = exchange(address, request.as_bytes()).expect("it responds");
+    try_get_as(address, path, headers).expect("it responds")
+}
+
+/// Requests a document on a connection of its own; an error if there is no response.
+pub fn try_get_as(address: SocketAddr, path: &str, headers: &str) -> std::io::Result<(u16, String, String)> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    let response = exchange(address, request.as_bytes())?;
+    if response.is_empty() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
     let status = head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{head}"));
-    (status, head.to_ascii_lowercase(), body.to_owned())
+    Ok((status, head.to_ascii_lowercase(), body.to_owned()))
 }
 
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
@@ -64,7 +73,9 @@ fn it_serves_what_it_should_and_nothing_else() {
             assert!(head.contains("cache-control: no-store") && head.contains("connection: close"), "{head}");
         }
         assert_eq!(get(address, "/").0, 404);
-        let response = exchange(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let response =
+            exchange(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
         assert!(response.starts_with("HTTP/1.1 405"), "{response}");
         assert!(get_as(address, "/metrics", "").1.contains("application/openmetrics-text; version=1.0.0"));
         assert!(get_as(address, "/metrics", "Accept: text/plain\r\n").1.contains("text/plain; version=0.0.4"));
@@ -144,27 +155,105 @@ fn large_and_malformed_requests_are_refused() {
     });
 }
 
+/// Returns the value of a metric.
+fn figure(router: &Router, series: &str) -> u64 {
+    let text = router.metrics();
+    let line = text.lines().find(|line| line.starts_with(&format!("{series} "))).expect("it is there");
+    line[series.len() + 1..].parse().expect("it is a number")
+}
+
+const CLOSED_FOR_ROOM: &str = "caxton_edge_connections_closed_total{reason=\"room\"}";
+
+/// Reads one response from a connection that stays open. Returns its head and its body.
+fn read_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the head goes on");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("it is text").to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+    let mut body = vec![0; length.expect("the body has a length")];
+    stream.read_exact(&mut body).expect("the body arrives");
+    (head, body)
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other() {
+    bounded(|| {
+        let router = start_with(1, listening);
+        let mut stream = TcpStream::connect(address_of(&router)).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time is legal");
+        for path in ["/livez", "/metrics", "/nothing", "/readyz"] {
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+            let (head, body) = read_response(&mut stream);
+            assert_eq!(head.starts_with("http/1.1 200"), path != "/nothing", "{head}");
+            assert!(path != "/metrics" || body.ends_with(b"# EOF\n"));
+        }
+        // Two at once come back in order.
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("it reads");
+        assert!(read_response(&mut stream).0.starts_with("http/1.1 200"));
+        assert!(read_response(&mut stream).0.starts_with("http/1.1 404"));
+        assert_eq!(figure(&router, "caxton_edge_requests_total"), 6);
+        assert_eq!(figure(&router, "caxton_edge_connections"), 1);
+        shutdown(&router);
+    });
+}
+
 #[test]
 fn connections_that_do_nothing_are_bounded_and_end() {
     bounded(|| {
         let router = start_with(1, listening);
         let address = address_of(&router);
         let idle: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(address).ok()).collect();
-        let mut slow = idle.first().expect("one is connected").try_clone().expect("it can be");
+        let mut slow = idle.last().expect("one is connected").try_clone().expect("it can be");
         let _ = slow.write_all(b"GET /metr");
-        // Those beyond the limit are closed at once; the others after a few seconds, so that there is room again.
-        let figure = |name: &str| {
-            let text = router.metrics();
-            let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).expect("it is there");
-            line[name.len() + 1..].parse::<u64>().expect("it is a number")
-        };
-        wait_until("some are refused", || figure("caxton_edge_connections_refused_total") > 0);
-        assert!(figure("caxton_edge_connections") <= 64);
+        wait_until("the oldest are closed for the newest", || figure(&router, CLOSED_FOR_ROOM) > 0);
+        assert!(figure(&router, "caxton_edge_connections") <= 64);
         let degraded = router.health().component("edge").expect("there is one").why().map(str::to_owned);
         assert!(degraded.is_some_and(|why| why.contains("too many")));
-        wait_until("all of them are over", || figure("caxton_edge_connections") == 0);
+        wait_until("all of them are over", || figure(&router, "caxton_edge_connections") == 0);
+        assert!(figure(&router, "caxton_edge_connections_closed_total{reason=\"slow\"}") <= 1);
         assert_eq!(get(address, "/readyz").0, 200);
         drop(idle);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn peers_that_send_nothing_half_or_take_nothing_keep_nobody_from_being_served() {
+    bounded(|| {
+        let router = start_with(1, listening);
+        let address = address_of(&router);
+        let connect = |number: usize| {
+            let mut stream = TcpStream::connect(address).expect("it accepts");
+            match number % 4 {
+                0 => {}
+                1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("it reads"),
+                2 => {
+                    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+                    read_response(&mut stream);
+                }
+                _ => {
+                    // More responses than fit on the way back; none is read.
+                    stream.set_nonblocking(true).expect("it can be");
+                    let requests = b"GET /metrics/internal HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+                    let _ = stream.write(&requests);
+                }
+            }
+            stream
+        };
+        let held: Vec<TcpStream> = (0..64).map(connect).collect();
+        wait_until("they are connected", || figure(&router, "caxton_edge_connections") >= 64);
+        for _ in 0..20 {
+            let (status, body) = get(address, "/metrics");
+            assert!(status == 200 && body.ends_with("# EOF\n"), "{status}");
+        }
+        assert!(figure(&router, "caxton_edge_connections") <= 64);
+        drop(held);
         shutdown(&router);
     });
 }
@@ -179,4 +268,56 @@ fn a_scrape_does_not_wait_for_a_blocked_shard() {
         barrier.open();
         shutdown(&router);
     });
+}
+
+#[test]
+fn while_it_starts_and_stops_it_says_so() {
+    bounded(|| {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
+        let (starts, started) = flume::bounded::<()>(0);
+        let mut config = Config::preset(Preset::Testing);
+        config.metrics.listen = port.into();
+        // The first shard waits in its start.
+        let builder = Router::builder().config(config).shards(1.try_into().expect("it is legal"));
+        let builder = builder.failure_handler(move |_| {
+            let _ = started.recv();
+            PassOn
+        });
+        let starting = std::thread::spawn(move || builder.start().expect("it starts"));
+        let response = |path| try_get_as(port, path, "").ok().map(|(status, _, body)| (status, body));
+        wait_until("it responds", || response("/readyz").is_some());
+        let (status, body) = response("/readyz").expect("it responds");
+        assert!(status == 503 && body.contains("starting"), "{status} {body}");
+        let (status, body) = response("/livez").expect("it responds");
+        assert!(status == 200 && body.contains("starting"), "{status} {body}");
+        let health: serde_json::Value =
+            serde_json::from_str(&response("/healthz").expect("it responds").1).expect("it is JSON");
+        assert_eq!((&health["phase"], &health["ready"]), (&"starting".into(), &false.into()));
+        drop(starts);
+        let router = starting.join().expect("it starts");
+        wait_until("it is ready", || response("/readyz").is_some_and(|(status, _)| status == 200));
+        // A handler that does not return keeps it from stopping for a while.
+        let barrier = hold_up(&router, 0);
+        let other = router.clone();
+        let stop = std::thread::spawn(move || other.shutdown(Duration::ZERO).expect("this is no shard's thread"));
+        let mut said = Vec::new();
+        while let Some((status, body)) = response("/readyz") {
+            if status != 200 {
+                said.push((status, body));
+            }
+        }
+        assert!(said.iter().all(|(status, _)| *status == 503), "{said:?}");
+        assert!(said.iter().any(|(_, body)| body.contains("stopped")), "{said:?}");
+        barrier.open();
+        stop.join().expect("it stops");
+    });
+}
+
+/// A failure handler that does nothing of its own.
+struct PassOn;
+
+impl FailureHandler for PassOn {
+    fn decide(&mut self, failure: &FailedAttempt<'_>) -> Decision {
+        failure.by_default()
+    }
 }
