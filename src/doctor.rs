@@ -108,18 +108,17 @@ impl Status {
 /// Examines this host as seen by this process (its limits, its cores, its container), for a router with these settings.
 /// Takes a moment, because the clock is watched.
 pub fn examine(config: &Config) -> Vec<Finding> {
-    examine_within(config, CLOCK_WATCH)
+    examine_within(&Demand::of(config, allowed_cores().len()), CLOCK_WATCH)
 }
 
 /// Like [`examine`], without watching the clock.
-pub(crate) fn examine_at_start(config: &Config) -> Vec<Finding> {
-    examine_within(config, Duration::ZERO)
+pub(crate) fn examine_at_start(demand: &Demand) -> Vec<Finding> {
+    examine_within(demand, Duration::ZERO)
 }
 
-fn examine_within(config: &Config, watch_clock: Duration) -> Vec<Finding> {
-    let demand = Demand::of(config, allowed_cores().len());
+fn examine_within(demand: &Demand, watch_clock: Duration) -> Vec<Finding> {
     let host = Host::read(demand.threads(), demand.address_bytes(), watch_clock);
-    let findings = examine_host(&host, &demand);
+    let findings = examine_host(&host, demand);
     #[cfg(feature = "store")]
     if let Some(store) = &demand.store {
         let on_disk = examine_disk(&StoreDisk::read(store), store, demand.shards, host.clock.wall);
@@ -291,6 +290,7 @@ fn mend_sysctl() -> String {
 fn memory_lock(host: &Host, demand: &Demand) -> Finding {
     let name = "memory lock";
     let (shards, needed) = (demand.shards, demand.memory_lock_bytes());
+    let others = if demand.has_telemetry() { " and the telemetry thread" } else { "" };
     let limit = host.memory_lock;
     if limit.is_below(MEMORY_LOCK_BYTES_PER_SHARD) {
         Finding::problem(
@@ -302,13 +302,13 @@ fn memory_lock(host: &Host, demand: &Demand) -> Finding {
         Finding::warning(
             name,
             format!(
-                "this process may lock {limit} bytes; {shards} shards want {needed}, \
+                "this process may lock {limit} bytes; {shards} shards{others} want {needed}, \
                  and those that come too late do without registered buffers"
             ),
             mend_memory_lock(host, demand),
         )
     } else {
-        Finding::ok(name, format!("this process may lock {limit} bytes; {shards} shards want {needed}"))
+        Finding::ok(name, format!("this process may lock {limit} bytes; {shards} shards{others} want {needed}"))
     }
 }
 
@@ -412,11 +412,12 @@ fn open_files(host: &Host, demand: &Demand) -> Finding {
     let used = host.open_files_used.unwrap_or(0);
     let needed = demand.open_files();
     let limit = host.open_files;
+    let whose = if demand.has_telemetry() { "its shards, telemetry and HTTP connections" } else { "its shards" };
     let has_open = if used > 0 { format!(" and has {used} open") } else { String::new() };
     if limit.is_below(used + needed) {
         Finding::problem(
             name,
-            format!("this process may open {limit} files{has_open}; its shards need {needed}"),
+            format!("this process may open {limit} files{has_open}; {whose} need {needed}"),
             mend_open_files(host, demand),
         )
     } else if limit.is_below(used + needed.max(OPEN_FILES_COMFORTABLE)) && limit.is_below(OPEN_FILES_COMFORTABLE) {

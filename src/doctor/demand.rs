@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use caxton_shards::domain::ShardCount;
 
 use crate::config::{Config, ShardChoice, automatic_shard_count, ring_bytes};
+#[cfg(feature = "telemetry")]
+use crate::edge::EdgeLimits;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::export::{Signal, destinations_of};
 
 /// Memory that a shard must be able to lock, in bytes. With less in total, no shard starts.
 pub const MEMORY_LOCK_BYTES_PER_SHARD: u64 = 512 * 1024;
@@ -24,6 +28,26 @@ const THREADS_PER_SHARD: u64 = 3;
 
 /// Threads besides those of the shards: the watchdog, those that show the store and listen for signals, and some spare.
 const THREADS_BASE: u64 = 6;
+
+/// Threads of telemetry: its own, and one of its executor for blocking calls.
+#[cfg(feature = "telemetry")]
+const THREADS_OF_TELEMETRY: u64 = 2;
+
+/// Threads of a destination of the export: one for calls that block.
+#[cfg(feature = "telemetry")]
+const THREADS_PER_DESTINATION: u64 = 1;
+
+/// Threads that serve metrics and health.
+#[cfg(feature = "telemetry")]
+const THREADS_OF_EDGE: u64 = 1;
+
+/// Open files of telemetry, rounded up: rings, event counters, timers, and the connections and files of the export.
+#[cfg(feature = "telemetry")]
+const OPEN_FILES_OF_TELEMETRY: u64 = 32;
+
+/// Open files of the thread that serves metrics and health, besides its connections.
+#[cfg(feature = "telemetry")]
+const OPEN_FILES_OF_EDGE: u64 = 8;
 
 /// Address space of one thread, in bytes: its stack, and what the allocator reserves for it while it aligns a segment.
 const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
@@ -46,12 +70,49 @@ pub struct Demand {
     pub ring_bytes: u64,
     /// The configured capacity of each ring.
     rings: crate::config::RingChoice,
+    /// What runs beside the shards.
+    #[cfg(feature = "telemetry")]
+    beside: Beside,
     /// The maximum number of WebAssembly guests.
     #[cfg(feature = "wasm")]
     pub guests: u32,
     /// What the store needs, if there is one.
     #[cfg(feature = "store")]
     pub store: Option<StoreDemand>,
+}
+
+/// What runs beside the shards to observe them.
+#[cfg(feature = "telemetry")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Beside {
+    /// Whether there is a telemetry thread.
+    telemetry: bool,
+    /// The number of destinations of the export.
+    destinations: u64,
+    /// Whether metrics and health are served over HTTP.
+    edge: bool,
+}
+
+#[cfg(feature = "telemetry")]
+impl Beside {
+    fn of(config: &Config) -> Self {
+        let used = |place: usize| Signal::ALL.into_iter().any(|signal| destinations_of(config, signal)[place]);
+        let destinations = u64::from(used(0)) + u64::from(used(1));
+        let edge = config.metrics.listen.address().is_some();
+        Self { telemetry: edge || destinations > 0, destinations, edge }
+    }
+
+    fn threads(self) -> u64 {
+        let telemetry = if self.telemetry { THREADS_OF_TELEMETRY } else { 0 };
+        let edge = if self.edge { THREADS_OF_EDGE } else { 0 };
+        telemetry + self.destinations * THREADS_PER_DESTINATION + edge
+    }
+
+    fn open_files(self) -> u64 {
+        let telemetry = if self.telemetry { OPEN_FILES_OF_TELEMETRY } else { 0 };
+        let edge = if self.edge { OPEN_FILES_OF_EDGE + EdgeLimits::DEFAULT.connections as u64 } else { 0 };
+        telemetry + edge
+    }
 }
 
 /// What the store needs of its disk.
@@ -75,6 +136,8 @@ impl Demand {
             shards_given: matches!(config.router.shards, ShardChoice::Exactly(_)),
             ring_bytes: ring_bytes(config.ring.capacity, shards),
             rings: config.ring.capacity,
+            #[cfg(feature = "telemetry")]
+            beside: Beside::of(config),
             #[cfg(feature = "wasm")]
             guests: config.wasm.guests.into_inner(),
             #[cfg(feature = "store")]
@@ -86,23 +149,48 @@ impl Demand {
         }
     }
 
+    /// Adds the telemetry thread, which there is also when a program takes the traces.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn with_telemetry(mut self) -> Self {
+        self.beside.telemetry = true;
+        self
+    }
+
     fn count(&self) -> u64 {
         u64::from(self.shards.into_inner())
     }
 
-    /// Returns the memory to be locked by the shards, in bytes.
+    /// Whether there is a telemetry thread.
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(clippy::unused_self, reason = "only with the feature there can be one")
+    )]
+    pub(super) fn has_telemetry(&self) -> bool {
+        #[cfg(feature = "telemetry")]
+        return self.beside.telemetry;
+        #[cfg(not(feature = "telemetry"))]
+        false
+    }
+
+    /// Returns the memory to be locked by the shards and the telemetry thread, in bytes. Each has an executor with rings.
     pub fn memory_lock_bytes(&self) -> u64 {
-        self.count() * MEMORY_LOCK_BYTES_PER_SHARD
+        (self.count() + u64::from(self.has_telemetry())) * MEMORY_LOCK_BYTES_PER_SHARD
     }
 
     /// Returns the number of open files.
     pub fn open_files(&self) -> u64 {
-        OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD
+        let shards = OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD;
+        #[cfg(feature = "telemetry")]
+        let shards = shards + self.beside.open_files();
+        shards
     }
 
     /// Returns the number of threads.
     pub fn threads(&self) -> u64 {
-        THREADS_BASE + self.count() * THREADS_PER_SHARD
+        let shards = THREADS_BASE + self.count() * THREADS_PER_SHARD;
+        #[cfg(feature = "telemetry")]
+        let shards = shards + self.beside.threads();
+        shards
     }
 
     /// Returns the memory that should be available, in bytes.

@@ -313,6 +313,33 @@ fn rings_that_do_not_fit_into_memory_are_told_with_their_size_before_they_are_ma
     assert_eq!(found(&[("router.shards", "4")], "memory").status, Status::Ok);
 }
 
+#[cfg(feature = "telemetry")]
+#[test]
+fn what_observes_the_shards_is_counted_when_it_is_enabled() {
+    let counts = |settings: &[(&str, &str)]| {
+        let demand = demand(settings);
+        (demand.memory_lock_bytes() / MEMORY_LOCK_BYTES_PER_SHARD, demand.open_files(), demand.threads())
+    };
+    let none = counts(&[]);
+    assert_eq!(none, (4, OPEN_FILES_BASE + 4 * OPEN_FILES_PER_SHARD, 18));
+    let (collector, files) = (("otlp.endpoint", "http://c"), ("otlp.directory", "/tmp/otlp"));
+    assert_eq!(counts(&[collector]), (5, none.1 + 32, none.2 + 3));
+    assert_eq!(counts(&[collector, files]), (5, none.1 + 32, none.2 + 4));
+    assert_eq!(counts(&[("metrics.listen", "9464")]), (5, none.1 + 32 + 8 + 64, none.2 + 3));
+    assert_eq!(counts(&[collector, files, ("otlp.enabled", "false")]), none);
+    let taken = demand(&[]).with_telemetry();
+    assert_eq!((taken.memory_lock_bytes(), taken.threads()), (5 * MEMORY_LOCK_BYTES_PER_SHARD, none.2 + 2));
+
+    let mut host = healthy();
+    host.memory_lock = limit(4 * MEMORY_LOCK_BYTES_PER_SHARD);
+    host.open_files = limit(none.1 + 10);
+    let findings = examine_host(&host, &demand(&[("metrics.listen", "9464")]));
+    let find = |name: &str| findings.iter().find(|finding| finding.name == name).expect("every check is made");
+    assert_eq!((find("memory lock").status, find("open files").status), (Status::Warning, Status::Problem));
+    assert!(find("memory lock").found.contains("4 shards and the telemetry thread want 2621440"));
+    assert!(find("open files").found.contains("its shards, telemetry and HTTP connections need 296"), "{findings:?}");
+}
+
 #[test]
 fn more_shards_than_cores_are_a_warning() {
     assert_eq!(found(&[("router.shards", "4")], "shards").status, Status::Ok);

@@ -46,7 +46,7 @@ use self::report::Report;
 use self::store::Store;
 use crate::clock::{Clock, wall_time};
 use crate::config::{Config, ConfigErrors, lane_capacity};
-use crate::doctor::{Finding, Status, allowed_cores, examine_at_start};
+use crate::doctor::{Demand, Finding, Status, allowed_cores, examine_at_start};
 use crate::drive::{FailureHandlers, Launch, executor, run_shard};
 #[cfg(feature = "telemetry")]
 use crate::edge::{Edge, ListenError, listen};
@@ -288,7 +288,10 @@ fn start(
 ) -> Result<Router, StartError> {
     #[cfg(feature = "telemetry")]
     let began = Instant::now();
-    let warnings = fit_host(config)?;
+    let demand = Demand::of(config, allowed_cores().len());
+    #[cfg(feature = "telemetry")]
+    let demand = if extensions.trace_sinks.is_empty() { demand } else { demand.with_telemetry() };
+    let warnings = fit_host(&demand)?;
     let cores = allowed_cores();
     let shards = config.router.shards.resolve(cores.len(), config.has_store());
     let count = usize::from(shards.into_inner());
@@ -502,9 +505,9 @@ fn abandon(router: &Router) -> StartError {
 ///
 /// # Errors
 ///
-/// Returns the problems that keep a router with these settings from running.
-fn fit_host(config: &Config) -> Result<Vec<Finding>, StartError> {
-    let mut findings = examine_at_start(config);
+/// Returns the problems that keep a router with this demand from running.
+fn fit_host(demand: &Demand) -> Result<Vec<Finding>, StartError> {
+    let mut findings = examine_at_start(demand);
     findings.retain(|finding| finding.status != Status::Ok);
     if findings.iter().all(|finding| finding.status != Status::Problem) {
         return Ok(findings);
@@ -515,7 +518,8 @@ fn fit_host(config: &Config) -> Result<Vec<Finding>, StartError> {
 
 /// Something has changed since the host was examined, or no check covers it.
 fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>) -> StartError {
-    fit_host(config).err().unwrap_or_else(|| StartError::Executor { shard, reason: error.to_string() })
+    let demand = Demand::of(config, allowed_cores().len());
+    fit_host(&demand).err().unwrap_or_else(|| StartError::Executor { shard, reason: error.to_string() })
 }
 
 /// Returns the configuration of one shard.
