@@ -128,9 +128,16 @@ impl Config {
         }
         let environment: Vec<_> = environment.into_iter().collect();
         #[cfg(feature = "telemetry")]
+        let protocols = otel::Protocols::of(&environment);
+        #[cfg(feature = "telemetry")]
         assignments.splice(..0, otel::assignments(&environment, &mut errors));
         assignments.extend(environment::assignments(environment, &mut errors));
-        let config = Self::assemble(preset, &assignments, &mut errors);
+        #[cfg_attr(not(feature = "telemetry"), expect(unused_mut, reason = "the protocols are set"))]
+        let mut config = Self::assemble(preset, &assignments, &mut errors);
+        #[cfg(feature = "telemetry")]
+        {
+            config.provenance.export_protocols = protocols;
+        }
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
     }
 
@@ -147,15 +154,37 @@ impl Config {
         self.assign(index, value, origin)
     }
 
-    /// Reads the files of protocols and rules named in the settings, as a start of the router does.
+    /// Reads the files of protocols and rules named in the settings, and checks what only all settings together show, as
+    /// a start of the router does.
     ///
     /// # Errors
     ///
-    /// Returns all errors in them.
+    /// Returns all errors found.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
-        let checks = [self.protocols.check(), self.rules.load().map(drop)];
+        let checks = [self.protocols.check(), self.rules.load().map(drop), self.check_export()];
         let errors: Vec<_> = checks.into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Checks that the variables of OpenTelemetry name a protocol that is spoken, for endpoints that something is sent to.
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "only with the feature there are any")
+    )]
+    pub(crate) fn check_export(&self) -> Result<(), ConfigErrors> {
+        #[cfg(feature = "telemetry")]
+        {
+            let errors = self.export_errors();
+            if !errors.is_empty() {
+                return Err(ConfigErrors::new(errors));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "telemetry")]
+    fn export_errors(&self) -> Vec<ConfigError> {
+        otel::check_protocols(self, &self.provenance.export_protocols)
     }
 
     /// Whether there is to be a store.
@@ -256,6 +285,9 @@ struct Provenance {
     preset_origin: Origin,
     /// One entry for each of [`KEYS`], in order.
     values: Vec<Provided>,
+    /// The protocols that variables of OpenTelemetry name.
+    #[cfg(feature = "telemetry")]
+    export_protocols: otel::Protocols,
 }
 
 /// A value as provided by its source.
@@ -269,7 +301,13 @@ impl Provenance {
     fn of_preset(preset: Preset, shown: impl Iterator<Item = String>) -> Self {
         let origin = Origin::Preset(preset);
         let values = shown.map(|shown| Provided { shown, origin: origin.clone() }).collect();
-        Self { preset, preset_origin: Origin::Program { by: "program".to_owned() }, values }
+        Self {
+            preset,
+            preset_origin: Origin::Program { by: "program".to_owned() },
+            values,
+            #[cfg(feature = "telemetry")]
+            export_protocols: otel::Protocols::default(),
+        }
     }
 }
 

@@ -180,6 +180,7 @@ impl RouterBuilder {
     /// Returns [`StartError::Host`] with all problems of this host and their remedies before anything is started;
     /// otherwise the error of the first shard that could not start, after stopping the others.
     pub fn start(self) -> Result<Router, StartError> {
+        self.config.check_export()?;
         let mut rules = self.config.rules.load()?;
         rules.extend(self.rules);
         if rules.len() > RULES_MAX {
