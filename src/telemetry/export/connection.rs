@@ -75,10 +75,24 @@ impl Connection {
         !self.requests.is_closed()
     }
 
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        self.requests.ready().await?;
-        self.requests.send_request(request).await
+    /// Sends a request. An error says whether any of it was written.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
+        if let Err(error) = self.requests.ready().await {
+            return Err(SendError { error, is_written: false });
+        }
+        self.requests.try_send_request(request).await.map_err(|error| {
+            // What was not begun comes back.
+            let is_written = error.message().is_none();
+            SendError { error: error.into_error(), is_written }
+        })
     }
+}
+
+/// A request that got no response.
+pub(super) struct SendError {
+    pub error: hyper::Error,
+    /// Whether it may have arrived.
+    pub is_written: bool,
 }
 
 /// Opens connections, and remembers the addresses of names.

@@ -16,10 +16,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message as _;
 use rustls::ClientConfig;
 
-use super::connection::{Connection, Connector, Origin, within};
+use super::connection::{Connection, Connector, Origin, SendError, within};
 use super::queue::Entry;
 use super::sender::{Destination, Outcome};
-use super::state::Signal;
+use super::state::{DestinationState, Signal, SignalCounts};
 
 /// Maximum size of a response that is read; the rest is ignored, and the connection closed.
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
@@ -63,6 +63,8 @@ pub(super) struct Collector {
     connector: Connector,
     /// At most one for each origin.
     open: Vec<(Origin, Connection)>,
+    /// Counts what is sent twice.
+    state: Arc<DestinationState>,
 }
 
 /// A response, as far as it matters.
@@ -73,9 +75,9 @@ struct Received {
 }
 
 impl Collector {
-    pub fn new(mut settings: CollectorSettings) -> Self {
+    pub fn new(mut settings: CollectorSettings, state: Arc<DestinationState>) -> Self {
         let connector = Connector::new(settings.tls.take());
-        Self { settings, connector, open: Vec::new() }
+        Self { settings, connector, open: Vec::new(), state }
     }
 
     /// Sends a request over an open connection, or else a new one.
@@ -83,13 +85,17 @@ impl Collector {
         let place = self.open.iter().position(|(origin, _)| *origin == target.origin);
         let idle = place.map(|place| self.open.swap_remove(place).1).filter(Connection::is_open);
         if let Some(mut connection) = idle {
-            // The collector may have closed it meanwhile; that is no failure.
-            if let Ok(response) = connection.send(self.request(target, body)).await {
-                return self.receive(target, connection, response).await;
+            match connection.send(self.request(target, body)).await {
+                Ok(response) => return self.receive(target, connection, response).await,
+                // The collector may have closed it meanwhile; that is no failure. If something was written, it may have
+                // arrived, so that this is a retry like others, but without a delay.
+                Err(SendError { is_written: true, .. }) => SignalCounts::add(&self.state.retries, 1),
+                Err(SendError { is_written: false, .. }) => {}
             }
         }
         let mut connection = self.connector.connect(&target.origin).await.map_err(|error| error.to_string())?;
-        let response = connection.send(self.request(target, body)).await.map_err(|error| with_causes(&error))?;
+        let response =
+            connection.send(self.request(target, body)).await.map_err(|failed| with_causes(&failed.error))?;
         self.receive(target, connection, response).await
     }
 

@@ -62,7 +62,9 @@ impl Exporter {
             .map_or([false; Signal::COUNT], |collector| collector.targets.each_ref().map(Option::is_some));
         let start = |state: &Arc<DestinationState>| (queue, retry_delay, Arc::clone(state));
         Self {
-            collector: collector.map(|collector| Lane::start(Collector::new(collector), start(&state.collector))),
+            collector: collector.map(|collector| {
+                Lane::start(Collector::new(collector, Arc::clone(&state.collector)), start(&state.collector))
+            }),
             files: files.map(|files| Lane::start(Files::new(files), start(&state.files))),
             collected,
         }
