@@ -23,6 +23,7 @@
 //! - `store`: durable messages, conversations and agents.
 //! - `wasm`: agents and routing plugins in WebAssembly.
 //! - `telemetry`: metrics, traces, logs and health.
+//! - `serve`: the doors for agents and clients outside the process, with the three above.
 //! - `cli`: the command `caxton`, with all of these.
 
 mod call;
@@ -125,6 +126,12 @@ pub mod event {
 #[cfg(feature = "telemetry")]
 pub mod health {
     pub use crate::telemetry::health::{ComponentHealth, Health, Phase, Status};
+}
+
+/// The doors through which agents and clients outside the process reach a router.
+#[cfg(feature = "serve")]
+pub mod serve {
+    pub use crate::edge::doors::{CertificateError, Doors, DoorsError, NewToken, Operation, TOKENS_MAX, TokensError};
 }
 
 /// Figures of a running router, and the report of one that has stopped.

@@ -37,6 +37,8 @@ enum Verb {
     Health(cli::health::HealthArguments),
     /// Route a file of ACL messages and report the outcome of each
     Route(cli::route::RouteArguments),
+    /// Run the router as a daemon, which agents and clients outside reach by HTTP and NATS
+    Serve(cli::serve::ServeArguments),
     /// Search for faults of the router in simulated runs, each determined by a seed
     Sim(cli::sim::SimArguments),
     /// Check, dump or compact a data directory
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
         Verb::Health(arguments) => cli::health::run(&arguments),
         Verb::Route(arguments) => cli::route::run(&arguments),
+        Verb::Serve(arguments) => cli::serve::run(&arguments),
         Verb::Sim(arguments) => cli::sim::run(&arguments),
         Verb::Store(arguments) => cli::store::run(&arguments),
     }

@@ -10,6 +10,7 @@ mod input;
 pub mod interrupt;
 mod log;
 pub mod route;
+pub mod serve;
 mod settings;
 pub mod sim;
 pub mod store;

@@ -33,6 +33,37 @@ impl Setting for Directory {
     }
 }
 
+/// An optional file.
+#[cfg(feature = "serve")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FilePath(Option<PathBuf>);
+
+#[cfg(feature = "serve")]
+impl FilePath {
+    /// Returns the file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+}
+
+#[cfg(feature = "serve")]
+impl From<PathBuf> for FilePath {
+    fn from(path: PathBuf) -> Self {
+        Self(Some(path))
+    }
+}
+
+#[cfg(feature = "serve")]
+impl Setting for FilePath {
+    fn read(text: &str) -> Result<Self, DomainError> {
+        read_path("file", text).map(Self)
+    }
+
+    fn show(&self) -> String {
+        show_path(self.path())
+    }
+}
+
 /// Reads a path; an empty text is none.
 pub(super) fn read_path(field: &'static str, text: &str) -> Result<Option<PathBuf>, DomainError> {
     const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";

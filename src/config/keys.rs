@@ -2,7 +2,11 @@
 
 #[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 use super::directory::Directory;
+#[cfg(feature = "serve")]
+use super::directory::FilePath;
 use super::files::FileList;
+#[cfg(feature = "serve")]
+use super::guests::GuestFiles;
 #[cfg(feature = "telemetry")]
 use super::listen::ListenAddress;
 #[cfg(feature = "telemetry")]
@@ -35,6 +39,8 @@ use caxton_shards::domain::{
     BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
     GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
+#[cfg(feature = "serve")]
+use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs};
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
@@ -506,6 +512,54 @@ configuration! {
         listen: ListenAddress = ["", "", ""];
     }
 
+    #[cfg(feature = "serve")]
+    /// The HTTP API for outside agents and operators, once a daemon serves it.
+    http: HttpConfig {
+        /// Address that is listened on, such as 127.0.0.1:7411; empty for none.
+        ///
+        /// A port alone is on the loopback interface, and port 0 is one that is free.
+        listen: ListenAddress = ["", "", ""];
+    }
+
+    #[cfg(feature = "serve")]
+    /// The door for clients of NATS, once a daemon serves it.
+    nats: NatsConfig {
+        /// Address that is listened on, such as 127.0.0.1:4222; empty for none.
+        listen: ListenAddress = ["", "", ""];
+    }
+
+    #[cfg(feature = "serve")]
+    /// What the doors for outside clients have in common.
+    doors: DoorsConfig {
+        /// File with the tokens of those who may connect; empty for everybody on this host.
+        ///
+        /// An address outside the loopback interface requires it.
+        tokens: FilePath = ["", "", ""];
+        /// PEM file with the certificate that the doors show, and those of its issuers; empty for no TLS.
+        ///
+        /// An address outside the loopback interface requires it.
+        certificate: FilePath = ["", "", ""];
+        /// PEM file with the private key of the certificate.
+        key: FilePath = ["", "", ""];
+        /// PEM file with the certificates that clients' own certificates are checked against; empty for none needed.
+        client_certificates: FilePath = ["", "", ""];
+        /// Maximum number of connections of each door.
+        connections_max: ConnectionCount = ["1000", "1000", "20000"];
+        /// Maximum number of agents that outside clients have registered.
+        agents_max: OutsideAgentCount = ["10000", "10000", "100000"];
+        /// Time for which an outside agent whose client has disappeared keeps its mailbox.
+        grace_ms: OutsideGraceMs = ["60000", "5000", "60000"];
+        /// Time after which a connection that carries nothing is closed.
+        idle_ms: ConnectionIdleMs = ["60000", "60000", "60000"];
+    }
+
+    #[cfg(feature = "serve")]
+    /// The agents of a daemon.
+    agents: AgentsConfig {
+        /// Agents in WebAssembly, such as seller=seller.wasm, separated by commas, each with its manifest beside it.
+        deploy: GuestFiles = ["", "", ""];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -626,6 +680,17 @@ mod tests {
         ("otlp.service", ["\"\""; 3]),
         ("otlp.attributes", ["\"\""; 3]),
         ("metrics.listen", ["\"\"", "\"\"", "\"\""]),
+        ("http.listen", ["\"\""; 3]),
+        ("nats.listen", ["\"\""; 3]),
+        ("doors.tokens", ["\"\""; 3]),
+        ("doors.certificate", ["\"\""; 3]),
+        ("doors.key", ["\"\""; 3]),
+        ("doors.client_certificates", ["\"\""; 3]),
+        ("doors.connections_max", ["1000", "1000", "20000"]),
+        ("doors.agents_max", ["10000", "10000", "100000"]),
+        ("doors.grace_ms", ["60000", "5000", "60000"]),
+        ("doors.idle_ms", ["60000", "60000", "60000"]),
+        ("agents.deploy", ["\"\""; 3]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

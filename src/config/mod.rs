@@ -27,6 +27,8 @@ mod environment;
 mod error;
 mod file;
 mod files;
+#[cfg(feature = "serve")]
+mod guests;
 mod keys;
 #[cfg(feature = "telemetry")]
 mod listen;
@@ -53,12 +55,18 @@ mod wasi;
 pub use choice::AutoOr;
 #[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 pub use directory::Directory;
+#[cfg(feature = "serve")]
+pub use directory::FilePath;
 pub use environment::process_environment;
 pub use error::{ConfigError, ConfigErrors, Origin, Place};
 pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
+#[cfg(feature = "serve")]
+pub use guests::{GUESTS_MAX, GuestFiles};
 #[cfg(feature = "store")]
 pub use keys::StoreConfig;
+#[cfg(feature = "serve")]
+pub use keys::{AgentsConfig, DoorsConfig, HttpConfig, NatsConfig};
 pub use keys::{
     BreakerConfig, ChannelConfig, Config, ConversationConfig, DeadLetterConfig, DeliveryConfig, DriveConfig,
     MailboxConfig, ManagementConfig, MessageConfig, ProtocolsConfig, RetryConfig, RingConfig, RouterConfig,

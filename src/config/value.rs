@@ -19,6 +19,8 @@ use caxton_shards::domain::{
     BlockDepth, ComponentParts, FunctionBytes, GuestCallMs, GuestCount, GuestMemoryBytes, GuestMessageBytes,
     GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
+#[cfg(feature = "serve")]
+use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs};
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
@@ -138,6 +140,17 @@ with_unit! {
     ExportQueueBytes: bytes, "16 MiB", show_bytes;
     ExportTimeoutMs: milliseconds, "10 s", show_number;
     MetricIntervalMs: milliseconds, "1 min", show_number;
+}
+
+#[cfg(feature = "serve")]
+plain! {
+    ConnectionCount, OutsideAgentCount,
+}
+
+#[cfg(feature = "serve")]
+with_unit! {
+    OutsideGraceMs: milliseconds, "1 min", show_number;
+    ConnectionIdleMs: milliseconds, "1 min", show_number;
 }
 
 #[cfg(feature = "wasm")]

@@ -9,6 +9,8 @@
 //! peers that are slow, or open many connections, hold up no others.
 
 mod connection;
+#[cfg(feature = "serve")]
+pub(crate) mod doors;
 pub(crate) mod routes;
 
 use std::io;
@@ -63,10 +65,12 @@ impl EdgeLimits {
     };
 }
 
-/// The address for metrics and health cannot be listened on. Nothing was started.
+/// An address cannot be listened on. Nothing was started.
 #[derive(Debug, thiserror::Error)]
-#[error("metrics.listen: {address} cannot be listened on: {error}; {}", advice(.error))]
+#[error("{setting}: {address} cannot be listened on: {error}; {}", advice(.error))]
 pub struct ListenError {
+    /// The setting.
+    pub setting: &'static str,
     /// The address.
     pub address: SocketAddr,
     /// The error of the operating system.
@@ -103,9 +107,9 @@ pub(crate) struct EdgeFigures {
 /// # Errors
 ///
 /// The address cannot be used.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+pub(crate) fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
     let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|error| ListenError { address, error })
+    listener.map_err(|error| ListenError { setting, address, error })
 }
 
 /// The thread that serves HTTP. Dropping it ends the thread without waiting for it.

@@ -301,7 +301,7 @@ fn start(
     extensions.plugins.splice(0..0, Plugin::configured(config, shards)?);
     // Before there is anything to stop.
     #[cfg(feature = "telemetry")]
-    let listener = config.metrics.listen.address().map(listen).transpose()?;
+    let listener = config.metrics.listen.address().map(|address| listen("metrics.listen", address)).transpose()?;
     let capacity = lane_capacity(config.ring.capacity, shards);
     let ports = mesh(NonZeroU16::new(shards.into_inner()).unwrap_or(NonZeroU16::MIN), capacity);
     let mut works = Vec::with_capacity(count);

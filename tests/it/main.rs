@@ -27,6 +27,8 @@ mod cli_logs;
 #[cfg(feature = "cli")]
 mod cli_route;
 #[cfg(feature = "cli")]
+mod cli_serve;
+#[cfg(feature = "cli")]
 mod cli_signals;
 #[cfg(feature = "cli")]
 mod cli_sim;

@@ -402,6 +402,26 @@ whole_number! {
 }
 
 whole_number! {
+    /// Maximum number of connections of outside clients: 1 to 1,000,000.
+    ConnectionCount(u32): "number of connections", 1 to 1_000_000 "connections"
+}
+
+whole_number! {
+    /// Maximum number of agents that outside clients have registered: 1 to 1,000,000.
+    OutsideAgentCount(u32): "number of outside agents", 1 to 1_000_000 "agents"
+}
+
+whole_number! {
+    /// Time for which an outside agent stays registered without its client: 0 to 1 day, in milliseconds.
+    OutsideGraceMs(u32): "grace period", 0 to 86_400_000 "milliseconds"
+}
+
+whole_number! {
+    /// Time after which a connection that carries nothing is closed: 1 second to 1 day, in milliseconds.
+    ConnectionIdleMs(u32): "idle time", 1_000 to 86_400_000 "milliseconds"
+}
+
+whole_number! {
     /// Maximum number of open conversations on a shard: 1 to 100,000,000.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -473,14 +493,15 @@ usable_as_size! {
     ModuleFunctions, FunctionBytes, BlockDepth, ComponentParts, GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
-    PendingCapacity, ExportQueueRequests, ExportFileCount
+    PendingCapacity, ExportQueueRequests, ExportFileCount, ConnectionCount, OutsideAgentCount
 }
 
 usable_as_duration! {
     MessageTimeoutMs: from_millis, ConversationTimeoutMs: from_millis, BackoffDelayMs: from_millis,
     RestartWindowMs: from_millis, RestartDelayMs: from_millis, SlowCallMs: from_millis,
     ShutdownDeadlineMs: from_millis, CallTimeoutMs: from_millis, SpinMicroseconds: from_micros,
-    ExportTimeoutMs: from_millis, MetricIntervalMs: from_millis
+    ExportTimeoutMs: from_millis, MetricIntervalMs: from_millis, OutsideGraceMs: from_millis,
+    ConnectionIdleMs: from_millis
 }
 
 /// Declares a fractional number with limits: the nutype, the constants for its limits, and `FromStr`.
@@ -676,6 +697,10 @@ mod tests {
             SamplingRatio: "-0.01", "0" to "1", "1.01", "0 to 1";
             SlowMessageMs: "0", "1" to "86400000", "86400001", "1 to 86400000 milliseconds";
             RecordRate: "0", "1" to "100000000", "100000001", "1 to 100000000 records per second";
+            ConnectionCount: "0", "1" to "1000000", "1000001", "1 to 1000000 connections";
+            OutsideAgentCount: "0", "1" to "1000000", "1000001", "1 to 1000000 agents";
+            OutsideGraceMs: "-1", "0" to "86400000", "86400001", "0 to 86400000 milliseconds";
+            ConnectionIdleMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
             KeptRate: "-1", "0" to "1000000", "1000001", "0 to 1000000 messages per second";
             BreakerThreshold: "-1", "0" to "1000", "1001", "0 to 1000 calls";
             BreakerWindowMs: "99", "100" to "3600000", "3600001", "100 to 3600000 milliseconds";

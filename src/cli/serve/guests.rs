@@ -1,0 +1,137 @@
+//! The agents in WebAssembly that the settings name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use caxton_router::domain::AgentName;
+use caxton_router::store::directory::prepare_directory;
+use caxton_router::wasm::{Deployment, Guest, GuestStates, Manifest, STATES_FILE, Sandbox, Strategy};
+use caxton_router::{Config, Router};
+use futures_lite::future::block_on;
+
+/// Checked and compiled agents, before the router runs.
+pub struct Guests {
+    sandbox: Option<Sandbox>,
+    states: Option<GuestStates>,
+    agents: Vec<(AgentName, PathBuf, Guest, Manifest)>,
+}
+
+/// The agents of a running router.
+pub struct Deployed {
+    sandbox: Option<Sandbox>,
+    states: Option<GuestStates>,
+    agents: Vec<Running>,
+}
+
+/// A running agent and its module.
+struct Running {
+    name: AgentName,
+    file: PathBuf,
+    deployment: Deployment,
+    /// What the module's file was like when it was read.
+    read: Mutex<Option<Stamp>>,
+}
+
+/// By what a changed file is recognised: its size and the time of its last change.
+type Stamp = (u64, SystemTime);
+
+/// Old conversations stay with the old version of a module for up to this time, in milliseconds.
+const REPLACED_WITHIN_MS: u64 = 60_000;
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
+}
+
+impl Guests {
+    /// Loads all agents of the settings.
+    ///
+    /// # Errors
+    ///
+    /// Text for the operator: a module or its manifest cannot be used.
+    pub fn load(config: &Config) -> Result<Self, String> {
+        if config.agents.deploy.is_empty() {
+            return Ok(Self { sandbox: None, states: None, agents: Vec::new() });
+        }
+        let sandbox = Sandbox::start(&config.wasm).map_err(|error| error.to_string())?;
+        let states = match config.store.directory.path() {
+            Some(directory) => {
+                // Nothing is created in a directory that the router is going to refuse.
+                prepare_directory(directory).map_err(|error| error.to_string())?;
+                Some(GuestStates::open(&directory.join(STATES_FILE)).map_err(|error| error.to_string())?)
+            }
+            None => None,
+        };
+        let mut agents = Vec::with_capacity(config.agents.deploy.len());
+        for (name, file) in config.agents.deploy.iter() {
+            let (guest, manifest) =
+                load(&sandbox, states.as_ref(), file).map_err(|error| format!("agents.deploy: {name}: {error}"))?;
+            agents.push((name.clone(), file.to_owned(), guest, manifest));
+        }
+        Ok(Self { sandbox: Some(sandbox), states, agents })
+    }
+
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// Text for the operator: the router refuses one.
+    pub fn deploy(self, router: &Router) -> Result<Deployed, String> {
+        let Self { sandbox, states, agents } = self;
+        let mut deployed = Vec::with_capacity(agents.len());
+        for (name, file, guest, manifest) in agents {
+            let (mut registration, deployment) = guest.deploy(name.clone());
+            for capability in manifest.offers {
+                registration = registration.offering(capability);
+            }
+            let registered = router.blocking().register_one(registration);
+            registered.map_err(|error| format!("agents.deploy: {name}: {error}"))?;
+            let read = Mutex::new(stamp(&file));
+            deployed.push(Running { name, file, deployment, read });
+        }
+        Ok(Deployed { sandbox, states, agents: deployed })
+    }
+}
+
+fn load(sandbox: &Sandbox, states: Option<&GuestStates>, file: &Path) -> Result<(Guest, Manifest), String> {
+    let manifest = Manifest::beside(file).map_err(|error| error.to_string())?;
+    let guest = sandbox.load_file_with(file, &manifest).map_err(|error| error.to_string())?;
+    let guest = match states {
+        Some(states) => guest.remembering(states),
+        None => guest,
+    };
+    Ok((guest, manifest))
+}
+
+impl Deployed {
+    /// Returns the number of agents.
+    pub fn count(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Loads the modules whose files have changed. Each takes over for new conversations. Returns one line for each.
+    pub fn replace_changed(&self, router: &Router) -> Vec<String> {
+        let Some(sandbox) = &self.sandbox else { return Vec::new() };
+        let replace = |agent: &Running| {
+            let now = stamp(&agent.file);
+            let mut read = agent.read.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.is_some() && *read == now {
+                return None;
+            }
+            let replaced = load(sandbox, self.states.as_ref(), &agent.file).and_then(|(guest, _)| {
+                let strategy = Strategy::Graceful { within_ms: REPLACED_WITHIN_MS };
+                block_on(agent.deployment.replace(router, guest, strategy)).map_err(|error| error.to_string())
+            });
+            Some(match replaced {
+                Ok(()) => {
+                    *read = now;
+                    format!("{}: its new module takes over", agent.name)
+                }
+                Err(error) => format!("{}: its module stays: {error}", agent.name),
+            })
+        };
+        self.agents.iter().filter_map(replace).collect()
+    }
+}

@@ -1,0 +1,253 @@
+//! `caxton serve`: the router as a daemon.
+//!
+//! Startup: settings, host, router, agents of the settings, doors; then the service manager is told that it is ready. A
+//! SIGTERM or SIGINT drains: what is pending is handled while the doors stay open, so that outside agents can take their
+//! messages; then they close. SIGHUP reads again what may change while it runs ([`reload`]).
+
+mod guests;
+mod manager;
+mod reload;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use caxton_router::config::{ListenAddress, Preset, ShardChoice};
+use caxton_router::domain::ShardCount;
+use caxton_router::error::StartError;
+use caxton_router::serve::Doors;
+use caxton_router::{Config, Router};
+use clap::Args;
+
+use self::guests::{Deployed, Guests};
+use self::reload::Reloads;
+use super::interrupt::{self, Interrupt};
+use super::log::LogOption;
+use super::settings::{self, MetricsOption, Settings};
+use super::{complain, counted, fail, refuse};
+
+/// Where the HTTP API is served if no setting opens a door.
+const USUAL_HTTP: &str = "127.0.0.1:7411";
+/// The directory of compiled modules of agents, in the data directory.
+const COMPILED_MODULES: &str = "modules";
+/// A wait for a signal that is repeated. Signals end it early.
+const WAIT: Duration = Duration::from_hours(1);
+
+/// Arguments of `caxton serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --data and the setting store.directory, data is kept in $STATE_DIRECTORY, or else in caxton below $XDG_DATA_HOME or \
+~/.local/share. Without --http, --nats and their settings, the HTTP API is served at 127.0.0.1:7411. Other hosts can reach a door \
+only if doors.tokens, doors.certificate and doors.key are set.
+
+SIGTERM or SIGINT drains what is pending, up to shutdown.deadline_ms, and a second one ends the process at once. SIGHUP \
+reads tokens, certificates and the modules of agents again, and names the settings that have changed otherwise.
+
+Exit status: 0 if it was stopped by a signal and everything came to its end; 1 if it could not start, or something was left \
+behind; 2 if the arguments or the settings cannot be used.")]
+pub struct ServeArguments {
+    #[command(flatten)]
+    settings: Settings,
+    /// Number of shards; by default as in the settings
+    #[arg(long)]
+    shards: Option<ShardCount>,
+    /// Keep durable messages, conversations and agents in this data directory
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Serve the HTTP API at this address, like the setting http.listen: a port of the loopback interface such as 7411,
+    /// 0 for one that is free, or an address such as 0.0.0.0:7411
+    #[arg(long, value_name = "ADDR")]
+    http: Option<ListenAddress>,
+    /// Serve clients of NATS at this address, like the setting nats.listen
+    #[arg(long, value_name = "ADDR")]
+    nats: Option<ListenAddress>,
+    #[command(flatten)]
+    metrics: MetricsOption,
+    #[command(flatten)]
+    log: LogOption,
+    /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
+    #[arg(long, value_name = "SECONDS", value_parser = interrupt::parse_timeout)]
+    shutdown_timeout: Option<Duration>,
+}
+
+/// Runs `caxton serve`.
+pub fn run(arguments: &ServeArguments) -> ExitCode {
+    let prepared = arguments.config().and_then(|mut config| {
+        let log = arguments.log.begin_always(&mut config)?;
+        Ok((config, log))
+    });
+    let (config, _log) = match prepared {
+        Ok(prepared) => prepared,
+        Err(complaint) => return refuse(&complaint),
+    };
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(complaint) => return fail(&complaint),
+    };
+    match arguments.serve(config, &interrupt) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(stop) => {
+            let (Stop::Arguments(complaint) | Stop::Start(complaint)) = &stop;
+            manager::failed(complaint);
+            if matches!(stop, Stop::Arguments(_)) { refuse(complaint) } else { fail(complaint) }
+        }
+    }
+}
+
+/// Why the daemon does not run.
+enum Stop {
+    /// The settings, or a file that they name, cannot be used.
+    Arguments(String),
+    /// The router or the doors did not start.
+    Start(String),
+}
+
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(_)
+            | StartError::Plugins(_)
+            | StartError::TooManyPlugins { .. }
+            | StartError::TooManyRules { .. } => Self::Arguments(error.to_string()),
+            error => Self::Start(error.to_string()),
+        }
+    }
+}
+
+impl ServeArguments {
+    /// Loads the settings, and overrides them with the options.
+    fn config(&self) -> Result<Config, String> {
+        let mut config = self.settings.load(Preset::Development)?;
+        self.metrics.apply(&mut config);
+        if let Some(shards) = self.shards {
+            config.router.shards = ShardChoice::Exactly(shards);
+        }
+        if let Some(address) = self.http {
+            config.http.listen = address;
+        }
+        if let Some(address) = self.nats {
+            config.nats.listen = address;
+        }
+        if [config.http.listen, config.nats.listen].iter().all(|listen| listen.address().is_none()) {
+            config.set("http.listen", USUAL_HTTP, "caxton serve").map_err(|error| error.to_string())?;
+        }
+        if let Some(directory) = self.data.clone() {
+            config.store.directory = directory.into();
+        } else if config.store.directory.path().is_none() {
+            let directory = usual_directory(|name| env::var_os(name).map(PathBuf::from));
+            config.store.directory = directory.ok_or("--data: name a data directory, because HOME is not set")?.into();
+        }
+        if let Some(directory) = config.store.directory.path()
+            && config.wasm.cache.path().is_none()
+        {
+            config.wasm.cache = directory.join(COMPILED_MODULES).into();
+        }
+        Ok(config)
+    }
+
+    /// Serves until a signal. Returns whether everything came to its end.
+    fn serve(&self, config: Config, interrupt: &Interrupt) -> Result<bool, Stop> {
+        let guests = Guests::load(&config).map_err(Stop::Arguments)?;
+        let router = Router::builder().config(config).cancelled_by(interrupt.cancel_start()).start();
+        let router = match router {
+            // A signal during the start is obeyed, and nothing was left behind.
+            Err(StartError::Cancelled) => return Ok(true),
+            router => router?,
+        };
+        for warning in router.host_warnings() {
+            complain(&format!("warning: {warning}"));
+        }
+        for warning in router.recovered().unwrap_or_default().warnings {
+            complain(&warning);
+        }
+        let deadline = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
+        let deployed = guests.deploy(&router).and_then(|deployed| {
+            let doors = Doors::open(&router).map_err(|error| error.to_string())?;
+            Ok((deployed, doors))
+        });
+        let served = deployed.and_then(|(deployed, doors)| {
+            self.serve_until_signal(&router, &doors, &deployed, deadline, interrupt)?;
+            Ok(doors)
+        });
+        // If a signal has begun the shutdown already, this waits for its end. The doors stay open meanwhile, so that
+        // outside agents can take what is theirs.
+        let report = router.shutdown(deadline);
+        served.map_err(Stop::Start)?.close();
+        let report = report.map_err(|error| Stop::Start(error.to_string()))?;
+        complain(&report.to_string());
+        Ok(report.balances() && report.left_behind() == 0)
+    }
+
+    fn serve_until_signal(
+        &self,
+        router: &Router,
+        doors: &Doors,
+        deployed: &Deployed,
+        deadline: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<(), String> {
+        std::thread::scope(|scope| {
+            let _reloads = Reloads::listen(scope, router, doors, deployed, || self.config())
+                .map_err(|error| format!("cannot listen for SIGHUP: {error}"))?;
+            tell(router, doors, deployed);
+            let _watchdog = manager::ready(router);
+            let _watch = interrupt.watch(router, deadline, manager::stopping);
+            while !interrupt.wait(WAIT) {}
+            Ok(())
+        })
+    }
+}
+
+/// Prints where the router can be reached.
+fn tell(router: &Router, doors: &Doors, deployed: &Deployed) {
+    if let Some(address) = doors.http_address() {
+        complain(&format!("http: http://{address}/"));
+    }
+    if let Some(address) = doors.nats_address() {
+        complain(&format!("nats: nats://{address}"));
+    }
+    settings::tell_metrics_address(router);
+    if let Some(directory) = router.config().store.directory.path() {
+        complain(&format!("data: {}", directory.display()));
+    }
+    if deployed.count() > 0 {
+        complain(&format!("deployed: {}", counted(deployed.count(), "agent")));
+    }
+}
+
+/// Returns the data directory of a daemon that was told none.
+fn usual_directory(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let is_absolute = |path: &PathBuf| path.is_absolute();
+    // Of several, which systemd separates by colons, the first.
+    let first = |paths: PathBuf| paths.to_str().and_then(|paths| paths.split(':').next()).map(PathBuf::from);
+    let state = variable("STATE_DIRECTORY").and_then(first).filter(is_absolute);
+    state.or_else(|| {
+        let data = variable("XDG_DATA_HOME").filter(is_absolute);
+        let home = || variable("HOME").filter(is_absolute).map(|home| home.join(".local/share"));
+        data.or_else(home).map(|data| data.join("caxton"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_kept_where_the_service_manager_says_or_below_the_home() {
+        let directory = |variables: &[(&str, &str)]| {
+            let found = usual_directory(|name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value))
+            });
+            found.map(|path| path.display().to_string())
+        };
+        let home = ("HOME", "/home/ann");
+        assert_eq!(directory(&[home]).as_deref(), Some("/home/ann/.local/share/caxton"));
+        assert_eq!(directory(&[home, ("XDG_DATA_HOME", "/data")]).as_deref(), Some("/data/caxton"));
+        let state = ("STATE_DIRECTORY", "/var/lib/caxton:/var/lib/other");
+        assert_eq!(directory(&[home, state]).as_deref(), Some("/var/lib/caxton"));
+        assert_eq!(directory(&[("XDG_DATA_HOME", "relative")]), None);
+        assert_eq!(directory(&[]), None);
+    }
+}

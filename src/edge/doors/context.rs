@@ -1,0 +1,100 @@
+//! What the doors share: the router, who may do what, the outside agents and the limits.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use super::DoorsError;
+use super::identity::{Identity, TokenError, Tokens};
+use super::outside::OutsideAgents;
+use super::tls::server_config;
+use crate::config::DoorsConfig;
+use crate::edge::EdgeLimits;
+use crate::router::Router;
+
+/// Who may connect, and how.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// `None` if everybody on this host may.
+    tokens: Option<Tokens>,
+    /// The certificate; `None` without TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    local: Arc<Identity>,
+}
+
+impl Access {
+    pub(super) fn read(doors: &DoorsConfig) -> Result<Self, DoorsError> {
+        let tokens = doors.tokens.path().map(Tokens::read).transpose()?;
+        let tls = server_config(doors)?;
+        Ok(Self { tokens, tls, local: Arc::new(Identity::local()) })
+    }
+
+    /// Whether tokens are required.
+    pub fn requires_token(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Returns who has this token. Without tokens everybody is the same.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it gives no access.
+    #[expect(dead_code, reason = "for the doors that come next")]
+    pub fn identify(&self, token: Option<&str>) -> Result<Arc<Identity>, TokenError> {
+        match (&self.tokens, token) {
+            (None, _) => Ok(Arc::clone(&self.local)),
+            (Some(_), None) => Err(TokenError::Missing),
+            (Some(tokens), Some(token)) => tokens.identify(token),
+        }
+    }
+}
+
+/// What the doors share.
+#[derive(Debug)]
+pub(crate) struct DoorContext {
+    /// The router.
+    pub router: Router,
+    /// The agents of outside clients.
+    pub outside: Arc<OutsideAgents>,
+    /// Maximum number of connections of each door.
+    pub connections_max: usize,
+    /// Time after which a connection that carries nothing is closed.
+    pub idle: Duration,
+    /// Whether the doors are being closed: what is under way ends, and nothing new begins.
+    #[expect(dead_code, reason = "for the doors that come next")]
+    pub closing: watch::Receiver<bool>,
+    access: RwLock<Arc<Access>>,
+}
+
+impl DoorContext {
+    pub(super) fn new(router: &Router, access: Access, closing: watch::Receiver<bool>) -> Self {
+        let doors = &router.config().doors;
+        let outside = OutsideAgents::new(doors.agents_max.as_usize(), doors.grace_ms.as_duration());
+        Self {
+            router: router.clone(),
+            outside: Arc::new(outside),
+            connections_max: doors.connections_max.as_usize(),
+            idle: doors.idle_ms.as_duration(),
+            closing,
+            access: RwLock::new(Arc::new(access)),
+        }
+    }
+
+    /// Returns the limits of the HTTP door.
+    pub fn http_limits(&self) -> EdgeLimits {
+        EdgeLimits { connections: self.connections_max, idle_within: self.idle, ..EdgeLimits::DEFAULT }
+    }
+
+    /// Returns who may connect at the moment.
+    #[expect(dead_code, reason = "for the doors that come next")]
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces it. Connections keep the certificate that they were shown.
+    pub(super) fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+}

@@ -1,0 +1,189 @@
+//! The doors: how agents and clients outside this process reach the router.
+//!
+//! One thread serves them all, on tokio, off the shards. A door translates: what comes in becomes messages and calls of
+//! the router, with the authenticated identity as their sender, and what an outside agent receives goes out as its
+//! client asked for it. The router never learns that there are doors.
+//!
+//! Outside the loopback interface a door opens only with tokens and with TLS.
+
+mod context;
+mod identity;
+#[expect(dead_code, reason = "for the doors that come next")]
+mod outside;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use self::context::{Access, DoorContext};
+pub use self::identity::{NewToken, Operation, TOKENS_MAX, TokensError};
+pub use self::tls::CertificateError;
+use super::{accept, listen, routes};
+use crate::config::{Config, ListenAddress};
+use crate::error::ListenError;
+use crate::router::Router;
+
+/// Why the doors were not opened. None of them is open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DoorsError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An address is reachable from other hosts, and something that protects it is missing.
+    #[error(
+        "{setting}: {address} can be reached from other hosts, which requires {missing}: set it, or listen on the loopback \
+         interface, such as 127.0.0.1:{}",
+        address.port()
+    )]
+    Unprotected {
+        /// The setting.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The missing setting.
+        missing: &'static str,
+    },
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The thread cannot be started.
+    #[error("the thread of the doors could not be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// The open doors of a router. Dropping them closes them at once.
+///
+/// They hold a handle of the router, so that it runs as long as they are open.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use caxton_router::Router;
+/// use caxton_router::config::Config;
+/// use caxton_router::serve::Doors;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = Config::default();
+/// config.set("http.listen", "127.0.0.1:0", "this program")?;
+/// let router = Router::builder().config(config).start()?;
+/// let doors = Doors::open(&router)?;
+/// assert!(doors.http_address().is_some_and(|address| address.ip().is_loopback()));
+/// router.shutdown(Duration::from_secs(5))?;
+/// doors.close();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping the doors closes them"]
+pub struct Doors {
+    http: Option<SocketAddr>,
+    nats: Option<SocketAddr>,
+    context: Arc<DoorContext>,
+    closing: watch::Sender<bool>,
+    /// Ends the thread when it is dropped.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Doors {
+    /// Opens the doors that the router's settings name: `http.listen` and `nats.listen`.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be used or is not protected, or a file that the settings name cannot be used. No door is open
+    /// then.
+    pub fn open(router: &Router) -> Result<Self, DoorsError> {
+        let config = router.config();
+        let access = Access::read(&config.doors)?;
+        let http = open("http.listen", config.http.listen, &access)?;
+        let nats = open("nats.listen", config.nats.listen, &access)?;
+        let address = |listener: &Option<std::net::TcpListener>| {
+            listener.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(DoorsError::Thread)
+        };
+        let addresses = (address(&http)?, address(&nats)?);
+        let (closing, is_closing) = watch::channel(false);
+        let context = Arc::new(DoorContext::new(router, access, is_closing));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(DoorsError::Thread)?;
+        let served = Arc::clone(&context);
+        let serve = async move {
+            let outside = Arc::clone(&served.outside);
+            tokio::spawn(async move { outside.deregister_abandoned().await });
+            if let Some(listener) = http {
+                let shared = served.router.shared();
+                let limits = served.http_limits();
+                tokio::spawn(accept(listener, routes::routes(shared), Arc::clone(&shared.edge), limits));
+            }
+            drop(served);
+            // The sender is dropped.
+            let _ = stopped.await;
+        };
+        let thread = std::thread::Builder::new().name("caxton-doors".to_owned()).spawn(move || runtime.block_on(serve));
+        let thread = thread.map_err(DoorsError::Thread)?;
+        let (http, nats) = addresses;
+        Ok(Self { http, nats, context, closing, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Returns the address of the HTTP API, if it is served.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Returns the address for clients of NATS, if they are served.
+    pub fn nats_address(&self) -> Option<SocketAddr> {
+        self.nats
+    }
+
+    /// Reads tokens and certificates again, from the files that these settings name. Open connections keep what they
+    /// have, except that a token that is gone or has expired permits nothing more.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used. Everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), DoorsError> {
+        let access = Access::read(&config.doors)?;
+        for (setting, address) in [("http.listen", self.http), ("nats.listen", self.nats)] {
+            protected(setting, address, &access)?;
+        }
+        self.context.set_access(access);
+        Ok(())
+    }
+
+    /// Closes the doors, and waits until their thread has ended.
+    pub fn close(mut self) {
+        self.closing.send_replace(true);
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(
+    setting: &'static str,
+    address: ListenAddress,
+    access: &Access,
+) -> Result<Option<std::net::TcpListener>, DoorsError> {
+    protected(setting, address.address(), access)?;
+    Ok(address.address().map(|address| listen(setting, address)).transpose()?)
+}
+
+/// Checks that an address outside the loopback interface is protected.
+fn protected(setting: &'static str, address: Option<SocketAddr>, access: &Access) -> Result<(), DoorsError> {
+    let Some(address) = address.filter(|address| !address.ip().is_loopback()) else { return Ok(()) };
+    let missing = match (access.requires_token(), access.tls.is_some()) {
+        (true, true) => return Ok(()),
+        (false, _) => "doors.tokens",
+        (true, false) => "doors.certificate and doors.key",
+    };
+    Err(DoorsError::Unprotected { setting, address, missing })
+}

@@ -1,0 +1,320 @@
+//! Agents whose clients are outside this process: registered through a door, with their messages in an inbox.
+//!
+//! A client attaches to its agent while it is connected, or while a request of it is served. An agent without a client
+//! keeps its mailbox for the grace period, so that a client that lost its connection misses nothing; then it is
+//! deregistered, and what it has not taken becomes dead letters.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_shards::api::RegistrationError;
+use caxton_shards::domain::{AgentName, CapabilityName};
+use caxton_shards::message::AgentId;
+use tokio::sync::Notify;
+
+use super::identity::{Identity, Operation};
+use crate::router::error::CallError;
+use crate::router::{Inbox, Router};
+
+/// How an outside agent is registered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OutsideOptions {
+    /// Its capabilities.
+    pub capabilities: Vec<CapabilityName>,
+    /// Whether its messages are processed when they are acknowledged, and not already when they are taken.
+    pub acknowledged: bool,
+    /// Whether it is registered again at the next start, before its client is back.
+    pub persistent: bool,
+}
+
+/// Why an outside agent was not registered. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutsideError {
+    /// The identity does not permit it.
+    #[error("\"{identity}\" may not act as {agent}")]
+    Forbidden {
+        /// Whose token it is.
+        identity: Arc<str>,
+        /// The agent.
+        agent: AgentName,
+    },
+    /// Somebody else has registered it, or is doing so.
+    #[error("{0} is registered by another client")]
+    Taken(AgentName),
+    /// It is registered with the other way to acknowledge messages.
+    #[error("{0} is registered with another way to acknowledge its messages")]
+    OtherMode(AgentName),
+    /// There are too many of them.
+    #[error("{agents} outside agents: the limit is doors.agents_max")]
+    TooMany {
+        /// How many there are.
+        agents: usize,
+    },
+    /// The router has refused it.
+    #[error(transparent)]
+    Router(#[from] CallError<RegistrationError>),
+}
+
+/// An agent whose client is outside this process.
+#[derive(Debug)]
+pub(crate) struct OutsideAgent {
+    name: AgentName,
+    owner: Arc<str>,
+    acknowledged: bool,
+    inbox: Inbox,
+    clients: Mutex<Clients>,
+}
+
+#[derive(Debug)]
+struct Clients {
+    attached: usize,
+    /// Since when there has been none.
+    gone_since: Instant,
+    /// Whether the end of its grace period is watched.
+    is_watched: bool,
+}
+
+impl OutsideAgent {
+    /// Returns its name.
+    pub fn name(&self) -> &AgentName {
+        &self.name
+    }
+
+    /// Returns its inbox.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Whether its messages are to be acknowledged.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
+    /// Returns the name of the identity that has registered it.
+    pub fn owner(&self) -> &Arc<str> {
+        &self.owner
+    }
+
+    /// Returns the number of its clients.
+    pub fn clients(&self) -> usize {
+        self.lock().attached
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client of an agent. Without any, the agent is deregistered after the grace period.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    agent: Arc<OutsideAgent>,
+    agents: Arc<OutsideAgents>,
+}
+
+impl Attachment {
+    /// Returns the agent.
+    pub fn agent(&self) -> &Arc<OutsideAgent> {
+        &self.agent
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut clients = self.agent.lock();
+        clients.attached -= 1;
+        if clients.attached == 0 {
+            clients.gone_since = Instant::now();
+            if !std::mem::replace(&mut clients.is_watched, true) {
+                let ends = clients.gone_since + self.agents.grace;
+                drop(clients);
+                self.agents.lock().without_client.insert((ends, self.agent.inbox.id()));
+                self.agents.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// The outside agents of a router.
+#[derive(Debug)]
+pub(crate) struct OutsideAgents {
+    max: usize,
+    grace: Duration,
+    state: Mutex<State>,
+    /// Another agent has no client any more.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    agents: HashMap<AgentId, Slot>,
+    /// Agents that lost their last client, each once, with the earliest end of its grace period.
+    without_client: BTreeSet<(Instant, AgentId)>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// The router has been asked.
+    Opening,
+    Open(Arc<OutsideAgent>),
+}
+
+impl OutsideAgents {
+    pub(super) fn new(max: usize, grace: Duration) -> Self {
+        Self { max, grace, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers an agent and attaches to it, or attaches to it if the same identity has registered it.
+    ///
+    /// # Errors
+    ///
+    /// The identity may not, somebody else has it, there are too many, or the router refuses.
+    pub async fn register(
+        self: &Arc<Self>,
+        router: &Router,
+        identity: &Identity,
+        name: &AgentName,
+        options: OutsideOptions,
+    ) -> Result<Attachment, OutsideError> {
+        if !identity.may(Operation::Receive) || !identity.may_act_as(name) {
+            return Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() });
+        }
+        let id = AgentId::of(name);
+        {
+            let mut state = self.lock();
+            let agents = state.agents.len();
+            match state.agents.entry(id) {
+                Entry::Occupied(slot) => {
+                    let Slot::Open(agent) = slot.get() else { return Err(OutsideError::Taken(name.clone())) };
+                    if agent.owner != *identity.name() {
+                        return Err(OutsideError::Taken(name.clone()));
+                    }
+                    if agent.acknowledged != options.acknowledged {
+                        return Err(OutsideError::OtherMode(name.clone()));
+                    }
+                    return Ok(self.attach_to(agent));
+                }
+                Entry::Vacant(_) if agents >= self.max => return Err(OutsideError::TooMany { agents }),
+                Entry::Vacant(slot) => {
+                    slot.insert(Slot::Opening);
+                }
+            }
+        }
+        // Frees the name also when the future is dropped.
+        let reserved = Reserved { agents: self, id };
+        let mut builder = router.inbox(name.clone());
+        for capability in options.capabilities {
+            builder = builder.offering(capability);
+        }
+        if options.acknowledged {
+            builder = builder.acknowledged();
+        }
+        if options.persistent {
+            builder = builder.persistent();
+        }
+        let inbox = builder.open().await?;
+        let clients = Mutex::new(Clients { attached: 0, gone_since: Instant::now(), is_watched: false });
+        let owner = Arc::clone(identity.name());
+        let agent =
+            Arc::new(OutsideAgent { name: name.clone(), owner, acknowledged: options.acknowledged, inbox, clients });
+        self.lock().agents.insert(id, Slot::Open(Arc::clone(&agent)));
+        std::mem::forget(reserved);
+        Ok(self.attach_to(&agent))
+    }
+
+    /// Attaches to an agent that is registered, if this identity may act as it.
+    ///
+    /// # Errors
+    ///
+    /// The identity may not. `None` if the agent is not registered here.
+    pub fn attach(self: &Arc<Self>, identity: &Identity, name: &AgentName) -> Result<Option<Attachment>, OutsideError> {
+        if !identity.may(Operation::Receive) || !identity.may_act_as(name) {
+            return Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() });
+        }
+        let found = match self.lock().agents.get(&AgentId::of(name)) {
+            Some(Slot::Open(agent)) => Some(Arc::clone(agent)),
+            _ => None,
+        };
+        match found {
+            Some(agent) if agent.owner != *identity.name() => Err(OutsideError::Taken(name.clone())),
+            Some(agent) => Ok(Some(self.attach_to(&agent))),
+            None => Ok(None),
+        }
+    }
+
+    fn attach_to(self: &Arc<Self>, agent: &Arc<OutsideAgent>) -> Attachment {
+        agent.lock().attached += 1;
+        Attachment { agent: Arc::clone(agent), agents: Arc::clone(self) }
+    }
+
+    /// Returns an agent by its name.
+    pub fn get(&self, name: &AgentName) -> Option<Arc<OutsideAgent>> {
+        match self.lock().agents.get(&AgentId::of(name)) {
+            Some(Slot::Open(agent)) => Some(Arc::clone(agent)),
+            _ => None,
+        }
+    }
+
+    /// Forgets an agent. It is deregistered once no request of its clients uses it any more; what it has not taken
+    /// becomes dead letters. Returns whether it was there.
+    pub fn deregister(&self, name: &AgentName) -> bool {
+        let mut state = self.lock();
+        let id = AgentId::of(name);
+        let removed = matches!(state.agents.get(&id), Some(Slot::Open(_))).then(|| state.agents.remove(&id));
+        // Dropping an inbox takes no lock of ours, but it may be the last handle of the router.
+        drop(state);
+        removed.is_some()
+    }
+
+    /// Returns the number of agents.
+    pub fn count(&self) -> usize {
+        self.lock().agents.len()
+    }
+
+    /// Deregisters agents whose grace period is over, for as long as it is polled.
+    pub(super) async fn deregister_abandoned(&self) {
+        loop {
+            let next = self.lock().without_client.first().map(|(ends, _)| *ends);
+            match next {
+                None => self.changed.notified().await,
+                Some(ends) if ends > Instant::now() => tokio::time::sleep_until(ends.into()).await,
+                Some(_) => drop(self.take_abandoned()),
+            }
+        }
+    }
+
+    /// Removes the agent whose grace period may have ended first. It stays if it has a client again; if that client has
+    /// gone too, a new period has begun.
+    fn take_abandoned(&self) -> Option<Slot> {
+        let mut state = self.lock();
+        let (ends, id) = state.without_client.pop_first()?;
+        let Some(Slot::Open(agent)) = state.agents.get(&id) else { return None };
+        let mut clients = agent.lock();
+        let extended = clients.gone_since + self.grace;
+        clients.is_watched = clients.attached == 0 && extended > ends;
+        let (is_watched, is_attached) = (clients.is_watched, clients.attached > 0);
+        drop(clients);
+        if is_watched {
+            state.without_client.insert((extended, id));
+        }
+        if is_watched || is_attached { None } else { state.agents.remove(&id) }
+    }
+}
+
+/// A name while the router is asked. Dropping it frees the name.
+struct Reserved<'a> {
+    agents: &'a OutsideAgents,
+    id: AgentId,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.agents.lock().agents.remove(&self.id);
+    }
+}
