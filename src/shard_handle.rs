@@ -397,7 +397,7 @@ impl Shared {
         start: Instant,
     ) -> Self {
         #[cfg(feature = "telemetry")]
-        let telemetry = Arc::new(TelemetryState::new(crate::telemetry::watching(&config).threshold));
+        let telemetry = Arc::new(TelemetryState::new(crate::telemetry::threshold(&config)));
         Self {
             links,
             start,

@@ -205,7 +205,7 @@ fn main() {
     let messages = numbers.get(1).copied().unwrap_or(1_000_000);
     let protocol = Term::of("fipa-request");
     let none = Watching::default();
-    let hundredth = Watching { threshold: (1 << 32) / 100, keeps: true, slow_ms: 1_000, kept_per_second_max: 1_000 };
+    let hundredth = Watching { threshold: (1 << 32) / 100, kept_per_second_max: 1_000, ..Watching::ALL };
     let alone = ("without conversation", 1, Talk::Rally, Mode::Off, none);
     let conversation = ("in conversations", 1, Talk::Conversation, Mode::Off, none);
     let requests = ("requests", 1, Talk::Requests(None), Mode::Off, none);

@@ -392,7 +392,7 @@ fn start(
         let feed = feeds.next();
         #[cfg(feature = "telemetry")]
         if feed.is_some() {
-            shard_config.watching = crate::telemetry::watching(config);
+            shard_config.watching = crate::telemetry::watching(config, &shared.telemetry);
         }
         let launch = Launch {
             config: shard_config,

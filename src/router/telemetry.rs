@@ -27,10 +27,11 @@ fn begin(
     if sinks.is_empty() && !export.exports() && shared.config.metrics.listen.address().is_none() {
         return Ok((Vec::new().into_iter(), None));
     }
+    shared.telemetry.has_thread.store(true, Ordering::Release);
     let mut launch = TelemetryLaunch::new(shared, sinks, export, origin);
     let mut feeds = Vec::new();
     for _ in &shared.links {
-        let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config));
+        let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config, &shared.telemetry));
         feeds.push(feed);
         launch.sources.push(source);
     }

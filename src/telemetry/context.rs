@@ -47,6 +47,11 @@ impl TraceIds {
         Self { salt }
     }
 
+    /// Returns a number that differs from start to start.
+    pub const fn salt(self) -> u64 {
+        self.salt
+    }
+
     /// Returns the trace of an admitted message: the one that it was sent in, that of its conversation, that of the
     /// message it replies to, or one of its own.
     pub fn trace(self, message: MessageId, admitted: &Admitted) -> [u8; 16] {

@@ -33,6 +33,8 @@ pub(crate) struct RecordFeed {
     lost: u64,
     /// Messages that the shard did not keep, as far as they are counted.
     unkept: u64,
+    /// Messages of traces sampled by peers that the shard did not follow, as far as they are counted.
+    unfollowed: u64,
 }
 
 /// What the telemetry thread holds for each shard.
@@ -62,6 +64,7 @@ pub(crate) fn feed(state: Arc<TelemetryState>, watching: Watching) -> (RecordFee
         spares: taken_back,
         lost: 0,
         unkept: 0,
+        unfollowed: 0,
     };
     (feed, RecordSource { records: consumer, wanted, intervals: handed_over, spares })
 }
@@ -83,9 +86,15 @@ impl RecordFeed {
             TelemetryState::add(&self.state.messages_unkept, unkept - self.unkept);
             self.unkept = unkept;
         }
+        let unfollowed = shard.unfollowed_messages();
+        if unfollowed != self.unfollowed {
+            TelemetryState::add(&self.state.messages_unfollowed, unfollowed - self.unfollowed);
+            self.unfollowed = unfollowed;
+        }
         let threshold = self.state.sampling_threshold.load(Ordering::Relaxed);
-        if threshold != self.watching.threshold {
-            self.watching.threshold = threshold;
+        let followed_threshold = self.state.followed_threshold.load(Ordering::Relaxed);
+        if (threshold, followed_threshold) != (self.watching.threshold, self.watching.followed_threshold) {
+            self.watching = Watching { threshold, followed_threshold, ..self.watching };
             shard.watch_messages(self.watching);
         }
         if self.wanted.load(Ordering::Relaxed) {

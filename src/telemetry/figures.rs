@@ -43,7 +43,9 @@ pub(crate) struct Figures {
     pub messages_given_up: u64,
     pub traces_dropped: u64,
     pub messages_unkept: u64,
-    pub sampling: f64,
+    pub messages_unfollowed: u64,
+    /// None without a telemetry thread: nothing is sampled then.
+    pub sampling: Option<f64>,
     pub connections: u64,
     pub connections_refused: u64,
     /// Connections that the edge closed, by reason.
@@ -158,7 +160,11 @@ impl Figures {
             messages_given_up: state.messages_given_up.load(Relaxed),
             traces_dropped: state.traces_dropped.load(Relaxed),
             messages_unkept: state.messages_unkept.load(Relaxed),
-            sampling: state.sampling_threshold.load(Relaxed) as f64 / (1_u64 << 32) as f64,
+            messages_unfollowed: state.messages_unfollowed.load(Relaxed),
+            sampling: state
+                .has_thread
+                .load(Relaxed)
+                .then(|| state.sampling_threshold.load(Relaxed) as f64 / (1_u64 << 32) as f64),
             connections: shared.edge.connections.load(Relaxed),
             connections_refused: shared.edge.refused.load(Relaxed),
             connections_closed: CloseReason::ALL

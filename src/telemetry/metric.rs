@@ -192,8 +192,7 @@ impl Points {
     }
 
     /// Adds the value, if there is one.
-    #[cfg(feature = "store")]
-    pub fn add_all(&mut self, value: Option<u64>) {
+    pub fn add_all(&mut self, value: Option<impl Into<Number>>) {
         if let Some(value) = value {
             self.add(value);
         }

@@ -288,6 +288,9 @@ metrics! {
     Public Counter "caxton.telemetry.messages.unkept", "{message}", [],
         "Messages that failed, expired or were slow and are not traced because there were too many."
         = Read::Router(|figures, points| points.add(figures.messages_unkept));
+    Public Counter "caxton.telemetry.messages.unfollowed", "{message}", [],
+        "Messages of traces that peers sampled and that are not traced here because there were too many."
+        = Read::Router(|figures, points| points.add(figures.messages_unfollowed));
     Public Counter "caxton.telemetry.messages.given_up", "{message}", [],
         "Sampled messages whose end was not recorded in time."
         = Read::Router(|figures, points| points.add(figures.messages_given_up));
@@ -307,8 +310,8 @@ metrics! {
         "Size of the requests that wait to be exported."
         = Read::Router(|figures, points| of_exports(figures, points, |export| export.queued_bytes));
     Public Gauge "caxton.telemetry.sampling", "1", [],
-        "Part of all conversations that is sampled."
-        = Read::Router(|figures, points| points.add(figures.sampling));
+        "Part of all conversations that is sampled, if something takes what is measured."
+        = Read::Router(|figures, points| points.add_all(figures.sampling));
     Public Gauge "caxton.edge.connections", "{connection}", [],
         "Open HTTP connections."
         = Read::Router(|figures, points| points.add(figures.connections));

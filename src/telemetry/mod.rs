@@ -31,4 +31,4 @@ pub(crate) use executor::{TelemetryLaunch, TraceSink, start};
 pub(crate) use exposition::{TextForm, expose};
 pub(crate) use feed::{RecordFeed, feed};
 pub(crate) use metric::Audience;
-pub(crate) use sampling::watching;
+pub(crate) use sampling::{threshold, watching};

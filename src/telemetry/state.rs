@@ -10,6 +10,7 @@ use crate::telemetry::context::TraceIds;
 use crate::telemetry::export::ExportState;
 use crate::telemetry::latency::Latencies;
 use crate::telemetry::logs::EXPORTED_WAITING_MAX;
+use crate::telemetry::sampling::ALL;
 
 /// Figures about telemetry itself, and the latencies measured so far. The telemetry thread writes, others read.
 pub(crate) struct TelemetryState {
@@ -22,12 +23,18 @@ pub(crate) struct TelemetryState {
     pub stopping: AtomicBool,
     /// The part of messages that the shards watch, in 2^32nds.
     pub sampling_threshold: AtomicU64,
+    /// The part of the traces sampled by peers that the shards watch, in 2^32nds.
+    pub followed_threshold: AtomicU64,
+    /// Whether there is a telemetry thread, so that messages are watched.
+    pub has_thread: AtomicBool,
     /// Records that found no room on their shard or in its ring.
     pub records_dropped: AtomicU64,
     /// Records that the telemetry thread has taken.
     pub records_taken: AtomicU64,
     /// Messages that failed, expired or were slow and were not traced because there were too many.
     pub messages_unkept: AtomicU64,
+    /// Messages of traces sampled by peers that were not traced because there were too many.
+    pub messages_unfollowed: AtomicU64,
     /// Traces that their receiver had no room for.
     pub traces_dropped: AtomicU64,
     /// Messages whose end was not recorded in time.
@@ -46,10 +53,13 @@ impl TelemetryState {
             ids: TraceIds::new(salt()),
             stopping: AtomicBool::new(false),
             sampling_threshold: AtomicU64::new(sampling_threshold),
+            followed_threshold: AtomicU64::new(ALL),
+            has_thread: AtomicBool::new(false),
             latencies: Mutex::new(Arc::new(Latencies::new())),
             records_dropped: AtomicU64::new(0),
             records_taken: AtomicU64::new(0),
             messages_unkept: AtomicU64::new(0),
+            messages_unfollowed: AtomicU64::new(0),
             traces_dropped: AtomicU64::new(0),
             messages_given_up: AtomicU64::new(0),
             log_records: flume::bounded(EXPORTED_WAITING_MAX),

@@ -1,5 +1,7 @@
 //! Which messages are watched, and the records of a turn.
 
+use std::cell::Cell;
+
 use crate::message::{Message, TraceContext};
 use crate::trace::record::{Cause, StageRecord};
 
@@ -11,6 +13,11 @@ pub const RECORDS_PER_TURN_MAX: usize = 8_192;
 pub struct Watching {
     /// The part of all conversations, and of messages without one, that is watched, in 2^32nds: at most 2^32, for all.
     pub threshold: u64,
+    /// The part of the traces begun and sampled elsewhere that is watched, in 2^32nds: at most 2^32, for all. A hash of
+    /// the trace's id decides.
+    pub followed_threshold: u64,
+    /// Makes that hash differ from router to router, so that no peer can choose ids that are always watched.
+    pub salt: u64,
     /// Whether messages that fail, expire or are slow are watched from then on.
     pub keeps: bool,
     /// The age from which a message is slow when its handler gets it, in milliseconds.
@@ -22,7 +29,14 @@ pub struct Watching {
 
 impl Watching {
     /// Watches every message.
-    pub const ALL: Self = Self { threshold: 1 << 32, keeps: true, slow_ms: 1_000, kept_per_second_max: u32::MAX };
+    pub const ALL: Self = Self {
+        threshold: 1 << 32,
+        followed_threshold: 1 << 32,
+        salt: 0,
+        keeps: true,
+        slow_ms: 1_000,
+        kept_per_second_max: u32::MAX,
+    };
 }
 
 /// The records of a shard, and which messages are watched.
@@ -38,6 +52,9 @@ pub(crate) struct Recorder {
     lost: u64,
     /// Messages that were not kept because there were too many.
     unkept: u64,
+    /// Messages of traces sampled elsewhere that were not watched because there were too many. A message that is being
+    /// chosen is counted, which changes nothing else.
+    unfollowed: Cell<u64>,
     kept_since_ms: u64,
     kept: u32,
 }
@@ -86,9 +103,23 @@ impl Recorder {
     /// to no conversation that would decide.
     #[cold]
     fn continues_trace(&self, message: &Message) -> bool {
-        let sampled = |context: TraceContext| context.is_valid() && context.flags & 1 == 1;
-        message.trace().is_some_and(sampled)
+        let sampled = |context: &TraceContext| context.is_valid() && context.flags & 1 == 1;
+        message.trace().filter(sampled).is_some_and(|context| self.follows(context))
             || self.handling.is_some() && message.conversation().is_none() && message.in_reply_to().is_some()
+    }
+
+    /// Whether a trace that was sampled elsewhere is watched here: the same for all its messages, on every shard.
+    #[allow(clippy::cast_possible_truncation)] // Both halves are used.
+    fn follows(&self, context: TraceContext) -> bool {
+        let id = u128::from_be_bytes(context.trace_id) ^ u128::from(self.watching.salt);
+        let (high, low) = ((id >> 64) as u64, id as u64);
+        let mixed = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        let follows = hash < self.watching.followed_threshold;
+        if !follows {
+            self.unfollowed.set(self.unfollowed.get() + 1);
+        }
+        follows
     }
 
     /// Whether one more message may be kept because it fails, expires or is slow.
@@ -137,5 +168,10 @@ impl Recorder {
     /// Returns the number of messages that were not kept because there were too many.
     pub fn unkept(&self) -> u64 {
         self.unkept
+    }
+
+    /// Returns the number of messages of traces sampled elsewhere that were not watched because there were too many.
+    pub fn unfollowed(&self) -> u64 {
+        self.unfollowed.get()
     }
 }

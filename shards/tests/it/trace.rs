@@ -219,6 +219,30 @@ fn a_trace_begun_elsewhere_is_continued() {
 }
 
 #[test]
+fn traces_begun_elsewhere_are_bounded_as_a_whole_and_counted() {
+    let mut world = Setup::new(2)
+        .configured(|config| {
+            config.watching = Watching { threshold: 1, followed_threshold: 1 << 30, salt: 5, ..Watching::ALL };
+        })
+        .start();
+    let agents = [0, 1].map(|shard| world.add(shard, if shard == 0 { "near" } else { "far" }, Script::idle()));
+    let mut followed = 0;
+    for number in 1..=1_000_u128 {
+        let context = TraceContext { trace_id: number.to_be_bytes(), span_id: [8; 8], flags: 1 };
+        for [from, to] in [[agents[0], agents[1]], [agents[1], agents[0]]] {
+            world.send(inform(from, to, "x").trace(context).build().unwrap()).unwrap();
+        }
+        world.run();
+        let admitted = admissions(&records(&mut world)).len();
+        assert!([0, 2].contains(&admitted), "a trace is followed as a whole, on every shard");
+        followed += admitted as u64 / 2;
+    }
+    assert!((200..300).contains(&followed), "about a quarter: {followed}");
+    let unfollowed: u64 = (0..2).map(|shard| world.nodes[shard].shard.unfollowed_messages()).sum();
+    assert_eq!(unfollowed, 2 * (1_000 - followed));
+}
+
+#[test]
 fn records_that_find_no_room_are_counted() {
     let mut world = watched(1);
     let agent = world.add(0, "agent", Script::idle());

@@ -28,6 +28,11 @@ impl Shard {
         self.outputs.recorder.unkept()
     }
 
+    /// Returns the number of messages of traces sampled elsewhere that were not watched because there were too many.
+    pub fn unfollowed_messages(&self) -> u64 {
+        self.outputs.recorder.unfollowed()
+    }
+
     /// Records something that happened to a watched message now.
     #[cold]
     pub(in crate::shard) fn record_stage(&mut self, envelope: &Envelope, event: StageEvent) {
