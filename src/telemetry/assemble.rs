@@ -11,7 +11,7 @@ use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, MessageId};
 use caxton_shards::trace::{Admitted, StageEvent, StageRecord};
 
-use crate::telemetry::context::{TraceIds, hexadecimal};
+use crate::telemetry::context::{SpanPart, TraceIds, hexadecimal};
 use crate::telemetry::latency::{Latencies, Latency};
 
 /// Maximum number of messages that are being put together. Beyond it the oldest is given up.
@@ -99,6 +99,12 @@ impl DeliveryTrace {
         self.committed_ns.or(self.arrived_ns).or(self.enqueued_ns)
     }
 
+    /// Returns what the span of one of its attempts describes.
+    pub(crate) fn part_of_attempt(&self, place: usize) -> SpanPart {
+        let is_last = place + 1 == self.attempts.len();
+        if is_last { SpanPart::HandleLast } else { SpanPart::Handle(self.attempts[place].number) }
+    }
+
     fn note(&mut self, record: StageRecord) {
         let at_ns = record.at_ns;
         match record.event {
@@ -154,32 +160,49 @@ impl MessageTrace {
 
     /// Counts its latencies. Those of messages that were kept would distort the distribution.
     pub(crate) fn measure(&self, latencies: &mut Latencies) {
+        self.each_latency(|measured| latencies.record(measured.latency, measured.ns));
+    }
+
+    /// Visits its latencies; none if it was kept.
+    pub(crate) fn each_latency(&self, mut visit: impl FnMut(Measured)) {
         if !self.sampled {
             return;
         }
         for delivery in &self.deliveries {
             let Some((ended_ns, end)) = delivery.end else { continue };
             let came_ns = delivery.arrived_ns.or(delivery.enqueued_ns);
-            let mut record = |latency, from: Option<u64>, to: Option<u64>| {
-                if let (Some(from), Some(to)) = (from, to) {
-                    latencies.record(latency, to.saturating_sub(from));
+            let mut measure = |latency, (from_ns, to_ns): (Option<u64>, Option<u64>), part| {
+                if let (Some(from_ns), Some(to_ns)) = (from_ns, to_ns) {
+                    let receiver = delivery.receiver.filter(|_| part != SpanPart::Send);
+                    let ns = to_ns.saturating_sub(from_ns);
+                    visit(Measured { latency, ns, ended_ns: to_ns, receiver, part });
                 }
             };
-            record(Latency::Crossing, Some(self.admitted_ns), delivery.arrived_ns);
-            record(Latency::Journal, came_ns, delivery.committed_ns);
-            record(
-                Latency::Mailbox,
-                delivery.waits_from_ns(),
-                delivery.attempts.first().map(|attempt| attempt.began_ns),
-            );
-            for attempt in &delivery.attempts {
-                record(Latency::Handler, Some(attempt.began_ns), attempt.ended_ns);
+            let first_ns = delivery.attempts.first().map(|attempt| attempt.began_ns);
+            measure(Latency::Crossing, (Some(self.admitted_ns), delivery.arrived_ns), SpanPart::Cross);
+            measure(Latency::Journal, (came_ns, delivery.committed_ns), SpanPart::Journal);
+            measure(Latency::Mailbox, (delivery.waits_from_ns(), first_ns), SpanPart::Wait);
+            for (place, attempt) in delivery.attempts.iter().enumerate() {
+                let part = delivery.part_of_attempt(place);
+                measure(Latency::Handler, (Some(attempt.began_ns), attempt.ended_ns), part);
             }
             if end == DeliveryEnd::Processed {
-                record(Latency::EndToEnd, Some(self.admitted_ns), Some(ended_ns));
+                measure(Latency::EndToEnd, (Some(self.admitted_ns), Some(ended_ns)), SpanPart::Send);
             }
         }
     }
+}
+
+/// A latency of a message, with the span that shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub latency: Latency,
+    pub ns: u64,
+    /// When it was over, in nanoseconds since the start of the router.
+    pub ended_ns: u64,
+    /// The receiver, if the span depends on it.
+    pub receiver: Option<AgentId>,
+    pub part: SpanPart,
 }
 
 /// A message of which not everything is known yet.

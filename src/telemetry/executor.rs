@@ -160,7 +160,7 @@ impl Telemetry {
         }
         self.publish();
         self.export_logs();
-        if let Some(exporting) = self.exporting.take() {
+        if let Some(mut exporting) = self.exporting.take() {
             // The shards have left, so these are the final figures.
             exporting.send_metrics(&Figures::gather(&self.shared));
             exporting.close().await;

@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 use crate::telemetry::assemble::MessageTrace;
 use crate::telemetry::context::TraceIds;
-use crate::telemetry::export::{ExportSettings, ExportState, Exporter};
+use crate::telemetry::exemplars::Exemplars;
+use crate::telemetry::export::{ExportSettings, ExportState, Exporter, Signal};
 use crate::telemetry::figures::Figures;
 use crate::telemetry::otlp::scope;
 use crate::telemetry::otlp_metrics::{Times, otlp};
@@ -30,6 +31,8 @@ pub(crate) struct Exporting {
     maker: SpanMaker,
     spans: Vec<Span>,
     spans_since: Instant,
+    /// Messages that the next metrics point to, if spans are exported.
+    exemplars: Option<Box<Exemplars>>,
     metric_interval: Duration,
     metrics_due: Instant,
 }
@@ -40,8 +43,10 @@ impl Exporting {
     pub fn begin(settings: ExportSettings, state: &ExportState, ids: TraceIds, start_unix_ns: u64) -> Self {
         let (resource, metric_interval) = (settings.resource.clone(), settings.metric_interval);
         let now = Instant::now();
+        let exporter = Exporter::start(settings, state);
         Self {
-            exporter: Exporter::start(settings, state),
+            exemplars: exporter.exports(Signal::Traces).then(|| Box::new(Exemplars::new())),
+            exporter,
             resource,
             maker: SpanMaker { ids, start_unix_ns },
             spans: Vec::with_capacity(SPANS_PER_REQUEST),
@@ -57,6 +62,9 @@ impl Exporting {
             self.spans_since = Instant::now();
         }
         self.maker.make(trace, &mut self.spans);
+        if let Some(exemplars) = &mut self.exemplars {
+            exemplars.take(trace, &self.maker);
+        }
         if self.spans.len() >= SPANS_PER_REQUEST {
             self.send_spans();
         }
@@ -98,9 +106,9 @@ impl Exporting {
     }
 
     /// Exports the metrics.
-    pub fn send_metrics(&self, figures: &Figures) {
+    pub fn send_metrics(&mut self, figures: &Figures) {
         let times = Times { start_ns: self.maker.start_unix_ns, now_ns: figures.now.0 * 1_000_000 };
-        self.exporter.metrics(&otlp(figures, times, self.resource.clone()));
+        self.exporter.metrics(&otlp(figures, times, self.resource.clone(), self.exemplars.as_deref_mut()));
     }
 
     /// Sends what is left, and waits until it is exported or the time is over. What is left is counted.

@@ -8,6 +8,7 @@ mod assemble;
 mod context;
 mod conventions;
 mod executor;
+mod exemplars;
 pub(crate) mod export;
 mod exporting;
 mod exposition;

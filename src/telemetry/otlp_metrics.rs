@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use crate::telemetry::conventions;
+use crate::telemetry::exemplars::Exemplars;
 use crate::telemetry::exposition::{NS_PER_SECOND, sum_seconds};
 use crate::telemetry::figures::Figures;
 use crate::telemetry::metric::{Kind, Metric, Number, Point, Read};
@@ -34,18 +35,25 @@ pub(crate) struct Times {
     pub now_ns: u64,
 }
 
-/// Returns the request with all metrics.
-pub(crate) fn otlp(figures: &Figures, times: Times, resource: Resource) -> ExportMetricsServiceRequest {
-    let metrics = METRICS.iter().filter_map(|metric| encode(metric, figures, times)).collect();
+/// Returns the request with all metrics. Latencies take their exemplars.
+pub(crate) fn otlp(
+    figures: &Figures,
+    times: Times,
+    resource: Resource,
+    mut exemplars: Option<&mut Exemplars>,
+) -> ExportMetricsServiceRequest {
+    let encode = |metric| encode(metric, figures, times, exemplars.as_deref_mut());
+    let metrics = METRICS.iter().filter_map(encode).collect();
     let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, schema_url: String::new() }];
     let resource_metrics = ResourceMetrics { resource: Some(resource), scope_metrics, schema_url: String::new() };
     ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }
 }
 
 /// Returns a metric with its points; none if it has no points.
-fn encode(metric: &Metric, figures: &Figures, times: Times) -> Option<OtlpMetric> {
+fn encode(metric: &Metric, figures: &Figures, times: Times, exemplars: Option<&mut Exemplars>) -> Option<OtlpMetric> {
     let data = if let Read::Latency(latency) = metric.read {
-        let point = exponential(figures.latencies.of(latency), times);
+        let mut point = exponential(figures.latencies.of(latency), times);
+        point.exemplars = exemplars.map(|exemplars| exemplars.drain(latency)).unwrap_or_default();
         let aggregation_temporality = AggregationTemporality::Cumulative.into();
         metric::Data::ExponentialHistogram(ExponentialHistogram { data_points: vec![point], aggregation_temporality })
     } else {

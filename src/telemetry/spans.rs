@@ -100,8 +100,7 @@ impl SpanMaker {
             spans.push(child("wait", SpanPart::Wait, (from_ns, until_ns)));
         }
         for (place, attempt) in delivery.attempts.iter().enumerate() {
-            let is_last = place + 1 == delivery.attempts.len();
-            let part = if is_last { SpanPart::HandleLast } else { SpanPart::Handle(attempt.number) };
+            let part = delivery.part_of_attempt(place);
             let times = (attempt.began_ns, attempt.ended_ns.unwrap_or(attempt.began_ns));
             let mut span = child("", part, times);
             span.name = format!("process {}", trace.admitted.performative.as_str());

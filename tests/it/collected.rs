@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, exemplar, metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 
@@ -301,6 +301,15 @@ fn exported_counters_equal_the_account_and_bad_ends_are_logged_with_their_trace(
         assert_eq!(duration.data_points[0].count, account.processed, "every message was sampled, and no count is lost");
         let buckets = &duration.data_points[0].positive.as_ref().expect("there are counts").bucket_counts;
         assert_eq!(buckets.iter().sum::<u64>() + duration.data_points[0].zero_count, account.processed);
+        let exemplars = &duration.data_points[0].exemplars;
+        assert!((1..=21).contains(&exemplars.len()), "{exemplars:#?}");
+        for exemplar in exemplars {
+            let its_span = |span: &&Span| (&span.trace_id, &span.span_id) == (&exemplar.trace_id, &exemplar.span_id);
+            let span = received.spans.iter().find(its_span).expect("it points to a span that was exported");
+            assert_eq!(span.name, "send inform");
+            assert!(exemplar.time_unix_nano >= span.end_time_unix_nano);
+            assert!(matches!(exemplar.value, Some(exemplar::Value::AsDouble(seconds)) if seconds > 0.0));
+        }
         let dead: Vec<_> = received.logs.iter().filter(|record| !record.trace_id.is_empty()).collect();
         assert_eq!(dead.len() as u64, account.dead_lettered);
         let traces: BTreeSet<&[u8]> = received.spans.iter().map(|span| &*span.trace_id).collect();

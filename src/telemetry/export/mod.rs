@@ -70,6 +70,11 @@ impl Exporter {
         }
     }
 
+    /// Whether a signal has a destination.
+    pub fn exports(&self, signal: Signal) -> bool {
+        self.collected[signal as usize] || self.files.is_some()
+    }
+
     /// Exports spans.
     pub fn traces(&self, request: &ExportTraceServiceRequest) {
         let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
