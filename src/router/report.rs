@@ -33,7 +33,7 @@ pub struct Stats {
 impl Stats {
     /// Returns the sum of all shards' totals.
     pub fn account(&self) -> Account {
-        self.shards.iter().fold(Account::default(), |sum, shard| sum.plus(&shard.account))
+        self.shards.iter().map(|shard| &shard.account).sum()
     }
 
     /// Returns the number of accepted deliveries that have not ended: pending on a shard or between two. The shards'
@@ -82,7 +82,7 @@ impl Stats {
 
     /// Protocol figures.
     pub fn conformance(&self) -> Conformance {
-        self.shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance))
+        self.shards.iter().map(|shard| &shard.conformance).sum()
     }
 
     /// Open conversations.

@@ -208,7 +208,7 @@ impl Inner {
         for (shard, link) in (0..).zip(&self.shared.links) {
             match link.final_state.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(FinalState { unfinished: its_own, letters }) => {
-                    unfinished = unfinished.plus(&its_own);
+                    unfinished += &its_own;
                     dead_letters.extend(letters);
                 }
                 None => unresponsive.push(ShardIndex(shard)),

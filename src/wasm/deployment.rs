@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::agent::{Agent, Batch, Context, Failure, Outcome, Polled, Registration, Supervision};
 use caxton_shards::api::{SendErrorKind, UnresponsiveError};
-use caxton_shards::domain::AgentName;
+use caxton_shards::domain::{AgentName, DomainError};
 use caxton_shards::message::{AgentId, ConversationId, Message, Performative};
 
-use super::guest::{Guest, Instantiated};
+use super::guest::{Guest, GuestName, Instantiated};
 use super::host::SharedMemory;
 use crate::deadline::within;
 use crate::router::error::WouldDeadlockError;
@@ -119,8 +119,11 @@ impl std::fmt::Debug for Deployment {
 
 impl Guest {
     /// Returns the registration of an agent whose module can be replaced, and its deployment.
-    pub fn deploy(&self, name: AgentName) -> (Registration, Deployment) {
-        let agent = AgentId::of(&name);
+    ///
+    /// An invalid name is refused when the registration is handed over.
+    pub fn deploy(&self, name: impl TryInto<AgentName, Error: Into<DomainError>>) -> (Registration, Deployment) {
+        let name = GuestName::new(name);
+        let agent = name.id();
         let shared = Arc::new(Shared {
             commands: Mutex::default(),
             state: Mutex::new(State::Settled),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use caxton_shards::agent::{Agent, Factory, Registration};
-use caxton_shards::domain::AgentName;
+use caxton_shards::domain::{AgentName, DomainError};
 use caxton_shards::message::AgentId;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstancePre, Module};
@@ -113,6 +113,28 @@ pub enum GuestError {
         /// What is missing, has the wrong type, or is imported but not granted.
         problems: Vec<Problem>,
     },
+}
+
+/// A guest's name, which may be invalid.
+pub(super) struct GuestName(Result<AgentName, DomainError>);
+
+impl GuestName {
+    pub fn new(name: impl TryInto<AgentName, Error: Into<DomainError>>) -> Self {
+        Self(name.try_into().map_err(Into::into))
+    }
+
+    /// Returns the agent's id. No agent has that of an invalid name.
+    pub fn id(&self) -> AgentId {
+        self.0.as_ref().map_or_else(|_| AgentId::of_text(""), AgentId::of)
+    }
+}
+
+impl TryFrom<GuestName> for AgentName {
+    type Error = DomainError;
+
+    fn try_from(name: GuestName) -> Result<Self, DomainError> {
+        name.0
+    }
 }
 
 impl GuestError {
@@ -284,15 +306,21 @@ impl Guest {
 
     /// Returns the registration of an agent with this name. Its stored state survives its restarts. With
     /// [`Guest::remembering`] the state is read from disk here, so do not call this on a shard's thread.
-    pub fn agent(&self, name: AgentName) -> Registration {
-        let factory = self.factory(&name);
+    ///
+    /// An invalid name is refused when the registration is handed over.
+    pub fn agent(&self, name: impl TryInto<AgentName, Error: Into<DomainError>>) -> Registration {
+        let name = GuestName::new(name);
+        let factory = self.factory_of(name.id());
         Registration::boxed(name, factory)
     }
 
     /// Returns the factory of the agent with this name, for an embedder whose own agent calls it.
     pub fn factory(&self, name: &AgentName) -> Factory {
+        self.factory_of(AgentId::of(name))
+    }
+
+    fn factory_of(&self, me: AgentId) -> Factory {
         let guest = self.clone();
-        let me = AgentId::of(name);
         #[cfg(feature = "store")]
         let memory = self.memory_of(me);
         #[cfg(not(feature = "store"))]

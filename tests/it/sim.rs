@@ -9,6 +9,7 @@ use caxton_router::domain::AgentName;
 use caxton_router::message::is_notice;
 use caxton_router::sim::Input;
 use caxton_router::sim::{Failed, Fault, Options, Outcome, SHRINK_RUNS_MAX, run, shrink};
+use caxton_router::stats::Account;
 use caxton_router::{Agent, Context, Message, Outcome as Handled};
 
 /// Seeds of the long test.
@@ -32,7 +33,7 @@ fn failing(options: &Options) -> Failed {
 #[test]
 fn two_thousand_seeds_are_accounted_for_and_come_to_rest() {
     let outcomes: Vec<Outcome> = (0..SEEDS).map(|seed| clean(seed, &Options::default())).collect();
-    let total = outcomes.iter().map(|outcome| outcome.account).reduce(|one, other| one.plus(&other)).expect("some ran");
+    let total = outcomes.iter().map(|outcome| &outcome.account).sum::<Account>();
     // Traffic that never approaches a limit would prove little. Journal failures have their own simulation: see `caxton
     // sim --crashes`. Its agents send enough that each reply belongs to one conversation.
     let elsewhere =

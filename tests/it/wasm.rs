@@ -372,7 +372,7 @@ async fn a_module_is_replaced_by_every_strategy_and_rolled_back() {
     let sandbox = impatient(&config, 1_000);
     let router = Router::builder().config(config).start().unwrap();
     let guest = |name: &str, start: &str| sandbox.load(name, &letter(name.chars().next().unwrap(), start)).unwrap();
-    let (registration, deployment) = guest("a", "").deploy(name("agent"));
+    let (registration, deployment) = guest("a", "").deploy("agent");
     router.register_one(registration).await.unwrap();
     let answer = |conversation| {
         let router = router.clone();

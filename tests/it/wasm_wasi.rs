@@ -302,7 +302,7 @@ async fn versions_that_sleep_while_they_start_replace_each_other() {
         let module = starting(&["after", "block"], &sleep(start_ms), letter, body);
         sandbox.load_with(letter, &module, &granting(&[Grant::Clocks])).unwrap()
     };
-    let (registration, deployment) = version("a", 50).deploy(AgentName::try_new("guest").unwrap());
+    let (registration, deployment) = version("a", 50).deploy("guest");
     router.register_one(registration).await.unwrap();
     let answer = || {
         let router = router.clone();

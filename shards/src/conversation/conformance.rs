@@ -1,5 +1,7 @@
 //! Protocol figures of a shard.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 /// Figures of one protocol on a shard.
@@ -47,15 +49,23 @@ impl Conformance {
     pub fn violations(&self) -> u64 {
         self.observed + self.refused
     }
+}
 
-    /// Returns the sum of two shards.
-    #[must_use]
-    pub fn plus(mut self, other: &Self) -> Self {
+impl AddAssign<&Self> for Conformance {
+    fn add_assign(&mut self, other: &Self) {
         self.steps += other.steps;
         self.late += other.late;
         self.observed += other.observed;
         self.refused += other.refused;
         self.unchecked += other.unchecked;
-        self
+    }
+}
+
+impl<'a> Sum<&'a Self> for Conformance {
+    fn sum<I: Iterator<Item = &'a Self>>(shards: I) -> Self {
+        shards.fold(Self::default(), |mut sum, shard| {
+            sum += shard;
+            sum
+        })
     }
 }

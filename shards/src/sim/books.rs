@@ -20,7 +20,7 @@ impl World {
 
     /// Returns the totals of all shards.
     pub fn total(&self) -> Account {
-        self.nodes.iter().fold(Account::default(), |total, node| total.plus(node.shard.account()))
+        self.nodes.iter().map(|node| node.shard.account()).sum()
     }
 
     /// Returns the number of messages dead-lettered for this reason.

@@ -4,6 +4,9 @@
 //! expired + departed + kept + pending`. `pending` is not derived from the others: it is counted where the messages
 //! are.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
+
 use crate::outcome::{DeadLetterReason, Stage};
 
 /// Running totals of one shard. Each counts deliveries: a message to five agents counts five times.
@@ -51,10 +54,10 @@ impl Account {
             && self.dead_by_reason.iter().sum::<u64>() == self.dead_lettered
             && self.expired_by_stage.iter().sum::<u64>() == self.expired
     }
+}
 
-    /// Returns the sum of two shards' totals.
-    #[must_use]
-    pub fn plus(mut self, other: &Self) -> Self {
+impl AddAssign<&Self> for Account {
+    fn add_assign(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.arrived += other.arrived;
         self.recovered += other.recovered;
@@ -74,6 +77,14 @@ impl Account {
         for (mine, others) in self.expired_by_stage.iter_mut().zip(other.expired_by_stage) {
             *mine += others;
         }
-        self
+    }
+}
+
+impl<'a> Sum<&'a Self> for Account {
+    fn sum<I: Iterator<Item = &'a Self>>(shards: I) -> Self {
+        shards.fold(Self::default(), |mut sum, shard| {
+            sum += shard;
+            sum
+        })
     }
 }

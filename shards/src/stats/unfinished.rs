@@ -1,5 +1,7 @@
 //! What a shard still held when it was told to stop, by stage.
 
+use std::ops::AddAssign;
+
 use crate::outcome::Stage;
 
 /// What a shard, or a router, had not finished when it was told to stop.
@@ -26,17 +28,16 @@ impl Unfinished {
     pub fn at(&self, stage: Stage) -> u64 {
         self.messages[stage.index()]
     }
+}
 
-    /// Returns the sum of two shards' figures.
-    #[must_use]
-    pub fn plus(mut self, other: &Self) -> Self {
+impl AddAssign<&Self> for Unfinished {
+    fn add_assign(&mut self, other: &Self) {
         for (mine, others) in self.messages.iter_mut().zip(other.messages) {
             *mine += others;
         }
         self.questions += other.questions;
         self.asks += other.asks;
         self.conversations += other.conversations;
-        self
     }
 }
 
@@ -48,7 +49,8 @@ mod tests {
     fn what_two_shards_had_adds_up() {
         let mut one = Unfinished { questions: 1, asks: 2, conversations: 3, ..Unfinished::default() };
         one.messages[Stage::Retry.index()] = 4;
-        let both = one.plus(&one);
+        let mut both = one;
+        both += &one;
         assert_eq!((both.at(Stage::Retry), both.total()), (8, 8));
         assert_eq!((both.questions, both.asks, both.conversations), (2, 4, 6));
     }

@@ -98,7 +98,7 @@ fn run_crashes(seeds: Range<u64>) -> ExitCode {
     let (mut total, count) = (Figures::default(), seeds.end - seeds.start);
     for seed in seeds {
         match durable::run(seed) {
-            Ok(figures) => total = total.plus(figures),
+            Ok(figures) => total += figures,
             Err(what) => {
                 print(&format!("seed {seed}: {what}\nreplay it with: caxton sim --crashes --seeds {seed}\n"));
                 return ExitCode::FAILURE;

@@ -32,7 +32,7 @@ impl Summary {
 
     fn log_counts(&mut self, shared: &Shared) {
         let shards: Vec<_> = shared.links.iter().map(|link| link.published.read()).collect();
-        let account = shards.iter().fold(Account::default(), |sum, shard| sum.plus(&shard.account));
+        let account: Account = shards.iter().map(|shard| &shard.account).sum();
         for reason in DeadLetterReason::ALL {
             let (total, before) = (account.dead_by_reason[reason.index()], self.account.dead_by_reason[reason.index()]);
             if let Some(count) = grown(total, before) {
@@ -47,7 +47,7 @@ impl Summary {
             }
         }
         self.account = account;
-        let conformance = shards.iter().fold(Conformance::default(), |sum, shard| sum.plus(&shard.conformance));
+        let conformance: Conformance = shards.iter().map(|shard| &shard.conformance).sum();
         let violations = conformance.violations();
         if let Some(count) = grown(violations, self.violations) {
             warn!(target: EVENT, count, total = violations, "messages violated their protocol");

@@ -21,6 +21,8 @@ mod letters;
 mod plan;
 mod play;
 
+use std::ops::AddAssign;
+
 use crate::supervision::catch_panic;
 
 /// The results of a run.
@@ -56,26 +58,22 @@ pub struct Figures {
     pub recovered: u64,
 }
 
-impl Figures {
-    /// Returns the sum of two runs.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            acknowledged: self.acknowledged + other.acknowledged,
-            refused: self.refused + other.refused,
-            arrived: self.arrived + other.arrived,
-            repeated: self.repeated + other.repeated,
-            letters: self.letters + other.letters,
-            replayed: self.replayed + other.replayed,
-            purged: self.purged + other.purged,
-            steps: self.steps + other.steps,
-            duplicates: self.duplicates + other.duplicates,
-            deregistered: self.deregistered + other.deregistered,
-            crashes: self.crashes + other.crashes,
-            stops: self.stops + other.stops,
-            failures: self.failures + other.failures,
-            recovered: self.recovered + other.recovered,
-        }
+impl AddAssign for Figures {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.arrived += other.arrived;
+        self.repeated += other.repeated;
+        self.letters += other.letters;
+        self.replayed += other.replayed;
+        self.purged += other.purged;
+        self.steps += other.steps;
+        self.duplicates += other.duplicates;
+        self.deregistered += other.deregistered;
+        self.crashes += other.crashes;
+        self.stops += other.stops;
+        self.failures += other.failures;
+        self.recovered += other.recovered;
     }
 }
 
@@ -98,7 +96,7 @@ mod tests {
         let mut total = Figures::default();
         for seed in 0..500 {
             let figures = run(seed).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
-            total = total.plus(figures);
+            total += figures;
         }
         let Figures { acknowledged, refused, repeated, recovered, replayed, purged, .. } = total;
         let counts = [acknowledged, refused, repeated, recovered, replayed, purged];

@@ -235,7 +235,10 @@ impl Play {
             }
         }
         let figures = self.world.nodes.iter().map(|node| node.shard.conformance());
-        let conformance = figures.fold(Conformance::default(), |sum, figures| sum.plus(&figures));
+        let conformance = figures.fold(Conformance::default(), |mut sum, figures| {
+            sum += &figures;
+            sum
+        });
         if let Err(complaint) = self.ledger.lock().close(&self.world.total(), &conformance) {
             panic!("{complaint}");
         }
