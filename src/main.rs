@@ -2,7 +2,7 @@
 
 mod cli;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Freeing on another core than allocating is common here, and this allocator handles it well.
@@ -31,10 +31,14 @@ enum Verb {
     Config(cli::config::ConfigArguments),
     /// List, show, replay or purge the dead letters in a data directory
     Dlq(cli::store::LetterArguments),
+    /// Print what a shell needs to complete the words of this command
+    Completions(cli::shell::CompletionsArguments),
     /// Check whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
     /// Ask a running router whether it is healthy, for containers and scripts
     Health(cli::health::HealthArguments),
+    /// Write the manual pages of this command
+    Man(cli::shell::ManArguments),
     /// Route a file of ACL messages and report the outcome of each
     Route(cli::route::RouteArguments),
     /// Run the router as a daemon, which agents and clients outside reach by HTTP and NATS
@@ -43,6 +47,8 @@ enum Verb {
     Sim(cli::sim::SimArguments),
     /// Check, dump or compact a data directory
     Store(cli::store::StoreArguments),
+    /// Create a token for a client of the daemon
+    Token(cli::token::TokenArguments),
 }
 
 /// How long the allocator keeps unused memory, in milliseconds.
@@ -76,11 +82,14 @@ fn main() -> ExitCode {
         Verb::Conv(arguments) => cli::store::run_conversations(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Dlq(arguments) => cli::store::run_letters(&arguments),
+        Verb::Completions(arguments) => cli::shell::complete(&arguments, &mut CommandLine::command()),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
         Verb::Health(arguments) => cli::health::run(&arguments),
+        Verb::Man(arguments) => cli::shell::write_manual(&arguments, &CommandLine::command()),
         Verb::Route(arguments) => cli::route::run(&arguments),
         Verb::Serve(arguments) => cli::serve::run(&arguments),
         Verb::Sim(arguments) => cli::sim::run(&arguments),
         Verb::Store(arguments) => cli::store::run(&arguments),
+        Verb::Token(arguments) => cli::token::run(&arguments),
     }
 }

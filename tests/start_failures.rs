@@ -23,6 +23,8 @@ const UNCHECKED: [&str; 6] =
     ["panicked", "RUST_BACKTRACE", "dmesg", "memory allocation of", "older than Caesar", "Hannibal"];
 /// Tells this program to filter a system call and then execute another program: `CALL ERROR`, in numbers.
 const FILTERED_CALL: &str = "TEST_FILTERED_CALL";
+/// In its place: the profile for containers.
+const SHIPPED_PROFILE: &str = "profile";
 /// The program to execute, and its arguments, one per line.
 const FILTERED_PROGRAM: &str = "TEST_FILTERED_PROGRAM";
 
@@ -67,12 +69,16 @@ fn works_or_explains(case: &str, output: &Output) -> bool {
 
 /// Runs the command with a filter that makes one system call fail, like those of containers.
 fn filtered(call: libc::c_long, error: i32, arguments: &[&str]) -> Output {
+    run_filtered(&format!("{call} {error}"), arguments)
+}
+
+fn run_filtered(filter: &str, arguments: &[&str]) -> Output {
     let this = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(this);
     program::without_settings(&mut command);
     let program = [&[binary().to_str().expect("the path is UTF-8")], arguments].concat().join("\n");
     command.args(["--exact", "a_filter_is_set_up", "--nocapture"]);
-    command.env(FILTERED_CALL, format!("{call} {error}")).env(FILTERED_PROGRAM, program);
+    command.env(FILTERED_CALL, filter).env(FILTERED_PROGRAM, program);
     command.output().expect("this program runs")
 }
 
@@ -81,6 +87,10 @@ fn filtered(call: libc::c_long, error: i32, arguments: &[&str]) -> Output {
 fn a_filter_is_set_up() {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let (Ok(filter), Ok(program)) = (std::env::var(FILTERED_CALL), std::env::var(FILTERED_PROGRAM)) else { return };
+    if filter == SHIPPED_PROFILE {
+        seccompiler::apply_filter(&shipped_profile()).expect("a process may filter itself");
+        become_program(&program);
+    }
     let (call, error) = filter.split_once(' ').expect("a call and an error");
     let rules = BTreeMap::from([(call.parse().expect("a number"), Vec::new())]);
     let fails = SeccompAction::Errno(error.parse().expect("a number"));
@@ -88,9 +98,50 @@ fn a_filter_is_set_up() {
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, fails, architecture).expect("it is a filter");
     let filter: BpfProgram = filter.try_into().expect("it is a filter");
     seccompiler::apply_filter(&filter).expect("a process may filter itself");
+    become_program(&program);
+}
+
+fn become_program(program: &str) -> ! {
     let mut words = program.lines();
     let error = Command::new(words.next().expect("a program")).args(words).exec();
     panic!("it did not become the program: {error}");
+}
+
+/// Returns the filter of the profile for containers.
+fn shipped_profile() -> seccompiler::BpfProgram {
+    let profile: serde_json::Value =
+        serde_json::from_str(include_str!("../src/packaging/seccomp.json")).expect("it is JSON");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let allowed: Vec<_> = profile["syscalls"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .flat_map(|group| group["names"].as_array().expect("a list"))
+        .map(|name| serde_json::json!({ "syscall": name }))
+        .collect();
+    let filter = serde_json::json!({
+        "all": {
+            "mismatch_action": { "errno": profile["defaultErrnoRet"] }, "match_action": "allow", "filter": allowed,
+        },
+    });
+    let architecture = std::env::consts::ARCH.try_into().expect("filters exist for it");
+    let filters = seccompiler::compile_from_json(filter.to_string().as_bytes(), architecture);
+    filters.expect("it is a filter").remove("all").expect("it is there")
+}
+
+#[test]
+fn the_shipped_profile_lets_a_router_do_everything() {
+    let (_directory, acl) = one_message();
+    let data = tempfile::tempdir().expect("there is a place for files");
+    let data = data.path().to_str().expect("the path is UTF-8");
+    let agent = concat!("b=", env!("CARGO_MANIFEST_DIR"), "/examples/guests/echo/raw.wat");
+    for arguments in [
+        &["route", &acl, "--data", data, "--agent", agent, "--metrics", "0"][..],
+        &["bench", "mixed", "--durable", "--messages", "1000", "--agents", "100"],
+    ] {
+        let output = run_filtered(SHIPPED_PROFILE, arguments);
+        assert!(works_or_explains("the shipped profile", &output), "{}", said(&output));
+    }
 }
 
 /// A file with one message.

@@ -12,8 +12,10 @@ mod log;
 pub mod route;
 pub mod serve;
 mod settings;
+pub mod shell;
 pub mod sim;
 pub mod store;
+pub mod token;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

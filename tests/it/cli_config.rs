@@ -197,6 +197,43 @@ fn the_same_mistake_ends_every_verb_with_the_same_status() {
 }
 
 #[test]
+fn shells_and_manual_pages_know_every_verb() {
+    let (_, help, _) = printed(&caxton(&["--help"], &[]));
+    let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let verbs: Vec<_> = verbs.map_while(|line| line.split_whitespace().next()).collect();
+    assert!(verbs.contains(&"serve") && verbs.len() > 10, "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, completions, errors) = printed(&caxton(&["completions", shell], &[]));
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(verbs.iter().all(|verb| completions.contains(verb)), "{shell}");
+    }
+    let pages = tempfile::tempdir().expect("there is a place for files");
+    let directory = pages.path().to_str().expect("the path is UTF-8");
+    assert_eq!(printed(&caxton(&["man", directory], &[])).0, Some(0));
+    for verb in verbs.iter().filter(|verb| **verb != "help") {
+        let page = std::fs::read_to_string(pages.path().join(format!("caxton-{verb}.1"))).expect(verb);
+        assert!(page.contains(".SH SYNOPSIS"), "{verb}");
+    }
+    assert_eq!(printed(&caxton(&["man", &format!("{directory}/missing")], &[])).0, Some(1));
+}
+
+#[test]
+fn a_token_is_shown_once_and_its_file_keeps_the_hash() {
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let file = directory.path().join("tokens.toml");
+    let path = file.to_str().expect("the path is UTF-8");
+    let arguments = ["token", "billing", "--agents", "billing,bill-*", "--expires-in", "90d", "--file", path];
+    let (code, secret, errors) = printed(&caxton(&arguments, &[]));
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(secret.starts_with("cxt_") && secret.trim().len() == 68, "{secret}");
+    let entry = std::fs::read_to_string(&file).expect("it was created");
+    assert!(entry.contains("name = \"billing\"") && entry.contains("expires = \"20"), "{entry}");
+    assert!(!entry.contains(secret.trim()), "only its hash is kept");
+    assert_eq!(printed(&caxton(&["token", "x", "--file", "/nowhere/tokens.toml"], &[])).0, Some(1));
+    assert_eq!(printed(&caxton(&["token", "x", "--operations", "fly"], &[])).0, Some(2));
+}
+
+#[test]
 fn nothing_that_a_terminal_would_obey_is_printed_raw() {
     let directory = tempfile::tempdir().expect("there is a place for files");
     let name = "evil\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
