@@ -11,6 +11,7 @@
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
+//! | [`daemon`] | How does the router run as a process of its own, and who may reach it? |
 //! | [`telemetry`] | How is a router watched: which metrics, traces, health checks and logs are there? |
 //! | [`diagnosis`] | What do I do when an alert fires? |
 //! | [`benchmarks`] | How fast is it, measured how? |
@@ -45,6 +46,7 @@ chapters! {
     #[cfg(any(not(doctest), feature = "wasm"))]
     webassembly: "webassembly.md",
     operations: "operations.md",
+    daemon: "daemon.md",
     #[cfg(any(not(doctest), feature = "telemetry"))]
     telemetry: "telemetry.md",
     diagnosis: "diagnosis.md",
