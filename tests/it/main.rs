@@ -45,6 +45,8 @@ mod edge;
 mod embedding;
 mod examples;
 #[cfg(feature = "telemetry")]
+mod exposition;
+#[cfg(feature = "telemetry")]
 mod health;
 mod inboxes;
 #[cfg(feature = "store")]
@@ -53,7 +55,6 @@ mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod logs;
 mod management;
-#[cfg(feature = "telemetry")]
 mod metrics;
 mod overflow;
 #[cfg(feature = "store")]
