@@ -380,6 +380,9 @@ pub(crate) struct Shared {
     /// The figures of the thread that serves HTTP.
     #[cfg(feature = "telemetry")]
     pub edge: Arc<EdgeFigures>,
+    /// Asks the disk of the store.
+    #[cfg(all(feature = "store", feature = "telemetry"))]
+    pub disk: crate::telemetry::disk::DiskWatch,
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
@@ -416,6 +419,8 @@ impl Shared {
             health: HealthMonitor::default(),
             #[cfg(feature = "telemetry")]
             edge: Arc::default(),
+            #[cfg(all(feature = "store", feature = "telemetry"))]
+            disk: crate::telemetry::disk::DiskWatch::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
             #[cfg(all(feature = "telemetry", feature = "wasm"))]
