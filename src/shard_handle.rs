@@ -449,6 +449,12 @@ impl Shared {
         }
     }
 
+    /// Returns the origin of the monotonic time of the shards.
+    #[cfg(feature = "telemetry")]
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
     /// Returns the monotonic time of the shards.
     pub fn running_for(&self) -> Duration {
         self.start.elapsed()

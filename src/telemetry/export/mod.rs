@@ -11,6 +11,7 @@ mod files;
 mod helper;
 mod http;
 mod queue;
+mod reporter;
 mod resource;
 mod sender;
 mod settings;
@@ -37,6 +38,8 @@ use self::http::Collector;
 use self::queue::{Entry, Queue, QueueLimits};
 use self::sender::Destination;
 
+use crate::telemetry::logs::LineSender;
+
 pub(crate) use settings::{ExportSettings, destinations_of};
 pub(crate) use state::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 
@@ -54,13 +57,13 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the tasks of the destinations. This must be called on a glommio executor.
-    pub fn start(settings: ExportSettings, state: &ExportState) -> Self {
+    /// Starts the tasks of the destinations, which say in this log when they fail. This must be called on a glommio executor.
+    pub fn start(settings: ExportSettings, state: &ExportState, log: &LineSender) -> Self {
         let ExportSettings { collector, files, queue, retry_delay, .. } = settings;
         let collected = collector
             .as_ref()
             .map_or([false; Signal::COUNT], |collector| collector.targets.each_ref().map(Option::is_some));
-        let start = |state: &Arc<DestinationState>| (queue, retry_delay, Arc::clone(state));
+        let start = |state: &Arc<DestinationState>| (queue, retry_delay, Arc::clone(state), log.clone());
         Self {
             collector: collector.map(|collector| {
                 Lane::start(Collector::new(collector, Arc::clone(&state.collector)), start(&state.collector))
@@ -152,11 +155,11 @@ struct Lane {
 impl Lane {
     fn start<D: Destination + 'static>(
         destination: D,
-        (limits, delay, state): (QueueLimits, Duration, Arc<DestinationState>),
+        (limits, delay, state, log): (QueueLimits, Duration, Arc<DestinationState>, LineSender),
     ) -> Self {
         state.turn(Activity::Idle);
         let queue = Rc::new(Queue::new(limits, state));
-        let task = glommio::spawn_local(sender::run(Rc::clone(&queue), destination, delay));
+        let task = glommio::spawn_local(sender::run(Rc::clone(&queue), destination, delay, log));
         Self { queue, task: Some(task) }
     }
 
