@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use super::aid::AidError;
 use super::content::IntoContent;
-use super::details::{
-    Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter,
-    is_user_parameter_name,
-};
+use super::details::{Details, PARAMETER_BYTES_MAX, ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX};
 use super::id::{AgentId, ConversationId, Correlation, IntoAgentId, MessageId};
 use super::options::{DeliveryOptions, Receipt, Reliability, WallTime, WhenUnavailable};
 use super::performative::Performative;
@@ -197,6 +194,13 @@ impl MessageBuilder {
                 self.details().initiator = Some(initiator);
             }
         }
+    }
+
+    pub(super) fn of(mut message: Message) -> Self {
+        let details = message.0.details.take();
+        let aside =
+            details.map(|details| Box::new(Aside { details: Some(Arc::unwrap_or_clone(details)), error: None }));
+        Self { message, aside }
     }
 
     fn details(&mut self) -> &mut Details {
@@ -405,15 +409,7 @@ impl MessageBuilder {
     /// Adds a user-defined parameter. Its name must begin with `X-` or `x-` and must not be one of those in which the
     /// string form carries delivery options (see [`text`](crate::codec::text)).
     pub fn user_parameter(mut self, name: &str, value: ParameterValue) -> Self {
-        if !is_user_parameter_name(name) {
-            self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });
-            return self;
-        }
-        if super::parameter::is_reserved(name) {
-            self.fail(MessageError::ParameterReserved { name: name.to_owned() });
-            return self;
-        }
-        self.add_user_parameter(UserParameter { name: name.into(), value });
+        self.set_user_parameter(name, value);
         self
     }
 

@@ -1,5 +1,7 @@
 //! The cold part of a message: everything that routing does not look at for each message.
 
+use std::fmt;
+
 use super::aid::Aid;
 use super::id::AgentId;
 
@@ -92,6 +94,14 @@ impl TraceContext {
     /// Whether the context names a trace and a span: neither is all zeros.
     pub fn is_valid(&self) -> bool {
         self.trace_id != [0; 16] && self.span_id != [0; 8]
+    }
+}
+
+impl fmt::Display for TraceContext {
+    /// Writes the value of a `traceparent`, version 00.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (trace, span) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
+        write!(formatter, "00-{trace:032x}-{span:016x}-{:02x}", self.flags)
     }
 }
 

@@ -441,6 +441,19 @@ impl Message {
         MessageBuilder::reply_to(self, performative)
     }
 
+    /// Returns a builder that begins with all of this message.
+    ///
+    /// ```
+    /// # use caxton_shards::message::{Message, Performative};
+    /// let draft = Message::builder(Performative::Inform).ontology("trade").content("sold").build()?;
+    /// let message = draft.into_builder().receiver("buyer").build()?;
+    /// assert_eq!((message.ontology(), message.content().as_text()), (Some("trade"), Some("sold")));
+    /// # Ok::<(), caxton_shards::message::MessageError>(())
+    /// ```
+    pub fn into_builder(self) -> MessageBuilder {
+        MessageBuilder::of(self)
+    }
+
     #[inline]
     pub(crate) fn delivery_meta(&self) -> &crate::message::delivery_meta::DeliveryMeta {
         &self.0.delivery_meta

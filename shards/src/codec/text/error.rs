@@ -175,6 +175,11 @@ impl Refusal {
         Self { offset, fault: Box::new(fault) }
     }
 
+    /// Returns what is wrong, for a value that stands alone.
+    pub fn into_kind(self) -> ParseErrorKind {
+        *self.fault
+    }
+
     pub fn locate(self, input: &[u8]) -> ParseError {
         let mut place = Place::START;
         place.advance(input, self.offset);

@@ -1,9 +1,14 @@
 //! Parts of a message as codecs read them, limits included.
 
+use std::num::NonZeroU64;
+
 use super::{MessageBuilder, MessageError, receiver_of};
 use crate::message::content::MessageContent;
-use crate::message::details::{ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter};
+use crate::message::details::{
+    ParameterValue, RECEIVERS_MAX, USER_PARAMETERS_MAX, UserParameter, is_user_parameter_name,
+};
 use crate::message::id::{ConversationId, Correlation};
+use crate::message::options::WallTime;
 use crate::message::term::Term;
 use crate::message::{Aid, ConversationRole};
 
@@ -85,6 +90,21 @@ impl MessageBuilder {
         self.message.0.ontology = Term::of_message(ontology);
         let text = self.beside("ontology", self.message.0.ontology, ontology);
         self.keep_word(text, |details, text| details.words.ontology = text);
+    }
+
+    pub(crate) fn set_reply_by(&mut self, moment: WallTime) {
+        self.message.0.reply_by = NonZeroU64::new(moment.0);
+    }
+
+    /// Adds a user-defined parameter, and checks its name.
+    pub(crate) fn set_user_parameter(&mut self, name: &str, value: ParameterValue) {
+        if !is_user_parameter_name(name) {
+            self.fail(MessageError::ParameterName { name: name.chars().take(64).collect() });
+        } else if crate::message::parameter::is_reserved(name) {
+            self.fail(MessageError::ParameterReserved { name: name.to_owned() });
+        } else {
+            self.add_user_parameter(UserParameter { name: name.into(), value });
+        }
     }
 
     /// Adds a user-defined parameter whose name has been checked. Forms that mark parameters as user-defined allow
