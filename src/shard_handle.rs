@@ -380,9 +380,6 @@ pub(crate) struct Shared {
     /// The figures of the thread that serves HTTP.
     #[cfg(feature = "telemetry")]
     pub edge: Arc<EdgeFigures>,
-    /// Asks the disk of the store.
-    #[cfg(all(feature = "store", feature = "telemetry"))]
-    pub disk: crate::telemetry::disk::DiskWatch,
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
@@ -420,8 +417,6 @@ impl Shared {
             #[cfg(feature = "telemetry")]
             edge: Arc::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
-            disk: crate::telemetry::disk::DiskWatch::default(),
-            #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
             #[cfg(all(feature = "telemetry", feature = "wasm"))]
             plugins: OnceLock::new(),
@@ -447,12 +442,6 @@ impl Shared {
         if self.links[shard].doorbell.ring() {
             self.bell.ring();
         }
-    }
-
-    /// Returns the origin of the monotonic time of the shards.
-    #[cfg(feature = "telemetry")]
-    pub fn start(&self) -> Instant {
-        self.start
     }
 
     /// Returns the monotonic time of the shards.

@@ -41,10 +41,6 @@ const THREADS_PER_DESTINATION: u64 = 1;
 #[cfg(feature = "telemetry")]
 const THREADS_OF_EDGE: u64 = 1;
 
-/// Threads that ask the disk of a store for its space.
-#[cfg(feature = "telemetry")]
-const THREADS_FOR_DISK: u64 = 1;
-
 /// Open files of telemetry, rounded up: rings, event counters, timers, and the connections and files of the export.
 #[cfg(feature = "telemetry")]
 const OPEN_FILES_OF_TELEMETRY: u64 = 32;
@@ -74,6 +70,8 @@ pub struct Demand {
     pub ring_bytes: u64,
     /// The configured capacity of each ring.
     rings: crate::config::RingChoice,
+    /// What runs beside the shards.
+    #[cfg(feature = "telemetry")]
     beside: Beside,
     /// The maximum number of WebAssembly guests.
     #[cfg(feature = "wasm")]
@@ -84,47 +82,36 @@ pub struct Demand {
 }
 
 /// What runs beside the shards to observe them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg(feature = "telemetry")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Beside {
     /// Whether there is a telemetry thread.
     telemetry: bool,
-    threads: u64,
-    open_files: u64,
+    /// The number of destinations of the export.
+    destinations: u64,
+    /// Whether metrics and health are served over HTTP.
+    edge: bool,
 }
 
+#[cfg(feature = "telemetry")]
 impl Beside {
-    #[cfg(feature = "telemetry")]
     fn of(config: &Config) -> Self {
-        let mut beside = Self::default();
-        let is_used = |place: usize| Signal::ALL.into_iter().any(|signal| destinations_of(config, signal)[place]);
-        let destinations = u64::from(is_used(0)) + u64::from(is_used(1));
+        let used = |place: usize| Signal::ALL.into_iter().any(|signal| destinations_of(config, signal)[place]);
+        let destinations = u64::from(used(0)) + u64::from(used(1));
         let edge = config.metrics.listen.address().is_some();
-        if edge || destinations > 0 {
-            beside.add_telemetry();
-        }
-        beside.threads += destinations * THREADS_PER_DESTINATION;
-        if edge {
-            beside.threads += THREADS_OF_EDGE;
-            beside.open_files += OPEN_FILES_OF_EDGE + EdgeLimits::DEFAULT.connections as u64;
-        }
-        if config.has_store() {
-            beside.threads += THREADS_FOR_DISK;
-        }
-        beside
+        Self { telemetry: edge || destinations > 0, destinations, edge }
     }
 
-    #[cfg(not(feature = "telemetry"))]
-    fn of(_: &Config) -> Self {
-        Self::default()
+    fn threads(self) -> u64 {
+        let telemetry = if self.telemetry { THREADS_OF_TELEMETRY } else { 0 };
+        let edge = if self.edge { THREADS_OF_EDGE } else { 0 };
+        telemetry + self.destinations * THREADS_PER_DESTINATION + edge
     }
 
-    #[cfg(feature = "telemetry")]
-    fn add_telemetry(&mut self) {
-        if !self.telemetry {
-            self.telemetry = true;
-            self.threads += THREADS_OF_TELEMETRY;
-            self.open_files += OPEN_FILES_OF_TELEMETRY;
-        }
+    fn open_files(self) -> u64 {
+        let telemetry = if self.telemetry { OPEN_FILES_OF_TELEMETRY } else { 0 };
+        let edge = if self.edge { OPEN_FILES_OF_EDGE + EdgeLimits::DEFAULT.connections as u64 } else { 0 };
+        telemetry + edge
     }
 }
 
@@ -149,6 +136,7 @@ impl Demand {
             shards_given: matches!(config.router.shards, ShardChoice::Exactly(_)),
             ring_bytes: ring_bytes(config.ring.capacity, shards),
             rings: config.ring.capacity,
+            #[cfg(feature = "telemetry")]
             beside: Beside::of(config),
             #[cfg(feature = "wasm")]
             guests: config.wasm.guests.into_inner(),
@@ -164,7 +152,7 @@ impl Demand {
     /// Adds the telemetry thread, which there is also when a program takes the traces.
     #[cfg(feature = "telemetry")]
     pub(crate) fn with_telemetry(mut self) -> Self {
-        self.beside.add_telemetry();
+        self.beside.telemetry = true;
         self
     }
 
@@ -173,8 +161,15 @@ impl Demand {
     }
 
     /// Whether there is a telemetry thread.
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(clippy::unused_self, reason = "only with the feature there can be one")
+    )]
     pub(super) fn has_telemetry(&self) -> bool {
-        self.beside.telemetry
+        #[cfg(feature = "telemetry")]
+        return self.beside.telemetry;
+        #[cfg(not(feature = "telemetry"))]
+        false
     }
 
     /// Returns the memory to be locked by the shards and the telemetry thread, in bytes. Each has an executor with rings.
@@ -184,12 +179,18 @@ impl Demand {
 
     /// Returns the number of open files.
     pub fn open_files(&self) -> u64 {
-        OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD + self.beside.open_files
+        let shards = OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD;
+        #[cfg(feature = "telemetry")]
+        let shards = shards + self.beside.open_files();
+        shards
     }
 
     /// Returns the number of threads.
     pub fn threads(&self) -> u64 {
-        THREADS_BASE + self.count() * THREADS_PER_SHARD + self.beside.threads
+        let shards = THREADS_BASE + self.count() * THREADS_PER_SHARD;
+        #[cfg(feature = "telemetry")]
+        let shards = shards + self.beside.threads();
+        shards
     }
 
     /// Returns the memory that should be available, in bytes.

@@ -11,6 +11,8 @@
 mod connection;
 #[cfg(feature = "serve")]
 pub(crate) mod doors;
+#[cfg(feature = "serve")]
+mod nats;
 pub(crate) mod routes;
 
 use std::io;

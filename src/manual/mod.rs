@@ -10,6 +10,7 @@
 //! | [`failures`] | What happens when a handler fails, a mailbox is full or an agent is slow? |
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
+//! | [`nats`] | How does a client of NATS, in any language, talk to agents? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
 //! | [`daemon`] | How does the router run as a process of its own, and who may reach it? |
 //! | [`telemetry`] | How is a router watched: which metrics, traces, health checks and logs are there? |
@@ -45,6 +46,7 @@ chapters! {
     durability: "durability.md",
     #[cfg(any(not(doctest), feature = "wasm"))]
     webassembly: "webassembly.md",
+    nats: "nats.md",
     operations: "operations.md",
     daemon: "daemon.md",
     #[cfg(any(not(doctest), feature = "telemetry"))]

@@ -107,6 +107,25 @@ impl Router {
         why.map_or(Ok(()), |kind| Err(BatchError { kind, messages: refused }))
     }
 
+    /// Queues messages of one sender, which they all name, if there is room for them now. There are at most
+    /// [`BATCH_MESSAGES_MAX`] of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns the messages if there is no room or the router is stopping.
+    #[cfg(feature = "serve")]
+    pub(crate) fn try_tell_batch(
+        &self,
+        sender: AgentId,
+        messages: Vec<Message>,
+    ) -> Result<(), (SendErrorKind, Vec<Message>)> {
+        let shard = self.shared().partition.shard_of(sender).as_usize();
+        self.try_put(shard, Work::TellAll(messages)).map_err(|(error, work)| match work {
+            Work::TellAll(messages) => (error, messages),
+            _ => (error, Vec::new()),
+        })
+    }
+
     /// Sends a message and waits until its sender's shard has accepted it, or until it is on disk if it is durable.
     /// While its receiver is closed (full mailbox with the overflow policy back-pressure), this takes until the
     /// message's turn has come or its lifetime is over; other messages and senders do not wait for it.

@@ -365,7 +365,7 @@ fn start(
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
     #[cfg(feature = "telemetry")]
-    let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks)) {
+    let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks), clock.start()) {
         Ok(feeds) => feeds,
         Err(error) => {
             abandon(&router);

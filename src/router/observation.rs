@@ -64,13 +64,11 @@ pub(super) fn serve(shared: &Arc<Shared>, listener: TcpListener) -> std::io::Res
 }
 
 impl Inner {
-    /// Ends serving metrics and health, and asking the disk for them.
+    /// Ends serving metrics and health.
     pub(super) fn end_edge(&self) {
         let edge = self.edge.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(edge) = edge {
             edge.stop();
         }
-        #[cfg(feature = "store")]
-        self.shared.disk.end();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use caxton_shards::message::{Message, TraceContext};
 use glommio::ExecutorJoinHandle;
@@ -10,11 +10,7 @@ use glommio::ExecutorJoinHandle;
 use super::{Inner, Router, StartError};
 use crate::shard_handle::Shared;
 use crate::telemetry::export::ExportSettings;
-use crate::telemetry::logs::{LineSender, RouterLog};
 use crate::telemetry::{RecordFeed, TelemetryLaunch, TraceSink, feed, start, watching};
-
-/// How long a stopping router waits for its telemetry thread, which has time limits of its own for all but its end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the telemetry thread if something takes what it finds out. Returns the shards' ways to it, of which there are
 /// none without it.
@@ -25,14 +21,14 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 fn begin(
     shared: &Arc<Shared>,
     sinks: Vec<TraceSink>,
-    log: LineSender,
+    origin: Instant,
 ) -> Result<(std::vec::IntoIter<RecordFeed>, Option<ExecutorJoinHandle<()>>), StartError> {
     let export = ExportSettings::new(&shared.config).map_err(|error| StartError::Telemetry(error.to_string()))?;
     if sinks.is_empty() && !export.exports() && shared.config.metrics.listen.address().is_none() {
         return Ok((Vec::new().into_iter(), None));
     }
     shared.telemetry.has_thread.store(true, Ordering::Release);
-    let mut launch = TelemetryLaunch::new(shared, sinks, export, log);
+    let mut launch = TelemetryLaunch::new(shared, sinks, export, origin);
     let mut feeds = Vec::new();
     for _ in &shared.links {
         let (feed, source) = feed(Arc::clone(&shared.telemetry), watching(&shared.config, &shared.telemetry));
@@ -58,30 +54,25 @@ impl Router {
     /// # Errors
     ///
     /// It cannot be started. The router has to be abandoned.
-    pub(super) fn begin_telemetry(&self, sinks: Vec<TraceSink>) -> Result<std::vec::IntoIter<RecordFeed>, StartError> {
-        let log = self.inner.log.as_ref().map(RouterLog::lines).unwrap_or_default();
-        let (feeds, thread) = begin(self.shared(), sinks, log)?;
+    pub(super) fn begin_telemetry(
+        &self,
+        sinks: Vec<TraceSink>,
+        origin: Instant,
+    ) -> Result<std::vec::IntoIter<RecordFeed>, StartError> {
+        let (feeds, thread) = begin(self.shared(), sinks, origin)?;
         self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).telemetry = thread;
         Ok(feeds)
     }
 }
 
 impl Inner {
-    /// Lets the telemetry thread take what the shards have left, and waits until it has passed that on, but not for ever:
-    /// its executor may wait for a disk that does not respond. Call it once the shards have left.
+    /// Lets the telemetry thread take what the shards have left, and waits until it has passed that on. Call it once the
+    /// shards have left.
     pub(super) fn end_telemetry(&self, thread: Option<ExecutorJoinHandle<()>>) {
         self.shared.telemetry.stopping.store(true, Ordering::Release);
         self.shared.telemetry.bell.ring();
-        let Some(thread) = thread else { return };
-        let (ends, ended) = flume::bounded::<()>(0);
-        let joiner = std::thread::Builder::new().name("caxton-telemetry-end".to_owned()).spawn(move || {
+        if let Some(thread) = thread {
             let _ = thread.join();
-            drop(ends);
-        });
-        if ended.recv_timeout(END_PATIENCE) == Err(flume::RecvTimeoutError::Disconnected)
-            && let Ok(joiner) = joiner
-        {
-            let _ = joiner.join();
         }
     }
 }

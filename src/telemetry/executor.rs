@@ -23,9 +23,7 @@ use crate::telemetry::exporting::Exporting;
 use crate::telemetry::feed::RecordSource;
 use crate::telemetry::figures::Figures;
 use crate::telemetry::latency::Latencies;
-use crate::telemetry::logs::LineSender;
 use crate::telemetry::sampling::Adjustment;
-use crate::telemetry::spans::SpanMaker;
 use crate::telemetry::state::TelemetryState;
 
 /// Interval between two looks at the rings while records arrive.
@@ -48,8 +46,6 @@ pub(crate) struct TelemetryLaunch {
     pub sources: Vec<RecordSource>,
     pub sinks: Vec<TraceSink>,
     pub export: ExportSettings,
-    /// The router's log, for what fails.
-    pub log: LineSender,
     /// The router whose metrics are exported.
     pub shared: Arc<Shared>,
     /// The origin of monotonic time.
@@ -59,10 +55,9 @@ pub(crate) struct TelemetryLaunch {
 
 impl TelemetryLaunch {
     /// Gathers the arguments for a router with these settings.
-    pub fn new(shared: &Arc<Shared>, sinks: Vec<TraceSink>, export: ExportSettings, log: LineSender) -> Self {
+    pub fn new(shared: &Arc<Shared>, sinks: Vec<TraceSink>, export: ExportSettings, start: Instant) -> Self {
         let (state, adjustment) = (Arc::clone(&shared.telemetry), Adjustment::new(&shared.config));
-        let start = shared.start();
-        Self { state, sources: Vec::new(), sinks, export, log, shared: Arc::clone(shared), start, adjustment }
+        Self { state, sources: Vec::new(), sinks, export, shared: Arc::clone(shared), start, adjustment }
     }
 }
 
@@ -101,11 +96,11 @@ struct Telemetry {
 
 impl Telemetry {
     fn new(launch: TelemetryLaunch) -> Self {
-        let TelemetryLaunch { state, sources, sinks, export, log, shared, start, adjustment } = launch;
+        let TelemetryLaunch { state, sources, sinks, export, shared, start, adjustment } = launch;
         let exporting = export.exports().then(|| {
             let ago_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             let start_unix_ns = (wall_time().0 * 1_000_000).saturating_sub(ago_ns);
-            Exporting::begin(export, &state.export, SpanMaker { ids: state.ids, start_unix_ns }, &log)
+            Exporting::begin(export, &state.export, state.ids, start_unix_ns)
         });
         Self {
             assembler: Assembler::new(state.ids),

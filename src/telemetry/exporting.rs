@@ -9,10 +9,10 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 use crate::telemetry::assemble::MessageTrace;
+use crate::telemetry::context::TraceIds;
 use crate::telemetry::exemplars::Exemplars;
 use crate::telemetry::export::{ExportSettings, ExportState, Exporter, Signal};
 use crate::telemetry::figures::Figures;
-use crate::telemetry::logs::LineSender;
 use crate::telemetry::otlp::scope;
 use crate::telemetry::otlp_metrics::{Times, otlp};
 use crate::telemetry::spans::SpanMaker;
@@ -38,16 +38,17 @@ pub(crate) struct Exporting {
 }
 
 impl Exporting {
-    /// Begins to export, and says in this log what fails. This must be called on the telemetry thread.
-    pub fn begin(settings: ExportSettings, state: &ExportState, maker: SpanMaker, log: &LineSender) -> Self {
+    /// Begins to export. This must be called on the telemetry thread. `start_unix_ns` is the wall-clock time at the
+    /// start of the router, in nanoseconds since 1970.
+    pub fn begin(settings: ExportSettings, state: &ExportState, ids: TraceIds, start_unix_ns: u64) -> Self {
         let (resource, metric_interval) = (settings.resource.clone(), settings.metric_interval);
         let now = Instant::now();
-        let exporter = Exporter::start(settings, state, log);
+        let exporter = Exporter::start(settings, state);
         Self {
             exemplars: exporter.exports(Signal::Traces).then(|| Box::new(Exemplars::new())),
             exporter,
             resource,
-            maker,
+            maker: SpanMaker { ids, start_unix_ns },
             spans: Vec::with_capacity(SPANS_PER_REQUEST),
             spans_since: now,
             metric_interval,

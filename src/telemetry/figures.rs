@@ -19,8 +19,6 @@ use crate::clock::wall_time;
 use crate::drive::is_shard_thread;
 use crate::edge::CloseReason;
 use crate::shard_handle::{RouterPhase, ShardHandle, Shared};
-#[cfg(feature = "store")]
-use crate::telemetry::disk::{DiskPaths, DiskReading, DiskState};
 use crate::telemetry::export::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 use crate::telemetry::health::{ComponentHealth, observe};
 use crate::telemetry::latency::Latencies;
@@ -99,8 +97,17 @@ pub(crate) struct JournalTotals {
 #[derive(Debug)]
 pub(crate) struct StoreFigures {
     pub journal_bytes: u64,
-    /// What the disk said last; none if it has not responded yet.
-    pub disk: Option<DiskReading>,
+    pub database_bytes: u64,
+    /// None if the file system does not tell.
+    pub disk: Option<Disk>,
+}
+
+/// The space of a file system.
+#[cfg(feature = "store")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disk {
+    pub available_bytes: u64,
+    pub size_bytes: u64,
 }
 
 /// The figures of a routing plugin.
@@ -238,20 +245,37 @@ impl StoreFigures {
     fn read(shared: &Shared) -> Option<Self> {
         let directory = shared.config.store.directory.path()?;
         let segments: u64 = shared.links.iter().map(|link| JournalTotals::read(&link.journal).segments).sum();
+        let databases = shared.databases.get().map(Vec::as_slice).unwrap_or_default();
+        // What was written last is beside the database until a checkpoint.
+        let with_log = |database: &std::path::PathBuf| {
+            let mut log = database.clone().into_os_string();
+            log.push("-wal");
+            length(database) + length(Path::new(&log))
+        };
         Some(Self {
             journal_bytes: segments * crate::router::store::segment_bytes(&shared.config),
-            disk: disk(shared, directory).reading,
+            database_bytes: databases.iter().map(with_log).sum(),
+            disk: Disk::of(directory),
         })
     }
 }
 
-/// Asks the disk of the store, and returns what is known of it.
+/// Returns the length of a file, or zero if there is none.
 #[cfg(feature = "store")]
-pub(crate) fn disk(shared: &Shared, directory: &Path) -> DiskState {
-    shared.disk.look(|| DiskPaths {
-        directory: directory.to_owned(),
-        databases: shared.databases.get().cloned().unwrap_or_default(),
-    })
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+#[cfg(feature = "store")]
+impl Disk {
+    /// Returns the space of the file system of a directory.
+    pub fn of(directory: &Path) -> Option<Self> {
+        let space = rustix::fs::statvfs(directory).ok()?;
+        Some(Self {
+            available_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            size_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        })
+    }
 }
 
 /// Returns the totals of the destinations that are used.
@@ -350,5 +374,7 @@ mod tests {
     fn this_process_has_threads_memory_and_descriptors() {
         let figures = ProcessFigures::read(Duration::from_secs(3));
         assert!(figures.threads > 0 && figures.resident_bytes > 0 && figures.descriptors > 0, "{figures:?}");
+        #[cfg(feature = "store")]
+        assert!(Disk::of(Path::new("/")).is_some_and(|disk| disk.size_bytes > 0));
     }
 }

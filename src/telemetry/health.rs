@@ -17,7 +17,7 @@ use crate::edge::CloseReason;
 use crate::shard_handle::{RouterPhase, Shared};
 use crate::telemetry::export::{Activity, DestinationState, Signal};
 #[cfg(feature = "store")]
-use crate::telemetry::{disk::Disk, figures};
+use crate::telemetry::figures::Disk;
 
 /// How often the thread that serves HTTP checks. What is wrong shows within this and the shard's own limit.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -34,9 +34,6 @@ const MEMORY_NEARLY_FULL: f64 = 0.95;
 /// A disk with less room than this many segments for each shard is nearly full; with less than one it is full.
 #[cfg(feature = "store")]
 const SEGMENTS_SPARE: u64 = 4;
-/// A disk that has not responded for this long is degraded.
-#[cfg(feature = "store")]
-const DISK_SILENT: Duration = Duration::from_secs(1);
 /// A database that is this many records behind its journal is late.
 #[cfg(feature = "store")]
 const RECORDS_BEHIND_MAX: u64 = 1_000_000;
@@ -282,7 +279,7 @@ pub(crate) fn liveness(shared: &Shared) -> (bool, Phase) {
 /// Checks every part. It asks no shard and looks at no agent.
 pub(crate) fn observe(shared: &Shared) -> Health {
     let now = Instant::now();
-    // Before the lock: a disk that does not respond is waited for, for a moment.
+    // Before the lock: a file system may take long to say how much room it has.
     #[cfg(feature = "store")]
     let disk = shared.config.store.directory.path().map(|directory| disk(shared, directory));
     let mut seen = shared.health.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -429,17 +426,7 @@ fn journal(shared: &Shared) -> Finding {
 
 #[cfg(feature = "store")]
 fn disk(shared: &Shared, directory: &std::path::Path) -> Finding {
-    let known = figures::disk(shared, directory);
-    if let Some(silent) = known.asked_since.map(|since| since.elapsed()).filter(|silent| *silent >= DISK_SILENT) {
-        let why = format!(
-            "the file system of {} has not responded for {:.0} s, and durable messages wait for it: check the disk",
-            directory.display(),
-            silent.as_secs_f64()
-        );
-        return Finding::of("disk", Some((Status::Degraded, why)));
-    }
-    let Some(reading) = known.reading else { return Finding::healthy("disk") };
-    let Some(disk) = reading.disk else {
+    let Some(disk) = Disk::of(directory) else {
         let why = format!("the space left in {} cannot be determined: is it mounted?", directory.display());
         return Finding::of("disk", Some((Status::Degraded, why)));
     };

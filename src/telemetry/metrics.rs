@@ -9,7 +9,7 @@ use caxton_shards::dead_letter::DeadLetterReason;
 
 use crate::telemetry::conventions;
 #[cfg(feature = "store")]
-use crate::telemetry::disk::{Disk, DiskReading};
+use crate::telemetry::figures::Disk;
 use crate::telemetry::figures::{ExportTotals, Figures, ShardFigures};
 use crate::telemetry::latency::Latency;
 use crate::telemetry::metric::{Audience, Kind, Metric, Points, Read};
@@ -240,7 +240,7 @@ metrics! {
     #[cfg(feature = "store")]
     Public Gauge "caxton.projection.size", "By", [],
         "Size of the databases."
-        = Read::Router(|figures, points| points.add_all(reading(figures).map(|reading| reading.database_bytes)));
+        = Read::Router(|figures, points| points.add_all(figures.store.as_ref().map(|store| store.database_bytes)));
     #[cfg(feature = "store")]
     Public Gauge "caxton.disk.available", "By", [],
         "Space left on the file system of the store's directory."
@@ -249,10 +249,6 @@ metrics! {
     Public Gauge "caxton.disk.size", "By", [],
         "Size of the file system of the store's directory."
         = Read::Router(|figures, points| points.add_all(disk(figures).map(|disk| disk.size_bytes)));
-    #[cfg(feature = "store")]
-    Public Gauge "caxton.disk.age", "s", [],
-        "Age of what is known of the disk and of the size of the databases; it grows while the disk does not respond."
-        = Read::Router(|figures, points| points.add_all(reading(figures).map(|known| known.at.elapsed().as_secs_f64())));
     #[cfg(feature = "wasm")]
     Public Counter "caxton.wasm.slices", "{slice}", [],
         "Slices of calls that WebAssembly guests of this process ran, from the first scrape on."
@@ -510,11 +506,6 @@ fn rings_exhausted(shard: &ShardFigures) -> usize {
 
 #[cfg(feature = "store")]
 fn disk(figures: &Figures) -> Option<Disk> {
-    reading(figures)?.disk
-}
-
-#[cfg(feature = "store")]
-fn reading(figures: &Figures) -> Option<DiskReading> {
     figures.store.as_ref()?.disk
 }
 

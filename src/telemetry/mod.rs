@@ -7,8 +7,6 @@
 mod assemble;
 mod context;
 mod conventions;
-#[cfg(feature = "store")]
-pub(crate) mod disk;
 mod executor;
 mod exemplars;
 pub(crate) mod export;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use caxton_router::logs::EXPORT;
 use caxton_router::message::ConversationId;
 use caxton_router::prelude::*;
 use flate2::read::GzDecoder;
@@ -20,11 +19,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, exemplar, metric, number_d
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 
-use tracing::Level;
-
 use crate::common::{bounded, name_on, shutdown, start_with};
-use crate::edge::wait_until;
-use crate::logs::Capture;
 
 /// A collector that keeps what it receives.
 struct Collector {
@@ -252,67 +247,6 @@ fn a_contract_net_over_two_shards_arrives_as_one_connected_trace() {
                 );
             }
         }
-    });
-}
-
-#[test]
-fn what_fails_in_the_export_is_logged_and_not_exported() {
-    bounded(|| {
-        let collector = Collector::start();
-        let capture = Capture::default();
-        let absent =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
-        let router = capture.during(Level::INFO, || {
-            start_with(1, |config| {
-                for (key, value) in [
-                    ("otlp.logs_endpoint", format!("{}/v1/logs", collector.endpoint())),
-                    ("otlp.traces_endpoint", format!("http://{absent}/v1/traces")),
-                    ("telemetry.sampling", "1".to_owned()),
-                    ("log.level", "trace".to_owned()),
-                ] {
-                    config.set(key, &value, "this test").expect("it is legal");
-                }
-            })
-        });
-        let agent = router.blocking().register(name_on(&router, 0, "agent"), || Participant).expect("it is registered");
-        let message = Message::builder(Performative::Inform).receiver(agent).build().expect("it is legal");
-        router.blocking().send(message).expect("it is accepted");
-        wait_until("the failure is logged", || !capture.of("telemetry is not exported").is_empty());
-        shutdown(&router);
-        let line = capture.of("telemetry is not exported").remove(0);
-        assert_eq!((line.level, line.target, line.text("destination")), (Level::WARN, EXPORT, "the collector"));
-        assert!(line.text("why").contains("/v1/traces"), "{line:?}");
-        let received = collector.received.lock().expect("nobody panicked");
-        assert!(received.logs.iter().any(|record| format!("{record:?}").contains("router starts")));
-        assert!(received.logs.iter().all(|record| !format!("{record:?}").contains(EXPORT)), "{:#?}", received.logs);
-    });
-}
-
-#[test]
-fn a_disk_that_hangs_does_not_keep_the_router_from_stopping() {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    bounded(|| {
-        let directory = tempfile::tempdir().expect("there is a place for files");
-        // A pipe that nobody reads takes 64 KiB.
-        let file = directory.path().join("traces-00000001.jsonl");
-        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe can be made");
-        let router = start_with(1, |config| {
-            let directory = directory.path().display().to_string();
-            let settings = [("otlp.directory", &*directory), ("telemetry.sampling", "1"), ("otlp.timeout_ms", "100")];
-            for (key, value) in settings {
-                config.set(key, value, "this test").expect("it is legal");
-            }
-        });
-        let agent = router.blocking().register(name_on(&router, 0, "agent"), || Participant).expect("it is registered");
-        for _ in 0..500 {
-            let message = Message::builder(Performative::Inform).receiver(agent).build().expect("it is legal");
-            router.blocking().send(message).expect("it is accepted");
-        }
-        let telemetry = || router.health().component("telemetry").and_then(|part| part.why().map(str::to_owned));
-        wait_until("it shows", || telemetry().is_some_and(|why| why.contains("no response within 100 ms")));
-        assert_eq!(shutdown(&router).stats.account().processed, 500);
-        let none_failed = "destination=\"files\",signal=\"traces\",outcome=\"failed\"} 0\n";
-        assert!(!router.metrics().contains(none_failed), "{}", router.metrics());
     });
 }
 

@@ -45,8 +45,6 @@ mod edge;
 mod embedding;
 mod examples;
 #[cfg(feature = "telemetry")]
-mod exposition;
-#[cfg(feature = "telemetry")]
 mod health;
 mod inboxes;
 #[cfg(feature = "store")]
@@ -55,7 +53,10 @@ mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod logs;
 mod management;
+#[cfg(feature = "telemetry")]
 mod metrics;
+#[cfg(feature = "serve")]
+mod nats;
 mod overflow;
 #[cfg(feature = "store")]
 mod projection;

@@ -41,7 +41,6 @@ impl Access {
     /// # Errors
     ///
     /// There is none, or it gives no access.
-    #[expect(dead_code, reason = "for the doors that come next")]
     pub fn identify(&self, token: Option<&str>) -> Result<Arc<Identity>, TokenError> {
         match (&self.tokens, token) {
             (None, _) => Ok(Arc::clone(&self.local)),
@@ -63,7 +62,6 @@ pub(crate) struct DoorContext {
     /// Time after which a connection that carries nothing is closed.
     pub idle: Duration,
     /// Whether the doors are being closed: what is under way ends, and nothing new begins.
-    #[expect(dead_code, reason = "for the doors that come next")]
     pub closing: watch::Receiver<bool>,
     access: RwLock<Arc<Access>>,
 }
@@ -88,7 +86,6 @@ impl DoorContext {
     }
 
     /// Returns who may connect at the moment.
-    #[expect(dead_code, reason = "for the doors that come next")]
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -19,10 +19,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use self::context::{Access, DoorContext};
+use self::context::Access;
+pub(crate) use self::context::DoorContext;
+pub(crate) use self::identity::Identity;
 pub use self::identity::{NewToken, Operation, TOKENS_MAX, TokensError};
+pub(crate) use self::outside::{Attachment, OutsideError, OutsideOptions};
 pub use self::tls::CertificateError;
-use super::{accept, listen, routes};
+use super::{accept, listen, nats, routes};
 use crate::config::{Config, ListenAddress};
 use crate::error::ListenError;
 use crate::router::Router;
@@ -104,11 +107,11 @@ impl Doors {
         let config = router.config();
         let access = Access::read(&config.doors)?;
         let http = open("http.listen", config.http.listen, &access)?;
-        let nats = open("nats.listen", config.nats.listen, &access)?;
+        let nats_listener = open("nats.listen", config.nats.listen, &access)?;
         let address = |listener: &Option<std::net::TcpListener>| {
             listener.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(DoorsError::Thread)
         };
-        let addresses = (address(&http)?, address(&nats)?);
+        let addresses = (address(&http)?, address(&nats_listener)?);
         let (closing, is_closing) = watch::channel(false);
         let context = Arc::new(DoorContext::new(router, access, is_closing));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -122,6 +125,9 @@ impl Doors {
                 let shared = served.router.shared();
                 let limits = served.http_limits();
                 tokio::spawn(accept(listener, routes::routes(shared), Arc::clone(&shared.edge), limits));
+            }
+            if let Some(Ok(listener)) = nats_listener.map(tokio::net::TcpListener::from_std) {
+                tokio::spawn(nats::serve(listener, Arc::clone(&served)));
             }
             drop(served);
             // The sender is dropped.

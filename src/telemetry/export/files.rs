@@ -2,15 +2,11 @@
 //!
 //! Every line of every file can be parsed, but for one that is being written: a line that was torn, by a full disk or by
 //! the end of the process, is cut off before the next is written. Nothing is synced: a power cut loses the last seconds.
-//!
-//! A disk that does not respond holds up its queue and nothing else: the queue is bounded, and the end of the exporter
-//! leaves an attempt that does not end to the kernel.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use glommio::io::{BufferedFile, OpenOptions, remove};
@@ -38,8 +34,6 @@ pub(super) struct FileSettings {
     pub bytes: u64,
     /// Maximum number of files of each signal.
     pub files_max: usize,
-    /// Time after which a disk that does not respond counts as failing.
-    pub patience: Duration,
 }
 
 /// The files in a directory.
@@ -134,10 +128,6 @@ impl Destination for Files {
 
     async fn prepare(&mut self, entry: &Entry) -> Bytes {
         entry.body.clone()
-    }
-
-    fn patience(&self) -> Option<Duration> {
-        Some(self.settings.patience)
     }
 
     async fn send(&mut self, entry: &Entry, prepared: &Bytes) -> Outcome {

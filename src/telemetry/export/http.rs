@@ -147,10 +147,6 @@ impl Destination for Collector {
         if self.settings.gzip { compressed(&entry.body).await } else { entry.body.clone() }
     }
 
-    fn patience(&self) -> Option<Duration> {
-        None
-    }
-
     async fn send(&mut self, entry: &Entry, prepared: &Bytes) -> Outcome {
         let Some(target) = self.settings.targets[entry.signal as usize].clone() else {
             return Outcome::Refused { why: format!("there is no endpoint for {}", entry.signal.name()) };

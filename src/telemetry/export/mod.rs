@@ -11,7 +11,6 @@ mod files;
 mod helper;
 mod http;
 mod queue;
-mod reporter;
 mod resource;
 mod sender;
 mod settings;
@@ -38,8 +37,6 @@ use self::http::Collector;
 use self::queue::{Entry, Queue, QueueLimits};
 use self::sender::Destination;
 
-use crate::telemetry::logs::LineSender;
-
 pub(crate) use settings::{ExportSettings, destinations_of};
 pub(crate) use state::{Activity, DestinationState, ExportState, Signal, SignalCounts};
 
@@ -57,13 +54,13 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the tasks of the destinations, which say in this log when they fail. This must be called on a glommio executor.
-    pub fn start(settings: ExportSettings, state: &ExportState, log: &LineSender) -> Self {
+    /// Starts the tasks of the destinations. This must be called on a glommio executor.
+    pub fn start(settings: ExportSettings, state: &ExportState) -> Self {
         let ExportSettings { collector, files, queue, retry_delay, .. } = settings;
         let collected = collector
             .as_ref()
             .map_or([false; Signal::COUNT], |collector| collector.targets.each_ref().map(Option::is_some));
-        let start = |state: &Arc<DestinationState>| (queue, retry_delay, Arc::clone(state), log.clone());
+        let start = |state: &Arc<DestinationState>| (queue, retry_delay, Arc::clone(state));
         Self {
             collector: collector.map(|collector| {
                 Lane::start(Collector::new(collector, Arc::clone(&state.collector)), start(&state.collector))
@@ -155,11 +152,11 @@ struct Lane {
 impl Lane {
     fn start<D: Destination + 'static>(
         destination: D,
-        (limits, delay, state, log): (QueueLimits, Duration, Arc<DestinationState>, LineSender),
+        (limits, delay, state): (QueueLimits, Duration, Arc<DestinationState>),
     ) -> Self {
         state.turn(Activity::Idle);
         let queue = Rc::new(Queue::new(limits, state));
-        let task = glommio::spawn_local(sender::run(Rc::clone(&queue), destination, delay, log));
+        let task = glommio::spawn_local(sender::run(Rc::clone(&queue), destination, delay));
         Self { queue, task: Some(task) }
     }
 

@@ -1,18 +1,14 @@
 //! Sends what is in a queue, one request after the other, and tries again what failed.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::timer::Timer;
 
-use super::connection::within;
 use super::queue::{Entry, Queue};
-use super::reporter::Reporter;
 use super::state::{Activity, SignalCounts};
-use crate::telemetry::logs::LineSender;
 
 /// Number of attempts at one request.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
@@ -44,10 +40,7 @@ pub(super) trait Destination {
     /// Returns the bytes to send, for all attempts.
     async fn prepare(&mut self, entry: &Entry) -> Bytes;
 
-    /// Returns the time after which an attempt that goes on counts as failing; none if attempts end within a bound.
-    fn patience(&self) -> Option<Duration>;
-
-    /// Makes one attempt.
+    /// Makes one attempt. It ends within a bound.
     async fn send(&mut self, entry: &Entry, prepared: &Bytes) -> Outcome;
 
     /// Closes what is open.
@@ -55,19 +48,18 @@ pub(super) trait Destination {
 }
 
 /// Sends the requests of a queue until it is closed. `delay` is that before the second attempt.
-pub(super) async fn run<D: Destination>(queue: Rc<Queue>, mut destination: D, delay: Duration, log: LineSender) {
+pub(super) async fn run<D: Destination>(queue: Rc<Queue>, mut destination: D, delay: Duration) {
     let state = &queue.state;
-    let mut reporter = Reporter::new(D::NAME, log);
     while let Some(entry) = queue.front().await {
         state.turn(Activity::Sending);
         let counts = state.of(entry.signal);
-        match send(&queue, &mut destination, &entry, delay, &mut reporter).await {
+        match send(&queue, &mut destination, &entry, delay).await {
             Some(rejected) => {
                 let rejected = rejected.min(entry.items);
                 SignalCounts::add(&counts.exported, entry.items - rejected);
                 SignalCounts::add(&counts.rejected, rejected);
                 if state.succeeded() {
-                    reporter.succeeded();
+                    tracing::info!("telemetry is exported to {} again", D::NAME);
                 }
             }
             None => SignalCounts::add(&counts.failed, entry.items),
@@ -81,24 +73,18 @@ pub(super) async fn run<D: Destination>(queue: Rc<Queue>, mut destination: D, de
 }
 
 /// Makes all attempts at one request. Returns the number of rejected items if it arrived.
-async fn send<D: Destination>(
-    queue: &Queue,
-    destination: &mut D,
-    entry: &Entry,
-    delay: Duration,
-    reporter: &mut Reporter,
-) -> Option<u64> {
+async fn send<D: Destination>(queue: &Queue, destination: &mut D, entry: &Entry, delay: Duration) -> Option<u64> {
     let prepared = destination.prepare(entry).await;
     for attempt in 1.. {
-        let (why, after) = match attempt_at(queue, destination, (entry, &prepared), reporter).await {
+        let (why, after) = match destination.send(entry, &prepared).await {
             Outcome::Delivered { rejected } => return Some(rejected),
             Outcome::Again { why, after } => (why, after),
             Outcome::Refused { why } => {
-                report(queue, &why, reporter);
+                report::<D>(queue, &why);
                 return None;
             }
         };
-        report(queue, &why, reporter);
+        report::<D>(queue, &why);
         if attempt == ATTEMPTS_MAX {
             break;
         }
@@ -111,30 +97,11 @@ async fn send<D: Destination>(
     None
 }
 
-/// Makes one attempt. One that does not end is reported, and waited for: what it has begun cannot be taken back, so that
-/// another one could not know what it finds.
-async fn attempt_at<D: Destination>(
-    queue: &Queue,
-    destination: &mut D,
-    (entry, prepared): (&Entry, &Bytes),
-    reporter: &mut Reporter,
-) -> Outcome {
-    let patience = destination.patience();
-    let mut attempt = pin!(destination.send(entry, prepared));
-    if let Some(patience) = patience {
-        if let Some(outcome) = within(patience, attempt.as_mut()).await {
-            return outcome;
-        }
-        report(queue, &format!("no response within {} ms", patience.as_millis()), reporter);
-    }
-    attempt.await
-}
-
-/// Remembers a failure, and logs the first in a row.
-fn report(queue: &Queue, why: &str, reporter: &mut Reporter) {
+/// Remembers a failure, and logs the first in a row: a log that is exported itself must not grow by being exported.
+fn report<D: Destination>(queue: &Queue, why: &str) {
     let why: String = why.chars().take(WHY_CHARACTERS_MAX).flat_map(char::escape_debug).collect();
     if queue.state.failed(&why) {
-        reporter.failed(&why, Instant::now());
+        tracing::warn!("telemetry is not exported to {}: {why}", D::NAME);
     }
 }
 

@@ -74,7 +74,6 @@ impl ExportSettings {
             directory: directory.to_owned(),
             bytes: otlp.file_bytes.into_inner(),
             files_max: otlp.files_max.as_usize(),
-            patience: otlp.timeout_ms.as_duration(),
         });
         let bytes = usize::try_from(otlp.queue_bytes.into_inner()).unwrap_or(usize::MAX);
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Export to a collector made for the tests, and to files.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -193,7 +193,7 @@ fn with_exporter<T: Send + 'static>(
 ) -> T {
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 18).spawn(move || async move {
         let state = ExportState::default();
-        let exporter = Exporter::start(settings, &state, &LineSender::default());
+        let exporter = Exporter::start(settings, &state);
         let result = test(&exporter, &state).await;
         exporter.close(Instant::now() + PATIENCE).await;
         result
@@ -470,7 +470,7 @@ fn the_end_does_not_wait_for_attempts_after_it() {
     settings.retry_delay = Duration::from_hours(1);
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 18).spawn(move || async move {
         let state = ExportState::default();
-        let exporter = Exporter::start(settings, &state, &LineSender::default());
+        let exporter = Exporter::start(settings, &state);
         exporter.traces(&spans(2, "send"));
         exporter.logs(&log_records(3));
         // The next attempt is due 24 seconds after the first, or later.
@@ -598,7 +598,7 @@ fn a_directory_belongs_to_one_process() {
         first.traces(&spans(1, "first"));
         flush(first).await;
         let other_state = ExportState::default();
-        let second = Exporter::start(file_settings(&path, &[]), &other_state, &LineSender::default());
+        let second = Exporter::start(file_settings(&path, &[]), &other_state);
         second.traces(&spans(1, "second"));
         flush(&second).await;
         assert!(second.close(Instant::now() + PATIENCE).await);
@@ -625,78 +625,6 @@ fn a_full_disk_fails_and_recovers() {
         assert_eq!(counts(&state.files, Signal::Traces), [1, 0, 3, 0]);
         assert_eq!(state.files.activity(), Activity::Idle);
         assert_eq!(written_spans(&path), ["kept"]);
-    });
-}
-
-/// Runs a test whose executor may not end, and fails if it does not.
-fn ends(test: impl AsyncFnOnce() + Send + 'static) {
-    let (passed, ended) = flume::bounded(1);
-    thread::spawn(move || {
-        let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 18).spawn(move || async move {
-            test().await;
-        });
-        let _ = passed.send(executor.expect("an executor").join().is_ok());
-    });
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(true), "the test passes, and its executor ends");
-}
-
-/// Creates a file that takes 64 KiB and then does not respond until it is read.
-fn hanging_file(path: &Path) {
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe can be made");
-}
-
-/// Exports so much to a file that hangs that the queue is full, and waits until that shows.
-async fn fill(exporter: &Exporter, state: &ExportState) {
-    exporter.traces(&spans(1, &"n".repeat(200_000)));
-    let began = Instant::now();
-    while !matches!(state.files.activity(), Activity::Failing { .. }) {
-        assert!(began.elapsed() < PATIENCE, "it does not show");
-        glommio::timer::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(failure(&state.files).contains("no response within 100 ms"), "{}", failure(&state.files));
-    for _ in 0..10 {
-        exporter.traces(&spans(2, "send"));
-    }
-    assert_eq!(counts(&state.files, Signal::Traces), [0, 14, 0, 0]);
-}
-
-fn settings_for_hanging(directory: &Path) -> ExportSettings {
-    hanging_file(&directory.join("traces-00000001.jsonl"));
-    file_settings(directory, &[("otlp.queue_requests", "4"), ("otlp.timeout_ms", "100")])
-}
-
-#[test]
-fn a_disk_that_hangs_costs_its_queue_and_does_not_keep_the_end_waiting() {
-    let directory = TempDir::new().expect("a directory");
-    let settings = settings_for_hanging(directory.path());
-    ends(async move || {
-        let state = ExportState::default();
-        let exporter = Exporter::start(settings, &state, &LineSender::default());
-        fill(&exporter, &state).await;
-        assert!(!exporter.close(Instant::now() + Duration::from_millis(200)).await);
-        assert_eq!(counts(&state.files, Signal::Traces), [0, 14, 7, 0]);
-    });
-}
-
-#[test]
-fn a_disk_that_responds_late_gets_what_waits_for_it() {
-    let directory = TempDir::new().expect("a directory");
-    let path = directory.path().join("traces-00000001.jsonl");
-    let settings = settings_for_hanging(directory.path());
-    ends(async move || {
-        let state = ExportState::default();
-        let exporter = Exporter::start(settings, &state, &LineSender::default());
-        fill(&exporter, &state).await;
-        let reader = thread::spawn(move || {
-            let mut lines = BufReader::new(fs::File::open(path).expect("it can be read")).lines();
-            [(); 4].map(|()| lines.next().expect("a line").expect("it is text").len())
-        });
-        flush(&exporter).await;
-        assert_eq!(counts(&state.files, Signal::Traces), [7, 14, 0, 0]);
-        assert_eq!((state.files.activity(), get(&state.files.retries)), (Activity::Idle, 0));
-        assert!(exporter.close(Instant::now() + PATIENCE).await);
-        assert!(reader.join().expect("it reads")[0] > 200_000);
     });
 }
 

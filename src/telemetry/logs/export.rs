@@ -12,7 +12,6 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 
-use super::EXPORT;
 use crate::clock::wall_time;
 use crate::config::Config;
 use crate::shard_handle::Shared;
@@ -51,8 +50,7 @@ impl Tee {
     }
 
     fn exports(&self, metadata: &Metadata<'_>) -> bool {
-        // What is said about the export is not exported: it would cause more of itself.
-        metadata.target() != EXPORT && self.levels.would_enable(metadata.target(), metadata.level())
+        self.levels.would_enable(metadata.target(), metadata.level())
     }
 
     fn export(&self, event: &Event<'_>) {

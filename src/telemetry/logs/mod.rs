@@ -45,9 +45,6 @@ pub const GUEST: &str = "caxton::guest";
 /// The target of the log itself: what was lost or suppressed. A [`RateLimit`](limit::RateLimit) lets it pass.
 pub const LOG: &str = "caxton::log";
 
-/// The target of the export: a destination that fails, or works again. These lines are not exported.
-pub const EXPORT: &str = "caxton::export";
-
 /// Maximum number of records on their way from a router's shards to its log. Further ones are lost and counted.
 pub const RECORDS_WAITING_MAX: usize = 4_096;
 
@@ -106,34 +103,6 @@ impl LogSender {
     }
 }
 
-/// A way to the log for lines of other threads of the router. It does not keep the log from ending; what is logged after
-/// that, or without a log, goes nowhere.
-#[derive(Clone, Default)]
-pub(crate) struct LineSender(Option<(flume::WeakSender<Record>, Arc<AtomicU64>)>);
-
-impl LineSender {
-    /// Returns a way to a log that counts its lines.
-    #[cfg(test)]
-    pub fn for_test() -> (Self, impl Fn() -> usize) {
-        let (sender, receiver) = flume::unbounded();
-        let lines = Self(Some((sender.downgrade(), Arc::default())));
-        (lines, move || {
-            let _keeps_it_open = &sender;
-            receiver.len()
-        })
-    }
-
-    /// Logs these lines without waiting. Those that find no room are lost and counted.
-    pub fn log(&self, lines: impl FnOnce() + Send + 'static) {
-        let Some((records, lost)) = &self.0 else { return };
-        if let Some(records) = records.upgrade()
-            && records.try_send(Record::Lines(Box::new(lines))).is_err()
-        {
-            lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// The log of a router: the subscriber of the thread that started it.
 pub(crate) struct RouterLog {
     dispatch: Dispatch,
@@ -144,8 +113,6 @@ pub(crate) struct RouterLog {
 /// What is held of the thread that logs.
 struct LogThread {
     records: flume::Sender<Record>,
-    /// Records that found no room.
-    lost: Arc<AtomicU64>,
     /// Logged when everything else is.
     epilogue: flume::Sender<Lines>,
     /// Disconnected once everything is logged.
@@ -197,7 +164,7 @@ impl RouterLog {
                 final_lines.iter().for_each(|lines: Lines| lines());
             });
         })?;
-        let thread = LogThread { records: sender.clone(), lost: Arc::clone(&lost), epilogue, ended };
+        let thread = LogThread { records: sender.clone(), epilogue, ended };
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         if detail == EventDetail::Nothing && !hears_guests {
             return Ok(None);
@@ -213,12 +180,6 @@ impl RouterLog {
         Ok(Some(sender))
     }
 
-    /// Returns a way to the log, once it has begun.
-    pub fn lines(&self) -> LineSender {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        LineSender(thread.as_ref().map(|thread| (thread.records.downgrade(), Arc::clone(&thread.lost))))
-    }
-
     /// Logs these lines after what was reported before, without waiting: a subscriber may block.
     fn write_later(&self, lines: Lines) {
         if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -230,7 +191,7 @@ impl RouterLog {
     /// may report something later; that is not waited for.
     fn end(&self, lines: Lines, all_left: bool) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(LogThread { records, epilogue, ended, .. }) = thread else { return };
+        let Some(LogThread { records, epilogue, ended }) = thread else { return };
         if all_left {
             let _ = epilogue.try_send(lines);
         } else {

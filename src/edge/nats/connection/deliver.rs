@@ -1,0 +1,269 @@
+//! What goes to the client: its agents' messages, and replies at the subjects that it chose for them.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use caxton_shards::api::{DeliveryError, SendErrorKind};
+use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
+
+use super::{Boxed, Connection, End, OUTPUT_BYTES_MAX, REPLIES_WITHIN, Subscription, TAKEN_MAX};
+use crate::edge::nats::mapping::{self, Ack, Refusal};
+use crate::edge::nats::protocol::{self, Delivery};
+use crate::edge::nats::{Event, Named, subjects};
+use crate::message::{ROUTER_NAME, is_notice};
+
+impl Connection {
+    /// Reports at a reply subject why there is no reply.
+    pub(super) fn report(&mut self, reply: &[u8], refusal: &Refusal) {
+        let mut headers = Vec::new();
+        if !self.options.headers {
+            return self.put_reply(reply, &[], refusal.text.as_bytes());
+        }
+        if refusal.means_no_responders() && self.options.no_responders {
+            refusal.put_no_responders(&mut headers);
+            return self.put_reply(reply, &headers, b"");
+        }
+        refusal.put_headers(&mut headers);
+        self.put_reply(reply, &headers, refusal.text.as_bytes());
+    }
+
+    /// Writes a message to those of the client's subscriptions for replies that match.
+    fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
+        let output = &mut self.output;
+        self.replies.retain_mut(|subscription| {
+            if !subjects::matches(&subscription.subject, subject) {
+                return true;
+            }
+            let sid = &subscription.sid;
+            protocol::put_message(output, &Delivery { subject, sid, reply: None, headers, payload });
+            !subscription.count()
+        });
+    }
+
+    pub(super) fn poll_post(&mut self, context: &mut Context<'_>) -> bool {
+        let Poll::Ready(events) = self.post.clone().poll(context) else { return false };
+        for event in events {
+            match event {
+                Event::Reply(message) => drop(self.put_as_reply(&message)),
+                Event::Sent { reply, result } => {
+                    self.acks -= 1;
+                    self.put_acknowledgement(&reply, result);
+                }
+            }
+        }
+        true
+    }
+
+    /// Reports that a message was accepted, in the form that clients of `JetStream` expect.
+    fn put_acknowledgement(&mut self, reply: &[u8], result: Result<MessageId, SendErrorKind>) {
+        match result {
+            Ok(id) => {
+                self.acknowledged += 1;
+                let payload = format!("{{\"stream\":\"caxton\",\"seq\":{},\"id\":\"{id}\"}}", self.acknowledged);
+                let mut headers = Vec::new();
+                if self.options.headers {
+                    mapping::put_accepted(id, &mut headers);
+                }
+                self.put_reply(reply, &headers, payload.as_bytes());
+            }
+            Err(error) => self.report(reply, &Refusal::of_send_error(&error)),
+        }
+    }
+
+    /// Takes what the inboxes hold, as long as the client reads it.
+    pub(super) fn poll_inboxes(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let mut worked = self.poll_look_up(context);
+        let count = self.agents.len() + 1;
+        for place in 0..count {
+            if self.output.len() - self.written >= OUTPUT_BYTES_MAX || self.look_up.is_some() {
+                break;
+            }
+            let own = match self.agents.get_mut(place) {
+                Some(own) => own,
+                None if place + 1 == count => match &mut self.anonymous {
+                    Some(own) => own,
+                    None => break,
+                },
+                None => break,
+            };
+            let agent = own.id;
+            let mut taken = std::mem::take(&mut self.taken);
+            let polled = own.inbox.inbox().poll_take(&mut own.wait, context, TAKEN_MAX, &mut taken);
+            for message in taken.drain(..) {
+                self.deliver(agent, message, context);
+            }
+            self.taken = taken;
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => worked = true,
+                Poll::Ready(Err(_)) => return Err(End::Closing),
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Continues with messages whose senders' names were looked up.
+    fn poll_look_up(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((agent, future)) = &mut self.look_up else { return false };
+        let Poll::Ready(name) = future.as_mut().poll(context) else { return false };
+        let named = name.map_or_else(|| Named::Unknown(Instant::now()), Named::Name);
+        self.door.set_name(*agent, named);
+        self.look_up = None;
+        for (agent, message) in std::mem::take(&mut self.unnamed) {
+            self.deliver(agent, message, context);
+        }
+        true
+    }
+
+    /// Writes a message of one of the client's agents to it, or sets it aside while its sender's name is looked up.
+    fn deliver(&mut self, agent: AgentId, message: Message, context: &mut Context<'_>) {
+        if self.look_up.is_some() {
+            return self.unnamed.push_back((agent, message));
+        }
+        if let Some(to) = message.in_reply_to().and_then(connection_of)
+            && to != self.number
+            && let Some(post) = self.door.posts().get(&to)
+        {
+            return post.put(Event::Reply(message));
+        }
+        if !self.put_as_reply(&message)
+            && let Some(unnamed) = self.put_message(agent, message)
+        {
+            let sender = unnamed.sender().unwrap_or(agent);
+            let router = self.context().router.clone();
+            let mut future: Boxed<_> =
+                Box::pin(async move { Some(Arc::from(&*router.agent(sender).await.ok()??.name)) });
+            match future.as_mut().poll(context) {
+                Poll::Ready(name) => {
+                    let named = name.map_or_else(|| Named::Unknown(Instant::now()), Named::Name);
+                    self.door.set_name(sender, named);
+                    self.deliver(agent, unnamed, context);
+                }
+                Poll::Pending => {
+                    self.look_up = Some((sender, future));
+                    self.unnamed.push_back((agent, unnamed));
+                }
+            }
+        }
+    }
+
+    /// Writes a message to the reply subject that it is for, if it is a reply to one of this client's messages.
+    fn put_as_reply(&mut self, message: &Message) -> bool {
+        let Some(number) = message.in_reply_to().and_then(|value| number_of(value, self.number)) else { return false };
+        let Some(asked) = self.asked.get(number) else { return false };
+        let (reply, ack) = (asked.reply.clone(), asked.ack);
+        let settles = message.performative() != Performative::Agree;
+        if is_notice(message) {
+            if let Some(error) = DeliveryError::of_notice(message) {
+                self.asked.settle(number);
+                self.report(&reply, &Refusal::of_delivery_error(&error));
+                return true;
+            }
+            let is_receipt = message.content().as_bytes().starts_with(b"((processed (");
+            if is_receipt && ack == Ack::Receipt {
+                self.asked.settle(number);
+                self.put_acknowledgement(&reply, message.id().ok_or(SendErrorKind::Stopping));
+                return true;
+            }
+        }
+        let mut headers = Vec::new();
+        if self.options.headers && !(settles && mapping::is_bare_reply(message)) {
+            let name = message.sender().and_then(|sender| self.known_name(sender)).flatten();
+            mapping::put_headers(message, name.as_deref(), true, &mut headers);
+        }
+        if settles {
+            self.asked.settle(number);
+        }
+        self.put_reply(&reply, &headers, message.content().as_bytes());
+        true
+    }
+
+    /// Returns an agent's name, as far as the door knows; nothing for a client that has chosen none. `None` means that it
+    /// has to be looked up.
+    #[allow(clippy::option_option)] // Whether it is known, and whether there is one.
+    fn known_name(&mut self, agent: AgentId) -> Option<Option<Arc<str>>> {
+        if let Some((last, name)) = &self.last_sender
+            && *last == agent
+        {
+            return Some(name.clone());
+        }
+        let name = match self.door.name_of(agent)? {
+            Named::Name(name) => Some(name),
+            Named::Anonymous | Named::Unknown(_) => None,
+        };
+        self.last_sender = Some((agent, name.clone()));
+        Some(name)
+    }
+
+    /// Writes a message to the subscription of the agent that it is for. Returns it if its sender's name has to be looked
+    /// up first.
+    fn put_message(&mut self, agent: AgentId, message: Message) -> Option<Message> {
+        let sender = message.sender();
+        if !self.options.echo && sender.is_some_and(|sender| self.owns(sender)) {
+            return None;
+        }
+        // Messages for an agent that the client has given up meanwhile, or for one without a subscription, are for nobody.
+        let place = self.agents.iter().position(|own| own.id == agent)?;
+        let mut name = None;
+        if self.options.headers
+            && let Some(sender) = sender
+        {
+            name = match (is_notice(&message), self.known_name(sender)) {
+                (true, _) => Some(Arc::from(ROUTER_NAME)),
+                (false, Some(name)) => name,
+                (false, None) => return Some(message),
+            };
+        }
+        let mut headers = Vec::new();
+        if self.options.headers && !(name.is_none() && mapping::is_bare(&message)) {
+            mapping::put_headers(&message, name.as_deref(), false, &mut headers);
+        }
+        let mut reply = Vec::new();
+        let subscription = self.agents[place].subscription.as_mut()?;
+        let ends = subscription.count();
+        if mapping::wants_reply(&message) && !is_notice(&message) {
+            let now = Instant::now();
+            let payload = message.content().clone();
+            let number = self.questions.add(message, now, now + REPLIES_WITHIN);
+            mapping::put_answer_subject(self.number, number, &mut reply);
+            put_to(&mut self.output, subscription, Some(&reply), &headers, payload.as_bytes());
+        } else {
+            put_to(&mut self.output, subscription, None, &headers, message.content().as_bytes());
+        }
+        if ends {
+            self.leave_agent(place);
+        }
+        None
+    }
+
+    fn owns(&self, agent: AgentId) -> bool {
+        self.agents.iter().chain(&self.anonymous).any(|own| own.id == agent)
+    }
+}
+
+fn put_to(output: &mut Vec<u8>, subscription: &Subscription, reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) {
+    let (subject, sid) = (&*subscription.subject, &*subscription.sid);
+    protocol::put_message(output, &Delivery { subject, sid, reply, headers, payload });
+}
+
+/// What marks the values that replies to messages of this door repeat.
+const MARK: u64 = 1 << 63;
+
+/// Returns the value that replies to a message repeat: the numbers of its connection and of its entry there.
+pub(super) fn correlation(connection: u32, number: u32) -> Correlation {
+    let value = MARK | u64::from(connection) << 32 | u64::from(number);
+    Correlation::new(std::num::NonZeroU64::new(value).unwrap_or(std::num::NonZeroU64::MIN))
+}
+
+/// Returns the connection that a reply is for.
+#[allow(clippy::cast_possible_truncation)] // The halves of a number.
+fn connection_of(value: Correlation) -> Option<u32> {
+    (value.get() & MARK != 0).then_some(((value.get() & !MARK) >> 32) as u32)
+}
+
+/// Returns the number of the entry that a reply is for, if it is one of this connection.
+#[allow(clippy::cast_possible_truncation)] // The halves of a number.
+fn number_of(value: Correlation, connection: u32) -> Option<u32> {
+    (connection_of(value) == Some(connection)).then_some(value.get() as u32)
+}

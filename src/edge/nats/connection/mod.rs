@@ -1,0 +1,602 @@
+//! One client: what it says is carried out in order, and what its agents receive is written to it.
+//!
+//! One task serves a connection; each time it is polled it does all that can be done. All messages of one read go into the
+//! router together, and all that an inbox holds goes out in one write. The client is not read any further while
+//!
+//! - its messages find no room in the shard's channel, or too many bytes of them have not been taken from there;
+//! - too many of its messages wait to be acknowledged; or
+//! - it does not read what is written to it.
+//!
+//! In the last case nothing is taken from its agents' inboxes either: their mailboxes' policies apply first. A client
+//! that reads nothing for [`SLOW_AFTER`] is disconnected as a slow consumer.
+//!
+//! Buffers for reading and writing belong to the thread; a connection keeps only what is unfinished.
+
+mod deliver;
+mod publish;
+mod subscribe;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use caxton_shards::api::RegistrationError;
+use caxton_shards::domain::AgentName;
+use caxton_shards::message::{AgentId, Message};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::exchanges::Exchanges;
+use super::mapping::Ack;
+use super::options::{ClientOptions, ServerInfo};
+use super::protocol::{self, Operation, Parser, ProtocolError};
+use super::stream::Stream;
+use super::{Door, Post};
+use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
+use crate::router::Inbox;
+use crate::router::error::{BatchError, CallError};
+use crate::router::inbox::InboxWait;
+
+/// Maximum number of subscriptions of a connection.
+const SUBSCRIPTIONS_MAX: usize = 1_024;
+/// Size of the buffers for reading and writing, in bytes.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes of output behind which nothing is taken from inboxes.
+const OUTPUT_BYTES_MAX: usize = BUFFER_BYTES;
+/// Bytes of output behind which a client is not read.
+const UNREAD_BYTES_MAX: usize = 256 << 10;
+/// Maximum number of messages taken from an inbox at a time.
+const TAKEN_MAX: usize = 256;
+/// Maximum number of messages handed over together.
+const BATCH_MAX: usize = 4_096;
+/// Bytes handed over to a shard after which it is asked whether it has taken them.
+const CONFIRMED_EVERY_BYTES: u64 = 256 << 10;
+/// Maximum number of bytes of which it is not known whether the shard has taken them.
+const UNCONFIRMED_BYTES_MAX: u64 = 1 << 20;
+/// Maximum number of messages that wait to be acknowledged.
+const ACKS_MAX: usize = 4_096;
+/// How long questions are remembered for their replies.
+const REPLIES_WITHIN: Duration = Duration::from_mins(10);
+/// Time for which a client may read nothing of what is written to it.
+const SLOW_AFTER: Duration = Duration::from_secs(10);
+/// Time for the handshake of TLS, and for a client to say who it is.
+const AUTHENTICATED_WITHIN: Duration = Duration::from_secs(5);
+/// Delay before a message for which there was no room is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// Rounds after which a busy connection lets others have their turn.
+const ROUNDS_MAX: usize = 8;
+/// What the subjects begin with at which clients await replies.
+const INBOX: &[u8] = b"_INBOX";
+
+thread_local! {
+    static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+    static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Serves one client until it is gone.
+pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+    let number = door.connections.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & (u32::MAX >> 1);
+    let access = door.context.access();
+    let info = ServerInfo {
+        id: &door.id,
+        local: stream.local_addr().unwrap_or(door.local),
+        peer,
+        number,
+        payload_max: door.payload_max,
+        auth_required: access.requires_token(),
+        tls_required: access.tls.is_some(),
+        leaves: false,
+    };
+    let mut greeting = Vec::new();
+    protocol::put_info(&mut greeting, &info.to_json());
+    let mut stream = Stream::Plain(stream);
+    let secured = async {
+        if access.tls.is_some() {
+            write_all(&mut stream, &std::mem::take(&mut greeting)).await.ok()?;
+        }
+        match (&access.tls, stream) {
+            (Some(tls), Stream::Plain(plain)) => {
+                let accepted = tokio_rustls::TlsAcceptor::from(Arc::clone(tls)).accept(plain).await.ok()?;
+                Some(Stream::Tls(Box::new(accepted)))
+            }
+            (_, stream) => Some(stream),
+        }
+    };
+    // A peer that does not get that far concerns nobody else.
+    let Ok(Some(stream)) = tokio::time::timeout(AUTHENTICATED_WITHIN, secured).await else { return };
+    drop(access);
+    let post = Arc::new(Post::default());
+    door.posts().insert(number, Arc::clone(&post));
+    let mut connection = Connection::new(door, number, stream, greeting, post);
+    let end = poll_fn(|context| connection.poll(context)).await;
+    connection.take_leave(&end).await;
+}
+
+async fn write_all(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        written += match poll_fn(|context| stream.poll_write(context, &bytes[written..])).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            bytes => bytes,
+        };
+    }
+    poll_fn(|context| stream.poll_flush(context)).await
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The client has closed it, or it broke.
+    Gone,
+    /// What the client said is no operation, or too large.
+    Protocol(ProtocolError),
+    /// The client is told this.
+    Refused(&'static str),
+    /// The doors are being closed, or the router stops.
+    Closing,
+}
+
+/// An agent of this client.
+struct Own {
+    id: AgentId,
+    name: Arc<str>,
+    inbox: Source,
+    wait: Option<InboxWait>,
+    /// `None` if it is the client's for as long as it has chosen none.
+    subscription: Option<Subscription>,
+}
+
+enum Source {
+    Attached(Attachment),
+    Anonymous(Inbox),
+}
+
+impl Source {
+    fn inbox(&self) -> &Inbox {
+        match self {
+            Self::Attached(attachment) => attachment.agent().inbox(),
+            Self::Anonymous(inbox) => inbox,
+        }
+    }
+}
+
+/// A subscription of the client.
+struct Subscription {
+    subject: Box<[u8]>,
+    sid: Box<[u8]>,
+    delivered: u64,
+    /// The number of messages after which it ends.
+    ends_after: Option<u64>,
+}
+
+impl Subscription {
+    /// Counts a message, and returns whether the subscription ends with it.
+    fn count(&mut self) -> bool {
+        self.delivered += 1;
+        self.ends_after.is_some_and(|after| self.delivered >= after)
+    }
+}
+
+/// A message of this client that awaits a reply.
+struct Asked {
+    /// The subject for replies.
+    reply: Box<[u8]>,
+    ack: Ack,
+}
+
+/// What the client's next operation has to wait for.
+enum Step {
+    /// The batch to be handed over.
+    HandOver(Boxed<Result<(), BatchError>>),
+    /// A subscription's agent to be registered.
+    Register { future: Boxed<Result<Attachment, OutsideError>>, name: AgentName, subject: Box<[u8]>, sid: Box<[u8]> },
+    /// The client's own agent to be registered, as it has chosen none.
+    Open { future: Boxed<Result<Inbox, CallError<RegistrationError>>>, name: Arc<str> },
+    /// Room.
+    Pause(Pin<Box<Sleep>>),
+}
+
+/// Whether an operation was carried out, or is tried again after the step.
+#[derive(PartialEq, Eq)]
+enum Performed {
+    Done,
+    Later,
+}
+
+#[allow(clippy::struct_excessive_bools)] // Each stands for one thing that is due.
+struct Connection {
+    door: Arc<Door>,
+    number: u32,
+    stream: Stream,
+    parser: Parser,
+    /// Bytes that were read and not carried out.
+    input: Vec<u8>,
+    /// Whether the input may hold a whole operation.
+    input_is_due: bool,
+    output: Vec<u8>,
+    written: usize,
+    needs_flush: bool,
+    options: ClientOptions,
+    identity: Option<Arc<Identity>>,
+    /// Whether the identity permits to send, as of the last read.
+    may_send: bool,
+    /// Agents that it has subscribed to, in their order. The first one is the sender of what it publishes.
+    agents: Vec<Own>,
+    anonymous: Option<Own>,
+    anonymous_names: u32,
+    /// Subscriptions for replies.
+    replies: Vec<Subscription>,
+    /// The subject published to last, and its agent.
+    last_address: (Vec<u8>, Option<AgentId>),
+    last_sender: Option<(AgentId, Option<Arc<str>>)>,
+    batch: Vec<Message>,
+    batch_bytes: u64,
+    batch_sender: Option<AgentId>,
+    step: Option<Step>,
+    unconfirmed_bytes: u64,
+    /// A question to the shard, and how many bytes its reply confirms.
+    confirmation: Option<(Boxed<()>, u64)>,
+    acks: usize,
+    acknowledged: u64,
+    asked: Exchanges<Asked>,
+    /// Messages that were delivered and may be replied to.
+    questions: Exchanges<Message>,
+    taken: Vec<Message>,
+    /// Messages that wait for their senders' names, each with the agent that it is for.
+    unnamed: VecDeque<(AgentId, Message)>,
+    look_up: Option<(AgentId, Boxed<Option<Arc<str>>>)>,
+    post: Arc<Post>,
+    closing: Boxed<()>,
+    timer: Pin<Box<Sleep>>,
+    heard: Instant,
+    pinged: bool,
+    /// Since when the client reads nothing although there is something for it.
+    blocked: Option<Instant>,
+}
+
+impl Connection {
+    fn new(door: Arc<Door>, number: u32, stream: Stream, greeting: Vec<u8>, post: Arc<Post>) -> Self {
+        let mut closing = door.context.closing.clone();
+        let access = door.context.access();
+        let identity = if access.requires_token() { None } else { access.identify(None).ok() };
+        let first_check = if identity.is_some() { door.context.idle / 2 } else { AUTHENTICATED_WITHIN };
+        Self {
+            number,
+            stream,
+            parser: Parser::new(door.payload_max),
+            input: Vec::new(),
+            input_is_due: false,
+            output: greeting,
+            written: 0,
+            needs_flush: false,
+            options: ClientOptions::default(),
+            may_send: false,
+            identity,
+            agents: Vec::new(),
+            anonymous: None,
+            anonymous_names: 0,
+            replies: Vec::new(),
+            last_address: (Vec::new(), None),
+            last_sender: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            batch_sender: None,
+            step: None,
+            unconfirmed_bytes: 0,
+            confirmation: None,
+            acks: 0,
+            acknowledged: 0,
+            asked: Exchanges::default(),
+            questions: Exchanges::default(),
+            taken: Vec::new(),
+            unnamed: VecDeque::new(),
+            look_up: None,
+            post,
+            closing: Box::pin(async move {
+                let _ = closing.wait_for(|closing| *closing).await;
+            }),
+            timer: Box::pin(tokio::time::sleep(first_check)),
+            heard: Instant::now(),
+            pinged: false,
+            blocked: None,
+            door,
+        }
+    }
+
+    fn context(&self) -> &DoorContext {
+        &self.door.context
+    }
+
+    /// Does all that can be done now.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        if self.output.capacity() == 0 {
+            self.output = OUTPUT.with_borrow_mut(std::mem::take);
+        }
+        let polled = self.poll_all(context);
+        if self.output.is_empty() {
+            let output = std::mem::take(&mut self.output);
+            OUTPUT.with_borrow_mut(|spare| {
+                if output.capacity() > spare.capacity() && output.capacity() <= 4 * BUFFER_BYTES {
+                    *spare = output;
+                }
+            });
+        }
+        match polled {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    fn poll_all(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        if self.closing.as_mut().poll(context).is_ready() {
+            return Err(End::Closing);
+        }
+        for _ in 0..ROUNDS_MAX {
+            let mut worked = self.poll_step(context)?;
+            worked |= self.poll_confirmation(context);
+            worked |= self.poll_input(context)?;
+            worked |= self.poll_post(context);
+            worked |= self.poll_inboxes(context)?;
+            worked |= self.poll_output(context)?;
+            if !worked {
+                return self.poll_timer(context);
+            }
+        }
+        context.waker().wake_by_ref();
+        self.poll_timer(context)
+    }
+
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let Some(step) = &mut self.step else { return Ok(false) };
+        match step {
+            Step::Pause(sleep) => {
+                if sleep.as_mut().poll(context).is_pending() {
+                    return Ok(false);
+                }
+                self.step = None;
+            }
+            Step::HandOver(future) => {
+                let Poll::Ready(handed) = future.as_mut().poll(context) else { return Ok(false) };
+                self.step = None;
+                handed.map_err(|_| End::Closing)?;
+            }
+            Step::Register { future, .. } => {
+                let Poll::Ready(registered) = future.as_mut().poll(context) else { return Ok(false) };
+                if let Some(Step::Register { name, subject, sid, .. }) = self.step.take() {
+                    self.finish_registration(registered, &name, subject, sid);
+                }
+            }
+            Step::Open { future, .. } => {
+                let Poll::Ready(opened) = future.as_mut().poll(context) else { return Ok(false) };
+                if let Some(Step::Open { name, .. }) = self.step.take() {
+                    self.finish_opening(opened, name)?;
+                }
+            }
+        }
+        self.input_is_due = true;
+        Ok(true)
+    }
+
+    fn poll_confirmation(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((question, bytes)) = &mut self.confirmation else { return false };
+        if question.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        self.unconfirmed_bytes -= *bytes;
+        self.confirmation = None;
+        true
+    }
+
+    /// Whether the client's next operations can be carried out.
+    fn takes_input(&self) -> bool {
+        self.step.is_none()
+            && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX
+            && self.acks < ACKS_MAX
+            && self.output.len() - self.written < UNREAD_BYTES_MAX
+    }
+
+    /// Reads once, and carries out what was read.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        if !self.takes_input() {
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.input_is_due) {
+            let mut input = std::mem::take(&mut self.input);
+            let done = self.carry_out(&input, context)?;
+            input.drain(..done);
+            self.input = input;
+            return Ok(true);
+        }
+        let read = if self.input.len() > BUFFER_BYTES / 2 {
+            self.read_more(context)?
+        } else {
+            INPUT.with_borrow_mut(|buffer| self.read_into(buffer, context))?
+        };
+        if read {
+            self.heard = Instant::now();
+            self.pinged = false;
+        }
+        Ok(read)
+    }
+
+    /// Reads behind the unfinished operation, which is copied to the front of the buffer.
+    fn read_into(&mut self, buffer: &mut [u8], context: &mut Context<'_>) -> Result<bool, End> {
+        let begin = self.input.len();
+        let Poll::Ready(read) = self.stream.poll_read(context, &mut buffer[begin..]) else { return Ok(false) };
+        let end = match read {
+            Ok(0) | Err(_) => return Err(End::Gone),
+            Ok(bytes) => begin + bytes,
+        };
+        buffer[..begin].copy_from_slice(&self.input);
+        self.may_send = self.identity.as_ref().is_some_and(|identity| identity.may(Right::Send));
+        let done = self.carry_out(&buffer[..end], context)?;
+        self.input.clear();
+        if done < end {
+            self.input.reserve(self.parser.wanted().min(self.door.payload_max + BUFFER_BYTES).max(end - done));
+            self.input.extend_from_slice(&buffer[done..end]);
+        } else if self.input.capacity() > BUFFER_BYTES {
+            self.input = Vec::new();
+        }
+        Ok(true)
+    }
+
+    /// Reads more of a large message.
+    fn read_more(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let begin = self.input.len();
+        let more = self.parser.wanted().saturating_sub(begin).clamp(BUFFER_BYTES, 4 * BUFFER_BYTES);
+        self.input.resize(begin + more, 0);
+        let read = self.stream.poll_read(context, &mut self.input[begin..]);
+        let end = match read {
+            Poll::Pending => begin,
+            Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
+            Poll::Ready(Ok(bytes)) => begin + bytes,
+        };
+        self.input.truncate(end);
+        self.input_is_due = end > begin;
+        Ok(self.input_is_due)
+    }
+
+    /// Carries out operations, and returns how many bytes they are. The rest has to wait, or is not complete.
+    fn carry_out(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Result<usize, End> {
+        let mut done = 0;
+        while self.takes_input() {
+            let Some((operation, length)) = self.parser.next(&bytes[done..]).map_err(End::Protocol)? else { break };
+            if self.perform(operation, context)? == Performed::Later {
+                break;
+            }
+            done += length;
+            if self.batch.len() >= BATCH_MAX {
+                self.hand_over(context)?;
+            }
+        }
+        // What is left may be complete, but then something is awaited whose end makes it due.
+        self.input_is_due = !self.takes_input();
+        self.hand_over(context)?;
+        Ok(done)
+    }
+
+    fn perform(&mut self, operation: Operation<'_>, context: &mut Context<'_>) -> Result<Performed, End> {
+        if self.identity.is_none() && !matches!(operation, Operation::Connect(_)) {
+            return Err(End::Refused("Authorization Violation"));
+        }
+        match operation {
+            Operation::Publish(publication) => return self.publish(&publication, context),
+            Operation::Connect(json) => self.connect(json)?,
+            Operation::Subscribe { subject, sid, .. } => self.subscribe(subject, sid),
+            Operation::Unsubscribe { sid, after } => self.unsubscribe(sid, after),
+            Operation::Ping => {
+                protocol::put_pong(&mut self.output);
+                return Ok(Performed::Done);
+            }
+            Operation::Pong | Operation::Ok => return Ok(Performed::Done),
+            Operation::Error(_) => return Err(End::Gone),
+        }
+        self.acknowledge();
+        Ok(Performed::Done)
+    }
+
+    /// Acknowledges an operation, if the client wants that.
+    fn acknowledge(&mut self) {
+        if self.options.verbose {
+            protocol::put_ok(&mut self.output);
+        }
+    }
+
+    fn connect(&mut self, json: &[u8]) -> Result<(), End> {
+        let Some(mut options) = ClientOptions::read(json) else {
+            return Err(End::Protocol(ProtocolError::UnknownOperation));
+        };
+        let token = options.take_token();
+        let identity = self.context().access().identify(token.as_deref());
+        self.identity = Some(identity.map_err(|_| End::Refused("Authorization Violation"))?);
+        self.may_send = self.identity.as_ref().is_some_and(|identity| identity.may(Right::Send));
+        self.options = options;
+        Ok(())
+    }
+
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let mut worked = false;
+        while self.written < self.output.len() {
+            match self.stream.poll_write(context, &self.output[self.written..]) {
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(Instant::now);
+                    return Ok(worked);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
+                Poll::Ready(Ok(bytes)) => self.written += bytes,
+            }
+            (worked, self.needs_flush, self.blocked) = (true, true, None);
+        }
+        self.output.clear();
+        self.written = 0;
+        if self.needs_flush && self.stream.poll_flush(context).map_err(|_| End::Gone)?.is_ready() {
+            self.needs_flush = false;
+        }
+        Ok(worked)
+    }
+
+    /// Disconnects a client that is gone, or does not read.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        if let Some(since) = self.blocked {
+            let ends = since + SLOW_AFTER;
+            if self.timer.deadline().into_std() > ends {
+                self.timer.as_mut().reset(ends.into());
+            }
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if self.identity.is_none() {
+                return Err(End::Refused("Authentication Timeout"));
+            }
+            if self.blocked.is_some_and(|since| now >= since + SLOW_AFTER) {
+                return Err(End::Refused("Slow Consumer"));
+            }
+            let idle = self.context().idle;
+            let silent = now.saturating_duration_since(self.heard);
+            // While it is not read, nothing can be heard of it.
+            if silent >= idle && self.takes_input() {
+                return Err(End::Refused("Stale Connection"));
+            }
+            if silent >= idle / 2 && !self.pinged {
+                self.pinged = true;
+                protocol::put_ping(&mut self.output);
+                context.waker().wake_by_ref();
+            }
+            let next = if silent >= idle / 2 { self.heard + idle } else { self.heard + idle / 2 };
+            self.timer.as_mut().reset(next.max(now + Duration::from_millis(10)).into());
+        }
+        Ok(())
+    }
+
+    /// Tells the client why it is disconnected, as far as it reads that at once.
+    async fn take_leave(&mut self, end: &End) {
+        match end {
+            End::Gone | End::Closing => {}
+            End::Protocol(error) => protocol::put_error(&mut self.output, error.as_str()),
+            End::Refused(text) => protocol::put_error(&mut self.output, text),
+        }
+        if matches!(end, End::Gone) {
+            return;
+        }
+        let rest = self.output.split_off(self.written);
+        let said = write_all(&mut self.stream, &rest);
+        let _ = tokio::time::timeout(Duration::from_millis(100), said).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.door.posts().remove(&self.number);
+        if let Some(own) = &self.anonymous {
+            self.door.forget_name(own.id);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Publications: messages on their way into the router, in batches, one after the other.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use caxton_shards::api::{RegistrationError, SendErrorKind};
+use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message, Performative};
+
+use super::deliver::correlation;
+use super::{
+    AGAIN_AFTER, Asked, Boxed, CONFIRMED_EVERY_BYTES, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step,
+};
+use crate::clock::wall_time;
+use crate::edge::nats::mapping::{self, Ack, Address, Plan, Refusal, To};
+use crate::edge::nats::protocol::{self, Publication};
+use crate::edge::nats::{Event, Named, subjects};
+use crate::router::Inbox;
+use crate::router::error::CallError;
+
+impl Connection {
+    pub(super) fn publish(
+        &mut self,
+        publication: &Publication<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<Performed, End> {
+        if !self.may_send {
+            self.refuse(publication, &Refusal::forbidden("this token may not send"));
+            return Ok(Performed::Done);
+        }
+        if publication.headers.is_empty()
+            && self.last_address.0 == publication.subject
+            && let Some(receiver) = self.last_address.1
+        {
+            return self.publish_bare(publication, receiver, context);
+        }
+        match self.publish_any(publication, context) {
+            Ok(performed) => performed,
+            Err(refusal) => {
+                self.refuse(publication, &refusal);
+                Ok(Performed::Done)
+            }
+        }
+    }
+
+    /// Publishes content to an agent: the way of most messages.
+    fn publish_bare(
+        &mut self,
+        publication: &Publication<'_>,
+        receiver: AgentId,
+        context: &mut Context<'_>,
+    ) -> Result<Performed, End> {
+        let Some(sender) = self.default_sender(context)? else { return Ok(Performed::Later) };
+        let performative = if publication.reply.is_some() { Performative::Request } else { Performative::Inform };
+        let mut builder = Message::builder(performative).sender(sender).receiver(receiver).content(publication.payload);
+        if let Some(reply) = publication.reply {
+            builder = builder.reply_with(self.ask(reply, Ack::Reply));
+        }
+        let built = if publication.payload.len() <= CONTENT_INLINE_BYTES {
+            builder.build()
+        } else {
+            builder.build_within(self.door.content_max)
+        };
+        match built {
+            Ok(message) => self.queue(message, publication),
+            Err(error) => self.refuse(publication, &Refusal::of_message(&error)),
+        }
+        self.acknowledge();
+        Ok(Performed::Done)
+    }
+
+    /// Publishes whatever it is. The inner result says whether the connection goes on.
+    fn publish_any(
+        &mut self,
+        publication: &Publication<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<Result<Performed, End>, Refusal> {
+        if !subjects::is_literal(publication.subject) {
+            return Err(Refusal::forbidden("it is no subject that can be published to"));
+        }
+        let address = mapping::address(publication.subject).unwrap_or_else(|| {
+            Err(Refusal::no_responders(
+                "publish to agent.NAME, capability.NAME, route, or the reply subject of a message",
+            ))
+        })?;
+        let plan = Plan::read(publication)?;
+        let question = match address {
+            Address::Answer { connection, number } => {
+                let question = self.questions.get(number).filter(|_| connection == self.number).cloned();
+                let unknown = || Refusal::no_responders("the message that this replies to is not known any more");
+                Some((number, question.ok_or_else(unknown)?))
+            }
+            _ => None,
+        };
+        let named = match plan.sender {
+            Some(name) => {
+                let own = self.agents.iter().find(|own| *own.name == *name);
+                Some(
+                    own.ok_or_else(|| Refusal::forbidden(format!("{name}: this connection has not subscribed to it")))?
+                        .id,
+                )
+            }
+            None => question.as_ref().and_then(|(_, question)| question.target()),
+        };
+        let sender = match named {
+            Some(sender) => sender,
+            None => match self.default_sender(context) {
+                Ok(Some(sender)) => sender,
+                Ok(None) => return Ok(Ok(Performed::Later)),
+                Err(end) => return Ok(Err(end)),
+            },
+        };
+        if self.batch_sender.is_some_and(|other| other != sender) || plan.ack == Some(Ack::Accepted) {
+            if let Err(end) = self.hand_over(context) {
+                return Ok(Err(end));
+            }
+            if self.step.is_some() {
+                return Ok(Ok(Performed::Later));
+            }
+        }
+        let asked = match (publication.reply, plan.ack) {
+            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(reply, ack)),
+            _ => None,
+        };
+        let to = match &question {
+            Some((_, question)) => To::Answer(question),
+            None => To::Address(&address),
+        };
+        let message = plan.message(to, sender, asked, (self.door.content_max, wall_time()))?;
+        if let Some((number, _)) = question
+            && message.performative() != Performative::Agree
+        {
+            self.questions.settle(number);
+        }
+        if let Address::Agent(agent) = address
+            && publication.headers.is_empty()
+        {
+            self.last_address = (publication.subject.to_vec(), Some(agent));
+        }
+        match (plan.ack, publication.reply) {
+            (Some(Ack::Accepted), Some(reply)) => {
+                if self.send_acknowledged(message, reply)? == Performed::Later {
+                    return Ok(Ok(Performed::Later));
+                }
+            }
+            _ => self.queue(message, publication),
+        }
+        self.acknowledge();
+        Ok(Ok(Performed::Done))
+    }
+
+    /// Remembers the reply subject of a message, and returns the value that replies to it repeat.
+    fn ask(&mut self, reply: &[u8], ack: Ack) -> Correlation {
+        let now = Instant::now();
+        let number = self.asked.add(Asked { reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
+        correlation(self.number, number)
+    }
+
+    /// Sends a message whose acceptance is reported to its reply subject.
+    fn send_acknowledged(&mut self, message: Message, reply: &[u8]) -> Result<Performed, Refusal> {
+        match self.context().router.try_send(message) {
+            Ok(sent) => {
+                self.acks += 1;
+                let (post, reply) = (Arc::clone(&self.post), reply.into());
+                tokio::spawn(async move {
+                    let result = sent.accepted().await.map_err(|error| error.kind().clone());
+                    post.put(Event::Sent { reply, result });
+                });
+                Ok(Performed::Done)
+            }
+            Err(error) if matches!(error.kind(), SendErrorKind::Full) => {
+                self.step = Some(Step::Pause(Box::pin(tokio::time::sleep(AGAIN_AFTER))));
+                Ok(Performed::Later)
+            }
+            Err(error) => Err(Refusal::of_send_error(error.kind())),
+        }
+    }
+
+    /// Adds a message to those that are handed over together.
+    fn queue(&mut self, message: Message, publication: &Publication<'_>) {
+        self.batch_sender = message.sender();
+        self.batch_bytes += (publication.payload.len() + publication.headers.len() + size_of::<Message>()) as u64;
+        self.batch.push(message);
+    }
+
+    /// Hands the batch over to its sender's shard.
+    pub(super) fn hand_over(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        let Some(sender) = self.batch_sender.filter(|_| !self.batch.is_empty() && self.step.is_none()) else {
+            return Ok(());
+        };
+        let next = Vec::with_capacity(self.batch.len());
+        let messages = std::mem::replace(&mut self.batch, next);
+        self.batch_sender = None;
+        self.unconfirmed_bytes += std::mem::take(&mut self.batch_bytes);
+        match self.context().router.try_tell_batch(sender, messages) {
+            Ok(()) => {}
+            Err((SendErrorKind::Full, messages)) => {
+                let router = self.context().router.within(Duration::MAX);
+                let mut future: Boxed<_> = Box::pin(async move { router.tell_all(messages).await });
+                match future.as_mut().poll(context) {
+                    Poll::Ready(handed) => handed.map_err(|_| End::Closing)?,
+                    Poll::Pending => self.step = Some(Step::HandOver(future)),
+                }
+            }
+            Err(_) => return Err(End::Closing),
+        }
+        if self.confirmation.is_none() && self.unconfirmed_bytes >= CONFIRMED_EVERY_BYTES {
+            let router = self.context().router.within(Duration::MAX);
+            // What a shard is asked behind messages it replies to when it has taken them.
+            let mut question: Boxed<()> = Box::pin(async move {
+                let _ = router.agent(sender).await;
+            });
+            if question.as_mut().poll(context).is_pending() {
+                self.confirmation = Some((question, self.unconfirmed_bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the agent that sends what names no other: the first one subscribed to, or one without a chosen name. That
+    /// one has to be registered first if there is none.
+    fn default_sender(&mut self, context: &mut Context<'_>) -> Result<Option<AgentId>, End> {
+        let own = self.agents.first().or(self.anonymous.as_ref()).map(|own| own.id);
+        if own.is_some() && (self.batch_sender.is_none() || self.batch_sender == own) {
+            return Ok(own);
+        }
+        if own.is_some() {
+            self.hand_over(context)?;
+            return Ok(own.filter(|_| self.step.is_none()));
+        }
+        let Some(identity) = &self.identity else { return Err(End::Refused("Authorization Violation")) };
+        let prefix =
+            if self.context().access().requires_token() { format!("{}-", identity.name()) } else { String::new() };
+        let again = if self.anonymous_names > 0 { format!("-{}", self.anonymous_names) } else { String::new() };
+        let name: Arc<str> = format!("{prefix}nats-{}{again}", self.number).into();
+        self.anonymous_names += 1;
+        let (router, chosen) = (self.context().router.clone(), Arc::clone(&name));
+        let future = Box::pin(async move { router.inbox(&*chosen).open().await });
+        self.step = Some(Step::Open { future, name });
+        Ok(None)
+    }
+
+    pub(super) fn finish_opening(
+        &mut self,
+        opened: Result<Inbox, CallError<RegistrationError>>,
+        name: Arc<str>,
+    ) -> Result<(), End> {
+        match opened {
+            Ok(inbox) => {
+                let id = inbox.id();
+                self.door.set_name(id, Named::Anonymous);
+                self.anonymous =
+                    Some(Own { id, name, inbox: Source::Anonymous(inbox), wait: None, subscription: None });
+                Ok(())
+            }
+            // Somebody else has chosen that name.
+            Err(CallError::Refused(RegistrationError::Duplicate { .. })) if self.anonymous_names < 10 => Ok(()),
+            Err(_) => Err(End::Refused("maximum connections exceeded")),
+        }
+    }
+
+    /// Refuses a publication: at its reply subject, or as an error if it has none.
+    fn refuse(&mut self, publication: &Publication<'_>, refusal: &Refusal) {
+        if let Some(reply) = publication.reply {
+            return self.report(reply, refusal);
+        }
+        let subject = String::from_utf8_lossy(publication.subject);
+        let text = format!("Permissions Violation for Publish to \"{subject}\": {}", refusal.text);
+        protocol::put_error(&mut self.output, &text);
+    }
+}

@@ -1,0 +1,112 @@
+//! Numbered entries that wait for replies, bounded in number and in time.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Maximum number of entries. The oldest one makes room for a new one.
+pub(super) const EXCHANGES_MAX: usize = 16_384;
+/// Maximum number of settled entries, which are kept for further replies.
+const SETTLED_MAX: usize = 1_024;
+
+/// Entries with consecutive numbers, oldest first.
+#[derive(Debug)]
+pub(super) struct Exchanges<T> {
+    /// The number of the first entry.
+    first: u32,
+    entries: VecDeque<Option<Entry<T>>>,
+    /// The numbers of settled entries, in the order in which they were settled.
+    settled: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    ends: Instant,
+    settled: bool,
+}
+
+impl<T> Default for Exchanges<T> {
+    fn default() -> Self {
+        Self { first: 0, entries: VecDeque::new(), settled: VecDeque::new() }
+    }
+}
+
+impl<T> Exchanges<T> {
+    /// Adds an entry that is kept until `ends`, and returns its number.
+    #[allow(clippy::cast_possible_truncation)] // There are few entries, and numbers begin again.
+    pub fn add(&mut self, value: T, now: Instant, ends: Instant) -> u32 {
+        while let Some(front) = self.entries.front()
+            && (self.entries.len() >= EXCHANGES_MAX || front.as_ref().is_none_or(|entry| entry.ends <= now))
+        {
+            self.entries.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+        let number = self.first.wrapping_add(self.entries.len() as u32);
+        self.entries.push_back(Some(Entry { value, ends, settled: false }));
+        number
+    }
+
+    fn place(&self, number: u32) -> usize {
+        number.wrapping_sub(self.first) as usize
+    }
+
+    /// Returns an entry.
+    pub fn get(&self, number: u32) -> Option<&T> {
+        self.entries.get(self.place(number))?.as_ref().map(|entry| &entry.value)
+    }
+
+    /// Marks that the reply has come. The entry is kept for more of them, as long as few others are settled.
+    pub fn settle(&mut self, number: u32) {
+        let place = self.place(number);
+        let Some(Some(entry)) = self.entries.get_mut(place) else { return };
+        if std::mem::replace(&mut entry.settled, true) {
+            return;
+        }
+        self.settled.push_back(number);
+        if self.settled.len() > SETTLED_MAX
+            && let Some(oldest) = self.settled.pop_front()
+        {
+            let place = self.place(oldest);
+            if let Some(entry) = self.entries.get_mut(place) {
+                *entry = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_number_until_they_are_too_many_or_too_old() {
+        let (mut exchanges, now) = (Exchanges::default(), Instant::now());
+        exchanges.first = u32::MAX - 10;
+        let later = now + Duration::from_secs(1);
+        let numbers: Vec<u32> = (0..100).map(|value| exchanges.add(value, now, later)).collect();
+        assert!(numbers.iter().zip(0..).all(|(number, value)| exchanges.get(*number) == Some(&value)));
+        let number = exchanges.add(100, later, later);
+        assert_eq!((exchanges.get(numbers[0]), exchanges.get(numbers[99])), (None, None), "they are too old");
+        assert_eq!(exchanges.get(number), Some(&100));
+        for value in 0..=EXCHANGES_MAX {
+            exchanges.add(value, now, later);
+        }
+        assert_eq!((exchanges.get(number), exchanges.entries.len()), (None, EXCHANGES_MAX));
+    }
+
+    #[test]
+    fn settled_entries_are_kept_while_they_are_few() {
+        let (mut exchanges, now) = (Exchanges::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let numbers: Vec<u32> = (0..=SETTLED_MAX).map(|value| exchanges.add(value, now, later)).collect();
+        for number in &numbers[..SETTLED_MAX] {
+            exchanges.settle(*number);
+            exchanges.settle(*number);
+        }
+        assert_eq!(exchanges.get(numbers[0]), Some(&0));
+        exchanges.settle(numbers[SETTLED_MAX]);
+        assert_eq!((exchanges.get(numbers[0]), exchanges.get(numbers[1])), (None, Some(&1)));
+    }
+}

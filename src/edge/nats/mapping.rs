@@ -1,0 +1,756 @@
+//! What subjects and headers mean in ACL, in both directions. The manual's chapter on NATS has it as a table.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use caxton_shards::api::{DeliveryError, FailureReason, SendErrorKind};
+use caxton_shards::codec::json;
+use caxton_shards::codec::text::{self, Limits, NamedParameters, for_each_own_parameter};
+use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit};
+use caxton_shards::message::{
+    AgentId, Choice, ConversationId, Correlation, JSON_LANGUAGE, Message, MessageBuilder, MessageError, MessageId,
+    Performative, Receipt, Receiver, Reliability, WallTime,
+};
+
+use super::headers::{HeaderWriter, Headers};
+use super::protocol::Publication;
+use super::subjects;
+
+/// What the subject of an agent begins with; its name is the rest.
+pub(super) const AGENT: &[u8] = b"agent.";
+/// What the subject of a capability begins with; its name is the rest.
+const CAPABILITY: &[u8] = b"capability.";
+/// The subject of messages that a routing rule gives their receiver.
+const ROUTE: &[u8] = b"route";
+/// What the subjects for replies begin with that the router makes up: the numbers of connection and question follow.
+const ANSWER: &[u8] = b"_R.";
+
+/// A whole message in the JSON form.
+const ACL_JSON: &str = "application/fipa-acl+json";
+/// A whole message in the string form.
+const ACL_TEXT: &str = "text/x-fipa-acl";
+/// Content in JSON.
+const JSON: &str = "application/json";
+
+/// Maximum length of the text of an error in a header, in bytes.
+const ERROR_BYTES_MAX: usize = 512;
+
+/// What a subject that is published to stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    Agent(AgentId),
+    Capability(CapabilityName),
+    /// Whoever the routing rules say.
+    Rules,
+    /// The agent that asked the question with this number, on this connection.
+    Answer {
+        connection: u32,
+        number: u32,
+    },
+}
+
+/// Returns what a subject stands for; `None` if it stands for nothing.
+pub(super) fn address(subject: &[u8]) -> Option<Result<Address, Refusal>> {
+    let name = |encoded| subjects::decode(encoded).ok_or_else(|| Refusal::of_name("it is not UTF-8"));
+    if let Some(encoded) = subject.strip_prefix(AGENT) {
+        return Some(name(encoded).and_then(|name| {
+            let name = AgentName::try_new(name.into_owned()).map_err(Refusal::of_name)?;
+            Ok(Address::Agent(AgentId::of(&name)))
+        }));
+    }
+    if let Some(encoded) = subject.strip_prefix(CAPABILITY) {
+        return Some(name(encoded).and_then(|name| {
+            CapabilityName::try_new(name.into_owned()).map(Address::Capability).map_err(Refusal::of_name)
+        }));
+    }
+    if let Some(numbers) = subject.strip_prefix(ANSWER) {
+        let (connection, number) = std::str::from_utf8(numbers).ok()?.split_once('.')?;
+        return Some(Ok(Address::Answer { connection: connection.parse().ok()?, number: number.parse().ok()? }));
+    }
+    (subject == ROUTE).then_some(Ok(Address::Rules))
+}
+
+/// Appends the subject for replies to a question.
+pub(super) fn put_answer_subject(connection: u32, number: u32, output: &mut Vec<u8>) {
+    output.extend_from_slice(ANSWER);
+    output.extend_from_slice(format!("{connection}.{number}").as_bytes());
+}
+
+/// Why a message is not sent, or was not delivered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    /// A status as in HTTP.
+    pub code: u16,
+    /// The reason as a word.
+    pub reason: Cow<'static, str>,
+    /// The reason for people.
+    pub text: String,
+}
+
+impl Refusal {
+    fn new(code: u16, reason: &'static str, text: impl Display) -> Self {
+        Self { code, reason: reason.into(), text: text.to_string() }
+    }
+
+    fn of_name(fault: impl Display) -> Self {
+        Self::new(400, "invalid-name", fault)
+    }
+
+    fn of_header(name: &[u8], fault: impl Display) -> Self {
+        Self::new(400, "invalid-header", format!("{}: {fault}", String::from_utf8_lossy(name)))
+    }
+
+    /// Why a message cannot be built.
+    pub fn of_message(error: &MessageError) -> Self {
+        let reason = match error {
+            MessageError::ContentTooLarge { .. } => "content-too-large",
+            _ => "invalid-message",
+        };
+        Self::new(400, reason, error)
+    }
+
+    /// A subject that stands for nothing here, or a reply to nothing.
+    pub fn no_responders(text: &str) -> Self {
+        Self::new(503, "no-responders", text)
+    }
+
+    /// What the sender is not permitted.
+    pub fn forbidden(text: impl Display) -> Self {
+        Self::new(403, "forbidden", text)
+    }
+
+    /// Why the router has not accepted a message.
+    pub fn of_send_error(error: &SendErrorKind) -> Self {
+        let (code, reason) = match error {
+            SendErrorKind::Full => (429, "full"),
+            SendErrorKind::UnknownSender => (403, "unknown-sender"),
+            SendErrorKind::ForeignSender => (403, "foreign-sender"),
+            SendErrorKind::ContentTooLarge { .. } => (413, "content-too-large"),
+            SendErrorKind::MemoryFull { .. } => (429, "memory-full"),
+            SendErrorKind::ReceiverFull { .. } => (429, "receiver-full"),
+            SendErrorKind::DurabilityUnavailable => (501, "durability-unavailable"),
+            SendErrorKind::JournalFull => (507, "journal-full"),
+            SendErrorKind::JournalFailed => (500, "journal-failed"),
+            SendErrorKind::NotKept { .. } => (500, "not-kept"),
+            SendErrorKind::TooManyQuestions { .. } => (429, "too-many-questions"),
+            SendErrorKind::RefusedByPlugin { .. } => (403, "refused-by-plugin"),
+            SendErrorKind::Stopping => (503, "stopping"),
+            SendErrorKind::Unresponsive(_) => (504, "unresponsive"),
+            _ => (500, "not-accepted"),
+        };
+        Self::new(code, reason, error)
+    }
+
+    /// Why a message was not delivered, or not handled.
+    pub fn of_delivery_error(error: &DeliveryError) -> Self {
+        let (code, reason) = match error.reason() {
+            FailureReason::DeadLetter(reason) => (code_of(reason), reason.as_str()),
+            FailureReason::NoReply => (504, "no-reply"),
+            _ => (500, "failed"),
+        };
+        Self::new(code, reason, error.explanation())
+    }
+
+    /// Whether nobody receives what is sent there, so that NATS has a status of its own for it.
+    pub fn means_no_responders(&self) -> bool {
+        const NOBODY: [&str; 5] = ["no-responders", "unknown-receiver", "no-route", "no-provider", "deregistered"];
+        NOBODY.contains(&&*self.reason)
+    }
+
+    /// Appends headers that say so.
+    pub fn put_headers(&self, output: &mut Vec<u8>) {
+        let mut headers = HeaderWriter::new(output);
+        headers.put("Nats-Service-Error-Code", self.code.to_string().as_bytes());
+        headers.put("Nats-Service-Error", beginning(&self.text).as_bytes());
+        headers.put("Caxton-Reason", self.reason.as_bytes());
+        headers.put("Caxton-Performative", b"failure");
+        headers.end();
+    }
+
+    /// Appends the status with which NATS says that nobody receives the message.
+    pub fn put_no_responders(&self, output: &mut Vec<u8>) {
+        let mut headers = HeaderWriter::with_status(output, "503");
+        headers.put("Caxton-Reason", self.reason.as_bytes());
+        headers.end();
+    }
+}
+
+fn code_of(reason: DeadLetterReason) -> u16 {
+    use DeadLetterReason as Reason;
+    match reason {
+        Reason::UnknownReceiver
+        | Reason::NoRoute
+        | Reason::NoProvider
+        | Reason::Deregistered
+        | Reason::Draining
+        | Reason::BreakerOpen
+        | Reason::Stopped => 503,
+        Reason::MailboxFull | Reason::RepliesFull | Reason::Displaced | Reason::MemoryFull | Reason::ShardFull => 429,
+        Reason::Expired => 504,
+        Reason::ProtocolViolation | Reason::NotInConversation | Reason::AmbiguousConversation => 409,
+        _ => 500,
+    }
+}
+
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+}
+
+/// What the reply subject of a message is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ack {
+    /// That the message was accepted; a durable one is on disk then.
+    Accepted,
+    /// That the receiver has handled it.
+    Receipt,
+    /// What the receiver replies.
+    Reply,
+}
+
+/// How the payload is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// It is the content.
+    Content { is_json: bool },
+    /// It is a whole message, as text.
+    Text,
+    /// It is a whole message, in JSON.
+    Json,
+}
+
+/// What the headers of a publication say.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    headers: Headers<'a>,
+    payload: &'a [u8],
+    performative: Option<Performative>,
+    form: Form,
+    /// What the reply subject is told, if there is one.
+    pub ack: Option<Ack>,
+    /// The name of the agent that sends it, if the headers name one.
+    pub sender: Option<&'a str>,
+}
+
+impl<'a> Plan<'a> {
+    /// Reads the headers that decide about the others.
+    pub fn read(publication: &Publication<'a>) -> Result<Self, Refusal> {
+        let headers = Headers::read(publication.headers)
+            .map_err(|_| Refusal::new(400, "invalid-header", "the headers are malformed"))?;
+        let mut plan = Plan {
+            headers,
+            payload: publication.payload,
+            performative: None,
+            form: Form::Content { is_json: false },
+            ack: publication.reply.map(|_| Ack::Reply),
+            sender: None,
+        };
+        if !publication.headers.is_empty() {
+            plan.read_headers(publication.reply.is_some())?;
+        }
+        Ok(plan)
+    }
+
+    fn read_headers(&mut self, has_reply: bool) -> Result<(), Refusal> {
+        let text = |name: &str| -> Result<Option<&'a str>, Refusal> {
+            let value = self.headers.get(name).map(std::str::from_utf8).transpose();
+            value.map_err(|_| Refusal::of_header(name.as_bytes(), "it is not UTF-8"))
+        };
+        let performative = text("Caxton-Performative")?.map(str::parse).transpose();
+        self.performative = performative.map_err(|error| Refusal::of_header(b"Caxton-Performative", error))?;
+        self.sender = text("Caxton-Sender")?;
+        let media = text("Content-Type")?.map(|media| media.split(';').next().unwrap_or_default().trim());
+        self.form = match media {
+            Some(media) if media.eq_ignore_ascii_case(ACL_TEXT) => Form::Text,
+            Some(media) if media.eq_ignore_ascii_case(ACL_JSON) => Form::Json,
+            Some(media) => Form::Content { is_json: media.eq_ignore_ascii_case(JSON) },
+            None => Form::Content { is_json: false },
+        };
+        let durable = text("Caxton-Reliability")?.is_some_and(|value| value.eq_ignore_ascii_case("durable"));
+        let asks = self.performative.is_some_and(asks);
+        self.ack = match text("Caxton-Ack")? {
+            _ if !has_reply => None,
+            None if durable && !asks => Some(Ack::Accepted),
+            None => Some(Ack::Reply),
+            Some(word) if word.eq_ignore_ascii_case("accepted") => Some(Ack::Accepted),
+            Some(word) if word.eq_ignore_ascii_case("receipt") => Some(Ack::Receipt),
+            Some(word) if word.eq_ignore_ascii_case("reply") => Some(Ack::Reply),
+            Some(_) => return Err(Refusal::of_header(b"Caxton-Ack", "expected accepted, receipt or reply")),
+        };
+        Ok(())
+    }
+
+    /// Builds the message. `asked` is the value that replies repeat.
+    pub fn message(
+        &self,
+        to: To<'_>,
+        sender: AgentId,
+        asked: Option<Correlation>,
+        (limit, now): (ContentLimit, WallTime),
+    ) -> Result<Message, Refusal> {
+        let is_json = match self.form {
+            Form::Content { is_json } => is_json,
+            Form::Text => {
+                let limits = Limits::with_content(limit);
+                let message = text::parse(self.payload, now, &limits)
+                    .map_err(|error| Refusal::new(400, "invalid-message", error))?;
+                return self.whole(message, to, sender, asked, (limit, now));
+            }
+            Form::Json => {
+                let message = json::from_json(self.payload, now, &json::limits(limit))
+                    .map_err(|error| Refusal::new(400, "invalid-message", error))?;
+                return self.whole(message, to, sender, asked, (limit, now));
+            }
+        };
+        let is_answer = matches!(to, To::Answer(_));
+        let asking = self.ack == Some(Ack::Reply) && !is_answer;
+        let default = if asking { Performative::Request } else { Performative::Inform };
+        let mut builder = match to {
+            To::Answer(question) => question.reply(self.performative.unwrap_or(default)),
+            To::Address(_) => Message::builder(self.performative.unwrap_or(default)).sender(sender),
+        };
+        if let To::Address(address) = to {
+            builder = self.address(builder, address)?;
+        }
+        if is_json {
+            builder = builder.language(JSON_LANGUAGE);
+        }
+        builder = self.parameters(builder.content(self.payload), sender, now)?;
+        self.finish(builder, asked, limit)
+    }
+
+    /// Completes a message that arrived as a whole.
+    fn whole(
+        &self,
+        message: Message,
+        to: To<'_>,
+        sender: AgentId,
+        asked: Option<Correlation>,
+        (limit, now): (ContentLimit, WallTime),
+    ) -> Result<Message, Refusal> {
+        let foreign = message.sender().is_some_and(|named| named != sender);
+        if foreign {
+            return Err(Refusal::of_send_error(&SendErrorKind::ForeignSender));
+        }
+        let (named, has_sender) = (message.receiver().clone(), message.sender().is_some());
+        let mut builder = message.into_builder();
+        if !has_sender {
+            builder = builder.sender(sender);
+        }
+        let address = match to {
+            To::Address(address) => address.clone(),
+            To::Answer(question) => question.sender().map_or(Address::Rules, Address::Agent),
+        };
+        match (named, address) {
+            (Receiver::Unaddressed, address) => builder = self.address(builder, &address)?,
+            (Receiver::Agent(named), Address::Agent(agent)) if named == agent => {}
+            (_, Address::Rules) => {}
+            _ => {
+                return Err(Refusal::new(400, "invalid-message", "the message names other receivers than its subject"));
+            }
+        }
+        builder = self.parameters(builder, sender, now)?;
+        self.finish(builder, asked, limit)
+    }
+
+    fn address(&self, builder: MessageBuilder, address: &Address) -> Result<MessageBuilder, Refusal> {
+        let choice = self.headers.get("Caxton-Choice").map(|word| {
+            let word = std::str::from_utf8(word).unwrap_or_default();
+            word.parse::<Choice>().map_err(|error| Refusal::of_header(b"Caxton-Choice", error))
+        });
+        Ok(match address {
+            Address::Agent(agent) => builder.receiver(*agent),
+            Address::Capability(name) => builder.capability(name, choice.transpose()?.unwrap_or_default()),
+            Address::Rules | Address::Answer { .. } => builder,
+        })
+    }
+
+    fn finish(
+        &self,
+        mut builder: MessageBuilder,
+        asked: Option<Correlation>,
+        limit: ContentLimit,
+    ) -> Result<Message, Refusal> {
+        if let Some(asked) = asked {
+            builder = builder.reply_with(asked);
+        }
+        if self.ack == Some(Ack::Receipt) {
+            builder = builder.receipt(Receipt::Processed);
+        }
+        builder.build_within(limit).map_err(|error| Refusal::of_message(&error))
+    }
+
+    /// Sets the parameters that the headers name.
+    fn parameters(&self, builder: MessageBuilder, sender: AgentId, now: WallTime) -> Result<MessageBuilder, Refusal> {
+        let mut named = NamedParameters::new(builder, now);
+        let (mut reply_by, mut id) = (None, None);
+        for (name, value) in self.headers.iter() {
+            let refuse = |fault: &dyn Display| Refusal::of_header(name, fault);
+            let (Ok(word), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+                return Err(refuse(&"it is not UTF-8"));
+            };
+            match HeaderName::of(word) {
+                HeaderName::Known => {}
+                HeaderName::ReplyWith if self.ack == Some(Ack::Reply) => {
+                    return Err(refuse(&"a message with a reply subject needs none"));
+                }
+                HeaderName::ReplyBy if humantime::parse_duration(value).is_ok() => {
+                    let time = humantime::parse_duration(value).unwrap_or_default();
+                    let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    reply_by = Some(WallTime(now.0.saturating_add(time)));
+                }
+                HeaderName::MessageId => {
+                    let text = ConversationId::of_text(&format!("{sender} {value}"));
+                    id = MessageId::from_u128(text.to_u128());
+                }
+                HeaderName::Unknown => return Err(refuse(&"there is no such header")),
+                HeaderName::ReplyWith => named.set("reply-with", value).map_err(|fault| refuse(&fault))?,
+                HeaderName::ReplyBy => named.set("reply-by", value).map_err(|fault| refuse(&fault))?,
+                HeaderName::Parameter(parameter) => {
+                    named.set(&parameter, value).map_err(|fault| refuse(&fault))?;
+                }
+            }
+        }
+        let mut builder = named.builder();
+        if let Some(moment) = reply_by {
+            builder = builder.reply_by(moment);
+        }
+        if let Some(id) = id {
+            builder = builder.id(id);
+        }
+        Ok(builder)
+    }
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum To<'a> {
+    Address(&'a Address),
+    /// To the sender of this question.
+    Answer(&'a Message),
+}
+
+/// What the name of a header says.
+enum HeaderName {
+    /// It was read before, or means nothing here.
+    Known,
+    ReplyWith,
+    ReplyBy,
+    /// The id that a client of `JetStream` chooses for a message.
+    MessageId,
+    /// A parameter of the message, by its name in the string form.
+    Parameter(String),
+    /// It has the router's prefix and no meaning.
+    Unknown,
+}
+
+/// Parameters of SC00061 that have a header of the same name.
+const PARAMETERS: [&str; 6] = ["language", "encoding", "ontology", "protocol", "conversation-id", "in-reply-to"];
+/// The router's own parameters that have a header, without their prefix.
+const OPTIONS: [&str; 8] = [
+    "priority",
+    "reliability",
+    "receipt",
+    "when-unavailable",
+    "attempts-max",
+    "time-to-live-ms",
+    "deliver-at",
+    "message-id",
+];
+/// Headers that are read before the others.
+const READ_BEFORE: [&str; 4] = ["performative", "sender", "ack", "choice"];
+/// What a user-defined parameter begins with that stands for a header without `X-`.
+const USER_HEADER: &str = "X-nats-";
+
+impl HeaderName {
+    fn of(name: &str) -> Self {
+        let strip = |prefix: &str| {
+            let begins = name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+            begins.then(|| name[prefix.len()..].to_ascii_lowercase())
+        };
+        if let Some(own) = strip("Caxton-") {
+            return match own.as_str() {
+                "reply-with" => Self::ReplyWith,
+                "reply-by" => Self::ReplyBy,
+                own if READ_BEFORE.contains(&own) => Self::Known,
+                own if PARAMETERS.contains(&own) => Self::Parameter(own.to_owned()),
+                own if OPTIONS.contains(&own) => Self::Parameter(format!("X-caxton-{own}")),
+                _ => Self::Unknown,
+            };
+        }
+        match name.to_ascii_lowercase().as_str() {
+            "nats-msg-id" => Self::MessageId,
+            "content-type" => Self::Known,
+            "traceparent" => Self::Parameter("X-caxton-traceparent".to_owned()),
+            other if other.starts_with("nats-") => Self::Known,
+            other if other.starts_with("x-") => Self::Parameter(name.to_owned()),
+            _ => Self::Parameter(format!("{USER_HEADER}{name}")),
+        }
+    }
+}
+
+/// Whether an act asks for a reply.
+pub(super) fn asks(performative: Performative) -> bool {
+    matches!(
+        performative,
+        Performative::Request
+            | Performative::RequestWhen
+            | Performative::RequestWhenever
+            | Performative::QueryIf
+            | Performative::QueryRef
+            | Performative::Cfp
+            | Performative::Propose
+            | Performative::Proxy
+            | Performative::Propagate
+            | Performative::Subscribe
+    )
+}
+
+/// Whether a message wants a reply.
+pub(super) fn wants_reply(message: &Message) -> bool {
+    message.reply_with().is_some() || message.reply_by().is_some() || asks(message.performative())
+}
+
+/// Whether a message is nothing but an `inform` with content, so that a client learns all of it without headers.
+pub(super) fn is_bare(message: &Message) -> bool {
+    is_bare_reply(message) && message.in_reply_to().is_none()
+}
+
+/// Whether a reply is nothing but content for a client, apart from what it replies to.
+pub(super) fn is_bare_reply(message: &Message) -> bool {
+    message.performative() == Performative::Inform
+        && message.reliability() == Reliability::Volatile
+        && message.language_term().is_none()
+        && message.protocol_term().is_none()
+        && message.ontology_term().is_none()
+        && message.details().is_none()
+        && message.conversation().is_none()
+}
+
+/// Appends the headers of the report that a message was accepted.
+pub(super) fn put_accepted(id: MessageId, output: &mut Vec<u8>) {
+    let mut headers = HeaderWriter::new(output);
+    headers.put("Caxton-Accepted", id.to_string().as_bytes());
+    headers.end();
+}
+
+/// Appends the headers that say what a message is. `sender` is its sender's name, `is_reply` whether it goes to the
+/// reply subject of the message that it replies to.
+pub(super) fn put_headers(message: &Message, sender: Option<&str>, is_reply: bool, output: &mut Vec<u8>) {
+    let mut headers = HeaderWriter::new(output);
+    let mut put = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            headers.put(name, value.as_bytes());
+        }
+    };
+    let performative = message.performative();
+    put("Caxton-Performative", (performative != Performative::Inform || !is_reply).then(|| performative.as_str()));
+    put("Caxton-Sender", sender);
+    put("Caxton-Protocol", message.protocol());
+    put("Caxton-Conversation-Id", message.conversation_text().as_deref());
+    put("Caxton-Ontology", message.ontology());
+    put("Caxton-Encoding", message.encoding());
+    match message.language() {
+        Some(language) if language.eq_ignore_ascii_case(JSON_LANGUAGE) => put("Content-Type", Some(JSON)),
+        language => put("Caxton-Language", language),
+    }
+    if !is_reply {
+        put("Caxton-Reply-With", message.reply_with_text().as_deref());
+        put("Caxton-In-Reply-To", message.in_reply_to_text().as_deref());
+    }
+    if let Some(moment) = message.reply_by() {
+        put("Caxton-Reply-By", Some(&date_of(moment)));
+    }
+    if message.reliability() == Reliability::Durable {
+        put("Caxton-Message-Id", message.id().map(|id| id.to_string()).as_deref());
+    }
+    for_each_own_parameter(message, |name, value| match name {
+        "X-caxton-traceparent" => put("traceparent", Some(value)),
+        name => put(&format!("Caxton-{}", capitalised(&name["X-caxton-".len()..])), Some(value)),
+    });
+    for parameter in message.details().map_or(&[][..], |details| &details.user_parameters) {
+        let name = parameter.name.strip_prefix(USER_HEADER).unwrap_or(&parameter.name);
+        put(name, Some(&value_of(&parameter.value)));
+    }
+    if is_reply && matches!(performative, Performative::Refuse | Performative::Failure | Performative::NotUnderstood) {
+        let code = if performative == Performative::Failure { "500" } else { "400" };
+        put("Nats-Service-Error-Code", Some(code));
+        let text = message.content().as_text().map(str::trim).filter(|text| !text.is_empty());
+        put("Nats-Service-Error", Some(beginning(text.unwrap_or(performative.as_str()))));
+    }
+    headers.end();
+}
+
+fn value_of(value: &caxton_shards::message::ParameterValue) -> Cow<'_, str> {
+    use caxton_shards::message::ParameterValue;
+    match value {
+        ParameterValue::Atom(text) | ParameterValue::Text(text) => Cow::Borrowed(text),
+        ParameterValue::Binary(bytes) => String::from_utf8_lossy(bytes),
+        ParameterValue::List(expression) => Cow::Borrowed(expression.as_str()),
+    }
+}
+
+/// Returns the name of a parameter as headers are written: `time-to-live-ms` becomes `Time-To-Live-Ms`.
+fn capitalised(name: &str) -> String {
+    let mut begins = true;
+    let upper =
+        |letter: char| if std::mem::replace(&mut begins, letter == '-') { letter.to_ascii_uppercase() } else { letter };
+    name.chars().map(upper).collect()
+}
+
+fn date_of(moment: WallTime) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(moment.0);
+    // The form of SC00070 is that of RFC 3339 without its separators.
+    let text = humantime::format_rfc3339_millis(time).to_string();
+    text.chars().filter(|letter| !matches!(letter, '-' | ':' | '.')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(lines: &[(&str, &str)]) -> Vec<u8> {
+        let mut block = Vec::new();
+        let mut writer = HeaderWriter::new(&mut block);
+        for (name, value) in lines {
+            writer.put(name, value.as_bytes());
+        }
+        writer.end();
+        block
+    }
+
+    fn built(lines: &[(&str, &str)], reply: bool, payload: &str) -> Result<(Message, Option<Ack>), Refusal> {
+        let block = if lines.is_empty() { Vec::new() } else { block(lines) };
+        let publication = Publication {
+            subject: b"agent.seller",
+            reply: reply.then_some(b"_INBOX.1".as_slice()),
+            headers: &block,
+            payload: payload.as_bytes(),
+        };
+        let plan = Plan::read(&publication)?;
+        let seller = address(b"agent.seller").expect("it is a subject")?;
+        let asked = Some(Correlation::of_text("q")).filter(|_| plan.ack == Some(Ack::Reply));
+        let message = plan.message(
+            To::Address(&seller),
+            AgentId::of_text("buyer"),
+            asked,
+            (ContentLimit::default(), WallTime(1_000)),
+        )?;
+        Ok((message, plan.ack))
+    }
+
+    #[test]
+    fn subjects_stand_for_agents_capabilities_and_questions() {
+        let agent = |name| Some(Ok(Address::Agent(AgentId::of_text(name))));
+        assert_eq!(address(b"agent.buyer@example.org"), agent("buyer@example.org"));
+        assert_eq!(address(b"agent.Night%20Porter"), agent("Night Porter"));
+        assert_eq!(address(b"capability.a.b"), Some(Ok(Address::Capability("a.b".try_into().expect("a name")))));
+        assert_eq!(address(b"_R.3.77"), Some(Ok(Address::Answer { connection: 3, number: 77 })));
+        assert_eq!(address(b"route"), Some(Ok(Address::Rules)));
+        for subject in ["agents", "foo.bar", "_R.x.1", "_R.1", "$JS.API.INFO", "routes"] {
+            assert_eq!(address(subject.as_bytes()), None, "{subject}");
+        }
+        for subject in ["agent.%0A", "agent.%ff"] {
+            assert!(matches!(address(subject.as_bytes()), Some(Err(_))), "{subject}");
+        }
+        let mut subject = Vec::new();
+        put_answer_subject(3, 77, &mut subject);
+        assert_eq!(subject, b"_R.3.77");
+    }
+
+    #[test]
+    fn a_reply_subject_makes_a_request_of_it() {
+        let (message, ack) = built(&[], false, "hello").expect("it is valid");
+        assert_eq!((message.performative(), ack), (Performative::Inform, None));
+        assert_eq!(
+            (message.sender(), message.target()),
+            (Some(AgentId::of_text("buyer")), Some(AgentId::of_text("seller")))
+        );
+        assert!(is_bare(&message) && !wants_reply(&message));
+        let (message, ack) = built(&[], true, "hello").expect("it is valid");
+        assert_eq!((message.performative(), ack), (Performative::Request, Some(Ack::Reply)));
+        assert!(message.reply_with().is_some() && wants_reply(&message));
+    }
+
+    #[test]
+    fn a_durable_message_is_acknowledged_unless_it_asks() {
+        let durable = ("Caxton-Reliability", "durable");
+        let (message, ack) = built(&[durable], true, "x").expect("it is valid");
+        assert_eq!((message.performative(), ack), (Performative::Inform, Some(Ack::Accepted)));
+        assert_eq!(message.reliability(), Reliability::Durable);
+        let (_, ack) = built(&[durable, ("Caxton-Performative", "query-ref")], true, "x").expect("it is valid");
+        assert_eq!(ack, Some(Ack::Reply));
+        let (message, ack) = built(&[("caxton-ack", "receipt")], true, "x").expect("it is valid");
+        assert_eq!((message.receipt(), ack), (Receipt::Processed, Some(Ack::Receipt)));
+        assert_eq!(built(&[durable], false, "x").expect("it is valid").1, None);
+    }
+
+    #[test]
+    fn headers_become_parameters_and_come_back() {
+        let lines = [
+            ("Caxton-Performative", "cfp"),
+            ("Caxton-Protocol", "fipa-contract-net"),
+            ("Caxton-Conversation-Id", "plums"),
+            ("Caxton-Ontology", "trade"),
+            ("Content-Type", "application/json"),
+            ("Caxton-Reply-By", "20310131T235959999Z"),
+            ("Caxton-Priority", "high"),
+            ("Caxton-Time-To-Live-Ms", "500"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("X-Trail", "north"),
+            ("Shop", "5"),
+        ];
+        let (message, _) = built(&lines, false, "{}").expect("it is valid");
+        assert_eq!((message.language(), message.conversation_text().as_deref()), (Some("json"), Some("plums")));
+        let mut output = Vec::new();
+        put_headers(&message, Some("buyer"), false, &mut output);
+        let written = Headers::read(&output).expect("it is well formed");
+        for (name, value) in lines {
+            assert_eq!(written.get(name), Some(value.as_bytes()), "{name}");
+        }
+        assert_eq!(written.get("Caxton-Sender"), Some(b"buyer".as_slice()));
+        assert_eq!(written.iter().count(), lines.len() + 1);
+    }
+
+    #[test]
+    fn reply_by_may_be_a_span_of_time() {
+        let (message, _) = built(&[("Caxton-Reply-By", "5s")], false, "").expect("it is valid");
+        assert_eq!(message.reply_by(), Some(WallTime(6_000)));
+    }
+
+    #[test]
+    fn a_whole_message_may_be_the_payload() {
+        for (media, payload) in [
+            (ACL_TEXT, "(propose :receiver seller :content \"7\" :language sl)"),
+            (ACL_TEXT, "(propose :sender buyer :content \"7\" :language sl)"),
+            (ACL_JSON, r#"{"performative":"propose","content":"7","language":"sl"}"#),
+        ] {
+            let (message, _) = built(&[("Content-Type", media)], true, payload).expect(payload);
+            assert_eq!((message.performative(), message.language()), (Performative::Propose, Some("sl")));
+            assert_eq!(
+                (message.sender(), message.target()),
+                (Some(AgentId::of_text("buyer")), Some(AgentId::of_text("seller")))
+            );
+            assert!(message.reply_with().is_some());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_with_the_reason() {
+        for (lines, reply, payload, reason) in [
+            (&[("Caxton-Performative", "two words")][..], false, "", "invalid-header"),
+            (&[("Caxton-Priority", "very")], false, "", "invalid-header"),
+            (&[("Caxton-Ack", "maybe")], true, "", "invalid-header"),
+            (&[("Caxton-Unknown", "x")], false, "", "invalid-header"),
+            (&[("Caxton-Reply-By", "soon")], false, "", "invalid-header"),
+            (&[("Caxton-Reply-With", "x")], true, "", "invalid-header"),
+            (&[("Content-Type", ACL_TEXT)], false, "(inform", "invalid-message"),
+            (&[("Content-Type", ACL_TEXT)], false, "(inform :receiver other)", "invalid-message"),
+            (&[("Content-Type", ACL_TEXT)], false, "(inform :sender mallory :receiver seller)", "foreign-sender"),
+            (&[("a(b", "x")], false, "", "invalid-message"),
+        ] {
+            let refusal = built(lines, reply, payload).expect_err(payload);
+            assert_eq!(refusal.reason, reason, "{lines:?} {payload}: {}", refusal.text);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The door for clients of NATS: what any of them publishes becomes a message, and an agent's messages become theirs.
+//!
+//! A client speaks the [protocol](protocol) of NATS; [mapping] says what its subjects and [headers](headers) mean in ACL, and
+//! a [connection](connection) carries it out. There is no subject space here as in NATS: a subject stands for an agent, a
+//! capability or a question, and messages go through the router like all others, to one mailbox.
+//!
+//! Everything is bounded: connections, subscriptions, questions and replies that are remembered, what a client may have
+//! on its way into the router, and what waits to be written to it.
+
+mod connection;
+mod exchanges;
+mod headers;
+mod mapping;
+mod options;
+mod protocol;
+mod stream;
+mod subjects;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use caxton_shards::api::SendErrorKind;
+use caxton_shards::domain::ContentLimit;
+use caxton_shards::message::{AgentId, Message, MessageId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::doors::DoorContext;
+
+/// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
+const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Delay before accepting again after that failed, for example because no file descriptor is free.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Maximum number of agents whose names are remembered.
+const NAMES_MAX: usize = 16_384;
+/// Time after which an agent whose name was not found is looked up again.
+const UNNAMED_FOR: Duration = Duration::from_secs(5);
+
+/// What the connections of this door share.
+struct Door {
+    context: Arc<DoorContext>,
+    /// The server's id.
+    id: String,
+    local: SocketAddr,
+    payload_max: usize,
+    content_max: ContentLimit,
+    /// The number of connections so far.
+    connections: AtomicU32,
+    /// Where each connection gets what others have for it.
+    posts: Mutex<HashMap<u32, Arc<Post>>>,
+    names: Mutex<HashMap<AgentId, Named>>,
+}
+
+/// What is known of an agent's name.
+#[derive(Clone, Debug)]
+enum Named {
+    /// It has this one.
+    Name(Arc<str>),
+    /// It is a client's that has not chosen one.
+    Anonymous,
+    /// Nobody knew it at this time.
+    Unknown(Instant),
+}
+
+/// What happens outside a connection's own task.
+enum Event {
+    /// A message that was sent was accepted, or not.
+    Sent { reply: Box<[u8]>, result: Result<MessageId, SendErrorKind> },
+    /// Another connection, which takes messages of the same agent, has taken one that is for this connection.
+    Reply(Message),
+}
+
+/// Events for a connection. What puts them there bounds them.
+#[derive(Default)]
+struct Post(Mutex<(Vec<Event>, Option<Waker>)>);
+
+impl Post {
+    fn lock(&self) -> MutexGuard<'_, (Vec<Event>, Option<Waker>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, event: Event) {
+        let mut state = self.lock();
+        state.0.push(event);
+        let waker = state.1.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Event>> {
+        let mut state = self.lock();
+        if state.0.is_empty() {
+            state.1 = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut state.0))
+    }
+}
+
+impl Door {
+    fn new(context: Arc<DoorContext>, local: SocketAddr) -> Self {
+        let content_max = context.router.config().message.content_bytes_max;
+        let payload_max = (content_max.into_inner() as usize).saturating_add(protocol::HEADERS_BYTES_MAX);
+        Self {
+            id: format!("CAXTON{:016X}{:08X}", crate::clock::wall_time().0, std::process::id()),
+            local,
+            payload_max: payload_max.min(PAYLOAD_BYTES_MAX),
+            content_max,
+            connections: AtomicU32::new(0),
+            posts: Mutex::default(),
+            names: Mutex::default(),
+            context,
+        }
+    }
+
+    fn posts(&self) -> MutexGuard<'_, HashMap<u32, Arc<Post>>> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is known of an agent's name.
+    fn name_of(&self, agent: AgentId) -> Option<Named> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names
+            .get(&agent)
+            .filter(|named| !matches!(named, Named::Unknown(since) if since.elapsed() >= UNNAMED_FOR))
+            .cloned()
+    }
+
+    fn set_name(&self, agent: AgentId, name: Named) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES_MAX {
+            names.retain(|_, named| matches!(named, Named::Anonymous));
+        }
+        names.insert(agent, name);
+    }
+
+    fn forget_name(&self, agent: AgentId) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+    }
+}
+
+/// Serves clients of NATS until the doors are closed.
+pub(crate) async fn serve(listener: TcpListener, context: Arc<DoorContext>) {
+    let Ok(local) = listener.local_addr() else { return };
+    let room = Arc::new(Semaphore::new(context.connections_max));
+    let mut closing = context.closing.clone();
+    let door = Arc::new(Door::new(context, local));
+    let closed = async move {
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    futures_lite::future::or(closed, accept(listener, door, room)).await;
+}
+
+async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Semaphore>) {
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            turn_away(&stream);
+            continue;
+        };
+        let door = Arc::clone(&door);
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            connection::serve(door, stream, peer).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Tells a client that there are too many, as far as it can be told at once.
+fn turn_away(stream: &TcpStream) {
+    let mut output = Vec::new();
+    protocol::put_error(&mut output, "maximum connections exceeded");
+    let _ = stream.try_write(&output);
+}
