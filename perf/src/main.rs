@@ -3,6 +3,8 @@
 
 #[cfg(feature = "peers")]
 mod compare;
+#[cfg(feature = "peers")]
+mod doors;
 mod instructions;
 #[cfg(feature = "peers")]
 mod peers;
@@ -32,6 +34,9 @@ enum Verb {
     /// Exchange messages between pairs of agents, in each system in turn
     #[cfg(feature = "peers")]
     Peers(compare::Arguments),
+    /// Load the daemon's doors, and other servers with the same client
+    #[cfg(feature = "peers")]
+    Doors(doors::Arguments),
     /// Count the engine's instructions per message under callgrind, and compare them with the expected figures
     Instructions {
         /// Write the figures as the expected ones
@@ -44,6 +49,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().verb {
         #[cfg(feature = "peers")]
         Verb::Peers(arguments) => compare::run(&arguments),
+        #[cfg(feature = "peers")]
+        Verb::Doors(arguments) => doors::run(&arguments),
         Verb::Instructions { write } => instructions::run(write),
     };
     match done {

