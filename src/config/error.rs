@@ -340,7 +340,7 @@ mod tests {
             ("conversation.participants", Some("conversation.participants_max")),
             ("conversation.participant_max", Some("conversation.participants_max")),
             ("dead_letter.messages", Some("dead_letters.messages")),
-            ("http.listen", None),
+            ("imap.folder", None),
             ("", None),
         ] {
             assert_eq!(suggestion(written).as_deref(), meant, "{written}");

@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn every_mistake_is_reported_with_its_place() {
         let (assignments, mut errors) =
-            read_text("prest = 'testing'\nretry = 3\n\n[mailbox]\nmesages = 5\n  bytes = [1]\n[http]\nport = 1\n");
+            read_text("prest = 'testing'\nretry = 3\n\n[mailbox]\nmesages = 5\n  bytes = [1]\n[imap]\nport = 1\n");
         assert!(assignments.is_empty());
         let unknown = errors.pop().expect("every mistake is reported");
         assert!(
-            unknown.starts_with("caxton.toml:7:2: unknown key http; the sections are router, channel, "),
+            unknown.starts_with("caxton.toml:7:2: unknown key imap; the sections are router, channel, "),
             "{unknown}"
         );
         assert!(unknown.ends_with(", drive, shutdown"), "{unknown}");
