@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use caxton_shards::api::BREAKERS_NAMED_MAX;
 use caxton_shards::message::WallTime;
 use caxton_shards::routing::partition::ShardIndex;
 use serde_json::{Value, json};
@@ -392,15 +393,32 @@ fn memory(shared: &Shared) -> Finding {
 
 fn breakers(shared: &Shared) -> Finding {
     let open: usize = shared.links.iter().map(|link| link.published.read().breakers_open).sum();
-    let trouble = (open > 0).then(|| {
-        let agents = if open == 1 { "1 agent is".to_owned() } else { format!("{open} agents are") };
-        let why = format!(
-            "{agents} not called because of an open circuit breaker: the events BreakerChanged name the agents; they failed \
-             too often or took too long"
-        );
-        (Status::Degraded, why)
-    });
-    Finding::of("breakers", trouble)
+    let details: Vec<_> = shared.links.iter().map(|link| link.details.latest()).collect();
+    let named = details.iter().flat_map(|details| details.breakers_named.iter().map(AsRef::as_ref));
+    Finding::of("breakers", breakers_open(open, named).map(|why| (Status::Degraded, why)))
+}
+
+/// Says that this many breakers are open, with the names of some of their agents.
+fn breakers_open<'a>(open: usize, agents: impl Iterator<Item = &'a str>) -> Option<String> {
+    if open == 0 {
+        return None;
+    }
+    // The names may be a little older than the number.
+    let mut names: Vec<_> = agents.take(open.min(BREAKERS_NAMED_MAX)).map(|name| format!("{name:?}")).collect();
+    let count = if open == 1 { "1 agent is".to_owned() } else { format!("{open} agents are") };
+    let more = open - names.len();
+    let who = if names.is_empty() {
+        "the events BreakerChanged name the agents".to_owned()
+    } else {
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        names.join(", ")
+    };
+    let they = if open == 1 { "it" } else { "they" };
+    Some(format!(
+        "{count} not called because of an open circuit breaker: {who}; {they} failed too often or took too long"
+    ))
 }
 
 #[cfg(feature = "store")]
@@ -541,6 +559,22 @@ mod tests {
         assert_eq!(loss.follow(5, start + RECENT), 5);
         assert_eq!(loss.follow(5, start + RECENT * 2), 0);
         assert_eq!(loss.follow(6, start + RECENT * 3), 1);
+    }
+
+    #[test]
+    fn open_breakers_are_named_up_to_a_number() {
+        let why = |open, names: &[&'static str]| breakers_open(open, names.iter().copied()).unwrap_or_default();
+        assert_eq!(breakers_open(0, ["a"].into_iter()), None);
+        assert!(
+            why(1, &["a", "b"])
+                .starts_with("1 agent is not called because of an open circuit breaker: \"a\"; it failed")
+        );
+        assert!(
+            why(7, &["a", "b", "c", "d", "e", "f"]).contains("\"d\", \"e\", 2 more; they failed"),
+            "{}",
+            why(7, &["a"])
+        );
+        assert!(why(2, &[]).contains("the events BreakerChanged name the agents"));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caxton_router::config::{LogConfig, Preset};
 use caxton_router::logs::{EVENT, LOG, LogWriter, RECORDS_WAITING_MAX, ROUTER, RateLimit};
-use caxton_router::message::ConversationId;
-use caxton_router::{AgentId, Config, Message, Outcome, Performative, Registration, Router};
+use caxton_router::message::{ConversationId, Correlation, TraceContext, WallTime};
+use caxton_router::{Agent as _, AgentId, Config, Message, Outcome, Performative, Registration, Router};
 use serde_json::Value;
 use tracing::dispatcher::with_default;
 use tracing::field::{Field, Visit};
@@ -18,7 +18,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-use crate::common::{PATIENCE, bounded, message_to, name, on, shutdown, start_with};
+use crate::common::{PATIENCE, bounded, echo, message_to, name, on, request_to, shutdown, silent, start_with};
 
 /// A captured event.
 #[derive(Clone, Debug)]
@@ -96,12 +96,18 @@ fn start(capture: &Capture, level: Level) -> Router {
 
 /// Sends messages that become dead letters, and waits until they are.
 fn send_to_nobody(router: &Router, count: u64) {
+    let events = router.blocking().events().expect("the router runs");
     for _ in 0..count {
         router.blocking().send(message_to(AgentId::of_text("nobody"), "secret")).expect("it is accepted");
+        // One at a time, so that no event is lost.
+        loop {
+            let event = events.blocking().next_within(PATIENCE).expect("the router reports it");
+            if matches!(event, caxton_router::event::Event::DeadLettered { .. }) {
+                break;
+            }
+        }
     }
-    while router.stats().account().dead_lettered < count {
-        std::thread::yield_now();
-    }
+    assert_eq!((router.stats().account().dead_lettered, events.lost()), (count, 0));
 }
 
 #[test]
@@ -147,6 +153,59 @@ fn a_routers_life_and_its_events_are_logged_with_their_fields() {
         assert_eq!(last.text("message"), "router stopped", "the events come before it");
         let leaks = |line: &&Line| line.fields.values().any(|value| value.contains("secret"));
         assert!(!lines.iter().any(|line| leaks(&line)), "no content is logged");
+    });
+}
+
+#[test]
+fn a_missing_reply_is_logged_with_the_asked_agent_and_its_trace() {
+    bounded(|| {
+        let capture = Capture::default();
+        let router = capture.during(Level::DEBUG, || start_with(1, |config| config.management.enabled = false));
+        let expert = router.blocking().register(name("expert"), silent).expect("it is registered");
+        let asker = router.inbox("asker").blocking().open().expect("it is opened");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis();
+        let soon = WallTime(u64::try_from(now).expect("it fits") + 50);
+        let conversation = ConversationId::of_text("talk");
+        let context = TraceContext { trace_id: [7; 16], span_id: [3; 8], flags: 1 };
+        let question = Message::builder(Performative::Request).receiver(expert).conversation(conversation);
+        let question = question.reply_with(Correlation::of_text("q")).reply_by(soon).trace(context);
+        let id = asker.blocking().send(question.build().expect("it is legal")).expect("it is accepted");
+        let notice = asker.blocking().recv_within(PATIENCE).expect("it is told");
+        assert_eq!(notice.performative(), Performative::Failure);
+        shutdown(&router);
+        let line = capture.only("no reply in time");
+        assert_eq!((line.text("agent"), line.text("asked")), ("asker", "expert"));
+        assert_eq!((line.text("message_id"), line.text("trace_id")), (id.to_string().as_str(), &*"07".repeat(16)));
+        assert_eq!(line.text("conversation_id"), conversation.to_string());
+    });
+}
+
+#[test]
+fn a_slow_call_is_logged_with_the_agents_name() {
+    bounded(|| {
+        let capture = Capture::default();
+        let router = capture.during(Level::WARN, || {
+            start_with(1, |config| {
+                config.set("breaker.slow_call_ms", "20 ms", "the test").expect("the setting is allowed");
+                config.set("breaker.slow_calls", "1000", "the test").expect("the setting is allowed");
+            })
+        });
+        let sleepy = router.blocking().register(name("sleepy"), || {
+            let mut echo = echo();
+            on(move |message, context| {
+                std::thread::sleep(Duration::from_millis(25));
+                echo.handle(message, context)
+            })
+        });
+        let sleepy = sleepy.expect("it is registered");
+        // The first one makes the shard time its calls.
+        for _ in 0..3 {
+            router.blocking().ask(request_to(sleepy, "?"), PATIENCE).expect("it replies");
+        }
+        shutdown(&router);
+        let lines = capture.of("slow call: other agents of the shard waited");
+        let named = lines.iter().filter(|line| line.text("agent") == "sleepy" && line.number("took_ms") >= 25);
+        assert!(named.count() >= 2 && lines[0].level == Level::WARN, "{lines:?}");
     });
 }
 

@@ -19,7 +19,7 @@ impl std::fmt::Display for ShardIndex {
 }
 
 /// An agent's number on its shard. Reused after the agent is removed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AgentIndex(pub(crate) u32);
 
 /// The log sequence number (LSN) of a journal record, counted per shard from one. Records commit in this order.

@@ -17,7 +17,8 @@ use crate::base::index::AgentIndex;
 use crate::base::slab::{NONE, Slab};
 use crate::base::timer_wheel::TimerKey;
 use crate::message::{
-    AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Receiver, WallTime,
+    AgentId, Choice, ConversationId, ConversationRole, Correlation, Message, MessageId, Receiver, TraceContext,
+    WallTime,
 };
 
 /// Maximum number of pending replies kept by a shard, including overdue ones. Beyond it messages with
@@ -65,6 +66,14 @@ impl Addressees {
         }
     }
 
+    /// Returns the only agent that may reply, if it was known from the beginning.
+    pub fn agent(&self) -> Option<AgentId> {
+        match self {
+            Self::Agent(agent) => Some(*agent),
+            Self::Agents(_) | Self::Someone | Self::Anyone => None,
+        }
+    }
+
     /// Whether there is one receiver, so that nobody is left if the message does not reach it.
     fn is_one(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::Someone)
@@ -99,6 +108,8 @@ pub(crate) struct PendingReply {
     pub role: ConversationRole,
     pub correlation: Option<Correlation>,
     pub words: Option<Box<Words>>,
+    /// The trace context that the message came with; few have one.
+    pub trace: Option<Box<TraceContext>>,
     pub reply_by: WallTime,
     /// The deadline in milliseconds of monotonic time.
     pub due_ms: u64,
@@ -130,6 +141,7 @@ impl PendingReply {
             conversation: message.conversation(),
             role: message.role(),
             correlation: message.reply_with(),
+            trace: message.trace().map(Box::new),
             words: words.filter(|words| words.conversation.is_some() || words.reply_with.is_some()).map(Box::new),
             reply_by: message.reply_by()?,
             due_ms,

@@ -1,5 +1,7 @@
 //! Figures of a shard that are gathered only on request, in time proportional to the numbers of shards and protocols.
 
+use std::sync::Arc;
+
 use crate::conversation::ProtocolFigures;
 use crate::message::WallTime;
 use crate::shard::Shard;
@@ -20,6 +22,9 @@ pub struct LaneFigures {
     pub senders_waiting: usize,
 }
 
+/// Maximum number of agents that [`Details`] names because of their circuit breakers.
+pub const BREAKERS_NAMED_MAX: usize = 5;
+
 /// Figures of a shard besides its [`Snapshot`](crate::shard::io::Snapshot).
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
@@ -30,6 +35,10 @@ pub struct Details {
     pub mailbox_messages: usize,
     /// Agents whose circuit breaker is half-open.
     pub breakers_half_open: usize,
+    /// The names of some agents whose circuit breaker is open or half-open, at most [`BREAKERS_NAMED_MAX`].
+    pub breakers_named: Vec<Arc<str>>,
+    /// Calls of agents that were timed and slow, so far: see [`Event::SlowCall`](crate::shard::io::Event::SlowCall).
+    pub slow_calls: u64,
     /// When the oldest dead letter kept was given up.
     pub oldest_dead_letter: Option<WallTime>,
     /// Conversations closed so far.
@@ -46,10 +55,13 @@ impl Shard {
         let waits = self.wait_queues.figures();
         let elsewhere = self.links.transit_length() + waits.stalled + waits.waiting;
         let (conversations_closed, conversations_timed_out) = self.conversations.closed();
+        let named = self.supervision.not_closed().take(BREAKERS_NAMED_MAX).filter_map(|index| self.agents.get(index));
         Details {
             lanes: self.links.lanes(),
             mailbox_messages: self.held.len().saturating_sub(elsewhere),
             breakers_half_open: self.supervision.breakers().half_open,
+            breakers_named: named.map(|slot| Arc::clone(&slot.name)).collect(),
+            slow_calls: self.supervision.call_times.slow_calls(),
             oldest_dead_letter: self.dead_letters.oldest(),
             conversations_closed,
             conversations_timed_out,

@@ -120,10 +120,30 @@ pub enum Event {
     ReplyMissing {
         /// The asking agent.
         asker: AgentId,
+        /// The asked agent. None if the message went to several agents, or to one that was chosen on its way.
+        asked: Option<AgentId>,
         /// The message.
         message: MessageId,
+        /// Its conversation.
+        conversation: Option<ConversationId>,
+        /// The trace context that it came with.
+        trace: Option<TraceContext>,
         /// The deadline.
         reply_by: WallTime,
+    },
+    /// A call of an agent took as long as its breaker's `slow_call_ms`. Calls are timed only for some time after a turn
+    /// that took that long, and only if slow calls count: see [`BreakerPolicy`](crate::supervision::breaker::BreakerPolicy).
+    ///
+    /// A shard reports up to [`SLOW_CALLS_REPORTED_MAX`](crate::supervision::SLOW_CALLS_REPORTED_MAX) of them per second.
+    SlowCall {
+        /// The agent.
+        agent: AgentId,
+        /// Its name.
+        name: Arc<str>,
+        /// The length of the call, in milliseconds.
+        took_ms: u64,
+        /// The number of slow calls of the shard's agents since the last report that were not reported.
+        unreported: u64,
     },
     /// A message violated the protocol of its conversation. If it was refused, [`Event::DeadLettered`] is reported too.
     ProtocolViolation(Box<Violation>),
@@ -155,7 +175,8 @@ pub enum Event {
 
 impl Event {
     /// Whether the event is rare while all is well: a panic, a restart, the end of an agent that nobody asked for, a
-    /// circuit breaker, a journal, a blocked shard. The others happen for each message, conversation or agent.
+    /// circuit breaker, a slow call, a journal, a blocked shard. The others happen for each message, conversation or
+    /// agent.
     pub fn is_exceptional(&self) -> bool {
         match self {
             Self::Deregistered { why, .. } => why.is_exceptional(),
@@ -164,6 +185,7 @@ impl Event {
             | Self::AgentPanicked { .. }
             | Self::FailureHandlerPanicked { .. }
             | Self::BreakerChanged { .. }
+            | Self::SlowCall { .. }
             | Self::ShardBlocked { .. }
             | Self::ShardUnblocked { .. } => true,
             Self::Registered { .. }
@@ -189,10 +211,10 @@ impl Event {
             | Self::Deregistered { agent, .. }
             | Self::AgentRestarted { agent, .. }
             | Self::AgentPanicked { agent, .. }
-            | Self::BreakerChanged { agent, .. } => [Some(*agent), None],
-            Self::ReplyMissing { asker: agent, .. } | Self::ConversationTimedOut { initiator: agent, .. } => {
-                [Some(*agent), None]
-            }
+            | Self::BreakerChanged { agent, .. }
+            | Self::SlowCall { agent, .. }
+            | Self::ConversationTimedOut { initiator: agent, .. } => [Some(*agent), None],
+            Self::ReplyMissing { asker, asked, .. } => [Some(*asker), *asked],
             Self::DeadLettered { sender, receiver, .. } | Self::Expired { sender, receiver, .. } => {
                 [*sender, *receiver]
             }

@@ -26,7 +26,8 @@ pub struct BreakerPolicy {
     pub window_ms: BreakerWindowMs,
     /// Duration from which a call counts as slow.
     pub slow_call_ms: SlowCallMs,
-    /// Number of slow calls within the window that open it. Zero: slow calls never do, and are not looked for.
+    /// Number of slow calls within the window that open it. Zero: slow calls never do, and are neither
+    /// looked for nor reported.
     pub slow_calls: BreakerThreshold,
     /// The initial duration of the open state.
     pub open_ms: BreakerDelayMs,

@@ -13,21 +13,33 @@ pub use restarts::{RESTART_BACKOFF_MS_MAX, RestartPolicy};
 pub(crate) use restarts::{RestartCause, Restarts};
 pub use retry::RetryPolicy;
 pub(crate) use slow_calls::{Call, CallTimes};
-pub use slow_calls::{Stopwatch, TIMED_TURNS};
+pub use slow_calls::{SLOW_CALLS_REPORTED_MAX, Stopwatch, TIMED_TURNS};
 
+use std::collections::BTreeSet;
+
+use crate::base::index::AgentIndex;
 use breaker::BreakerPolicy;
 use retry::{Decision, FailedAttempt, FailureHandler};
 
 /// A shard's handling of agents that fail or are slow.
 pub(crate) struct Supervision {
     failure_handler: Option<Box<dyn FailureHandler>>,
-    breakers: BreakerFigures,
+    /// The agents whose breakers are open or half-open.
+    not_closed: BTreeSet<AgentIndex>,
+    half_open: usize,
+    opened: u64,
     pub call_times: CallTimes,
 }
 
 impl Supervision {
     pub fn new(policy: &BreakerPolicy) -> Self {
-        Self { failure_handler: None, breakers: BreakerFigures::default(), call_times: CallTimes::new(policy) }
+        Self {
+            failure_handler: None,
+            not_closed: BTreeSet::new(),
+            half_open: 0,
+            opened: 0,
+            call_times: CallTimes::new(policy),
+        }
     }
 
     /// Installs an embedder's handler for failed attempts.
@@ -49,21 +61,29 @@ impl Supervision {
     }
 
     /// Counts the change of an agent's breaker.
-    pub fn count_gate(&mut self, before: BreakerGate, after: BreakerGate) {
-        self.breakers.open += usize::from(before == BreakerGate::Closed);
-        self.breakers.open -= usize::from(after == BreakerGate::Closed);
-        self.breakers.half_open += usize::from(after == BreakerGate::HalfOpen);
-        self.breakers.half_open -= usize::from(before == BreakerGate::HalfOpen);
-        self.breakers.opened += u64::from(after == BreakerGate::Open);
+    pub fn count_gate(&mut self, agent: AgentIndex, before: BreakerGate, after: BreakerGate) {
+        if after == BreakerGate::Closed {
+            self.not_closed.remove(&agent);
+        } else {
+            self.not_closed.insert(agent);
+        }
+        self.half_open += usize::from(after == BreakerGate::HalfOpen);
+        self.half_open -= usize::from(before == BreakerGate::HalfOpen);
+        self.opened += u64::from(after == BreakerGate::Open);
     }
 
     /// Removes the breaker of a removed agent from the counts.
-    pub fn forget_gate(&mut self, before: BreakerGate) {
-        self.breakers.open -= usize::from(before != BreakerGate::Closed);
-        self.breakers.half_open -= usize::from(before == BreakerGate::HalfOpen);
+    pub fn forget_gate(&mut self, agent: AgentIndex, before: BreakerGate) {
+        self.not_closed.remove(&agent);
+        self.half_open -= usize::from(before == BreakerGate::HalfOpen);
     }
 
     pub fn breakers(&self) -> BreakerFigures {
-        self.breakers
+        BreakerFigures { open: self.not_closed.len(), half_open: self.half_open, opened: self.opened }
+    }
+
+    /// Returns the agents whose breakers are open or half-open, in the order of their places.
+    pub fn not_closed(&self) -> impl Iterator<Item = AgentIndex> {
+        self.not_closed.iter().copied()
     }
 }

@@ -5,6 +5,12 @@ use super::breaker::BreakerPolicy;
 /// Number of turns that call agents in which every call is timed, after one turn took too long.
 pub const TIMED_TURNS: u32 = 256;
 
+/// Maximum number of slow calls that a shard reports as events per second. All of them are counted.
+pub const SLOW_CALLS_REPORTED_MAX: u32 = 10;
+
+/// The time in which so many are reported, in milliseconds.
+const REPORT_INTERVAL_MS: u64 = 1_000;
+
 /// Returns the time in nanoseconds on the clock of [`Now::monotonic_ns`](crate::shard::io::Now).
 pub type Stopwatch = Box<dyn FnMut() -> u64>;
 
@@ -17,11 +23,39 @@ pub(crate) struct CallTimes {
     turns_left: u32,
     /// Whether the last turn called agents.
     called: bool,
+    reports: Reports,
+}
+
+/// The number of slow calls, and which of them are reported.
+#[derive(Default)]
+struct Reports {
+    total: u64,
+    /// When the current interval began, and the number of reports in it.
+    began_ms: u64,
+    reported: u32,
+    unreported: u64,
+}
+
+impl Reports {
+    /// Counts a slow call. Returns the number of those since the last report that were not reported, if this one is.
+    fn count(&mut self, now_ms: u64) -> Option<u64> {
+        self.total += 1;
+        if now_ms.saturating_sub(self.began_ms) >= REPORT_INTERVAL_MS {
+            (self.began_ms, self.reported) = (now_ms, 0);
+        }
+        if self.reported >= SLOW_CALLS_REPORTED_MAX {
+            self.unreported += 1;
+            return None;
+        }
+        self.reported += 1;
+        Some(std::mem::take(&mut self.unreported))
+    }
 }
 
 impl CallTimes {
     pub fn new(policy: &BreakerPolicy) -> Self {
-        let mut times = Self { stopwatch: None, slow_ns: u64::MAX, turns_left: 0, called: false };
+        let mut times =
+            Self { stopwatch: None, slow_ns: u64::MAX, turns_left: 0, called: false, reports: Reports::default() };
         times.look_for(policy);
         times
     }
@@ -63,6 +97,17 @@ impl CallTimes {
         took_ns >= self.slow_ns
     }
 
+    /// Counts a call that was slow for its agent. Returns the number of slow calls since the last report that were not
+    /// reported, if this one has to be.
+    pub fn count_slow(&mut self, now_ms: u64) -> Option<u64> {
+        self.reports.count(now_ms)
+    }
+
+    /// Returns the number of slow calls so far.
+    pub fn slow_calls(&self) -> u64 {
+        self.reports.total
+    }
+
     pub fn is_possible(&self) -> bool {
         self.stopwatch.is_some() && self.slow_ns != u64::MAX
     }
@@ -80,4 +125,22 @@ pub(crate) struct Call {
     pub timed: bool,
     /// For a probed agent: the shard's count of processed messages before the visit.
     pub probing_since: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_slow_calls_are_counted_and_some_reported() {
+        let mut reports = Reports::default();
+        let most = u64::from(SLOW_CALLS_REPORTED_MAX);
+        let reported = |reports: &mut Reports, now_ms| (0..2 * most).filter_map(|_| reports.count(now_ms)).collect();
+        let first: Vec<u64> = reported(&mut reports, 5);
+        assert_eq!(first, vec![0; 10]);
+        assert_eq!(reports.count(999), None);
+        let second: Vec<u64> = reported(&mut reports, 1_000);
+        assert_eq!((second.len(), second[0], second[1]), (10, most + 1, 0));
+        assert_eq!(reports.total, 4 * most + 1);
+    }
 }

@@ -12,6 +12,7 @@ use caxton_shards::journal::record::{Durability, RecordKind};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageBuilder, Performative, Receipt, Reliability, WhenUnavailable,
 };
+use caxton_shards::shard::ShardConfig;
 use caxton_shards::supervision::TIMED_TURNS;
 use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
 
@@ -573,6 +574,52 @@ fn slow_calls_open_it_after_the_turn_that_had_the_shard_look_for_them() {
     assert_eq!(slept.len(), 0);
     world.advance(1);
     assert_eq!(slept.take(), ["1"]);
+}
+
+#[test]
+fn slow_calls_are_reported_with_the_agents_name_and_counted() {
+    let mut world = setup(1).configured(|config| config.breaker.slow_calls = 1_000.try_into().unwrap()).start();
+    world.watch_events();
+    let clock = with_stopwatch(&mut world);
+    let sender = world.add(0, "sender", Script::idle());
+    let sleepy = world.add(0, "sleepy", slow(&clock, &Log::new()));
+    let reported = |world: &mut World, calls: &[&str]| {
+        for milliseconds in calls {
+            world.send_later(inform(sender, sleepy, milliseconds).build().unwrap());
+            run_on(world, &clock);
+        }
+        let reported = world.take_events(0).into_iter().filter_map(|event| match event {
+            Event::SlowCall { agent, name, took_ms, unreported } => {
+                assert!(agent == sleepy && name.starts_with("sleepy"), "{name}");
+                Some((took_ms, unreported))
+            }
+            _ => None,
+        });
+        (reported.collect::<Vec<_>>(), world.nodes[0].shard.details().slow_calls)
+    };
+    assert_eq!(reported(&mut world, &["150"]), (vec![], 0), "noticed, but nobody's");
+    assert_eq!(reported(&mut world, &["99", "120", "1", "300"]), (vec![(120, 0), (300, 0)], 2));
+    let setup = |config: &mut ShardConfig| {
+        config.breaker.slow_calls = 1_000.try_into().unwrap();
+        config.breaker.slow_call_ms = 1.try_into().unwrap();
+    };
+    // More than are reported in a second.
+    let mut world = self::setup(1).configured(setup).start();
+    world.watch_events();
+    let clock = with_stopwatch(&mut world);
+    let sender = world.add(0, "sender", Script::idle());
+    let sleepy = world.add(0, "sleepy", slow(&clock, &Log::new()));
+    for milliseconds in ["2"].into_iter().chain(["1"; 25]).chain(["2000", "1"]) {
+        world.send_later(inform(sender, sleepy, milliseconds).build().unwrap());
+        run_on(&mut world, &clock);
+    }
+    let reported = world.take_events(0).into_iter().filter_map(|event| match event {
+        Event::SlowCall { unreported, .. } => Some(unreported),
+        _ => None,
+    });
+    let unreported: Vec<u64> = reported.collect();
+    assert_eq!((unreported.len(), unreported.iter().sum::<u64>()), (12, 15));
+    assert_eq!(world.nodes[0].shard.details().slow_calls, 27);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use caxton_shards::api::{
 };
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{
-    AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, Performative, WallTime,
+    AgentId, Choice, ConversationId, Correlation, Message, MessageBuilder, Performative, TraceContext, WallTime,
 };
 
 use crate::common::{Log, Script, World, assert_refused, at, capability, inform, request, text};
@@ -58,12 +58,43 @@ fn an_asker_hears_when_no_answer_has_come_by_the_moment_and_of_which_question() 
         for part in [&format!("request {message}"), &expert.to_string(), "no reply came by 20231114T221321000Z"] {
             assert!(content.contains(part), "{content}");
         }
-        let missing = Event::ReplyMissing { asker, message, reply_by: at(1_000) };
+        let missing = Event::ReplyMissing {
+            asker,
+            asked: Some(expert),
+            message,
+            conversation: None,
+            trace: None,
+            reply_by: at(1_000),
+        };
         assert_eq!(world.take_events(0).iter().filter(|event| **event == missing).count(), 1);
         world.advance(100_000);
         assert_eq!((log.len(), world.snapshot(0).replies_missing), (0, 1), "it is told once");
         world.assert_settled();
     }
+}
+
+#[test]
+fn the_report_of_a_missing_reply_has_the_conversation_and_the_trace_and_whom_only_one_was_asked() {
+    let mut world = World::new(2);
+    world.watch_events();
+    let (asker, _, expert) = asker_and_expert(&mut world, 1);
+    let other = world.add(0, "other", Script::idle());
+    let talk = ConversationId::of_text("talk");
+    let context = TraceContext { trace_id: [7; 16], span_id: [3; 8], flags: 1 };
+    let one = question(asker, expert).conversation(talk).trace(context).build().unwrap();
+    let several = question(asker, expert).receivers([expert, other]).reply_with(Correlation::of_text("both?"));
+    let several = several.build().unwrap();
+    world.send(one).unwrap();
+    world.send(several).unwrap();
+    world.advance(1_000);
+    let missing = world.take_events(0).into_iter().filter_map(|event| match event {
+        Event::ReplyMissing { asked, conversation, trace, .. } => Some((asked, conversation, trace)),
+        _ => None,
+    });
+    let missing: Vec<_> = missing.collect();
+    assert_eq!(missing.len(), 2);
+    assert!(missing.contains(&(Some(expert), Some(talk), Some(context))), "{missing:?}");
+    assert!(missing.contains(&(None, None, None)), "{missing:?}");
 }
 
 #[test]

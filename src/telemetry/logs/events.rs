@@ -85,8 +85,17 @@ pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2], ids: TraceIds) {
             stage = stage.as_str(),
             "message expired"
         ),
-        Event::ReplyMissing { message, .. } => {
-            debug!(target: EVENT, message_id = %message, agent = first, "no reply in time");
+        Event::ReplyMissing { message, conversation, trace, .. } => debug!(
+            target: EVENT,
+            trace_id = ids.text(*message, *conversation, *trace),
+            message_id = %message,
+            conversation_id = conversation.map(display),
+            agent = first,
+            asked = second,
+            "no reply in time"
+        ),
+        Event::SlowCall { name, took_ms, unreported, .. } => {
+            warn!(target: EVENT, agent = &**name, took_ms, unreported, "slow call: other agents of the shard waited");
         }
         Event::ProtocolViolation(violation) => debug!(
             target: EVENT,

@@ -17,6 +17,11 @@
 //! always timed. As a consequence, the slow call that triggers this is noticed but not attributed, so a breaker opens
 //! one slow call late; and several calls that are slow only together cause a period of timing in vain. Without a
 //! stopwatch there are no slow calls.
+//!
+//! Each is counted, and reported as [`Event::SlowCall`] with the agent's name, up to
+//! [`SLOW_CALLS_REPORTED_MAX`](crate::supervision::SLOW_CALLS_REPORTED_MAX) times per second.
+
+use std::sync::Arc;
 
 use crate::base::index::AgentKey;
 use crate::mailbox::{Envelope, EnvelopeKind};
@@ -77,16 +82,22 @@ impl Shard {
         let now_ns = self.supervision.call_times.read_ns()?;
         let took_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         if self.supervision.call_times.is_slow(took_ns) {
-            self.count_slow_call(index, took_ns);
+            self.count_slow_call(index, took_ns, now_ns);
         }
         (!self.is_shut(index)).then_some(now_ns)
     }
 
-    fn count_slow_call(&mut self, index: AgentIndex, took_ns: u64) {
+    fn count_slow_call(&mut self, index: AgentIndex, took_ns: u64, now_ns: u64) {
         let slow_ns = self.breaker_policy(index).slow_call_ns();
-        if slow_ns.is_some_and(|slow_ns| took_ns >= slow_ns) {
-            self.observe(index, Observation::Slow);
+        if slow_ns.is_none_or(|slow_ns| took_ns < slow_ns) {
+            return;
         }
+        let report = self.supervision.call_times.count_slow(now_ns / 1_000_000);
+        if let (Some(unreported), Some(slot)) = (report, self.agents.get(index)) {
+            let (agent, name) = (slot.id, Arc::clone(&slot.name));
+            self.outputs.report_exception(|| Event::SlowCall { agent, name, took_ms: took_ns / 1_000_000, unreported });
+        }
+        self.observe(index, Observation::Slow);
     }
 
     /// Counts a failed call against an agent.
@@ -147,7 +158,7 @@ impl Shard {
             return;
         }
         slot.gate = guard;
-        self.supervision.count_gate(before, guard);
+        self.supervision.count_gate(index, before, guard);
         self.outputs.report_exception(|| Event::BreakerChanged { agent, state });
         self.publish_breaker(index);
         match guard {
@@ -193,7 +204,7 @@ impl Shard {
         let Some(guarded) = slot.cold.as_mut().and_then(|cold| cold.breaker.take()) else { return };
         debug_assert!(!guarded.told_shut, "no other shard keeps an agent that is gone in mind");
         let before = std::mem::take(&mut slot.gate);
-        self.supervision.forget_gate(before);
+        self.supervision.forget_gate(index, before);
         if let Some(timer) = guarded.timer {
             self.timers.cancel(timer);
         }

@@ -186,6 +186,8 @@ impl Shard {
     fn notify_missing_reply(&mut self, place: u32) {
         let Some(question) = self.pending_replies.get(place) else { return };
         let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
+        let (put_to, conversation) = (question.put_to.agent(), question.conversation);
+        let trace = question.trace.as_deref().copied();
         let content = format!(
             "(({}) (no-reply \"no reply came by {}\"))",
             question.description,
@@ -205,7 +207,7 @@ impl Shard {
             builder = builder.in_reply_to(correlation);
         }
         self.pending_replies.count_unanswered();
-        self.outputs.report(|| Event::ReplyMissing { asker, message, reply_by });
+        self.outputs.report(|| Event::ReplyMissing { asker, asked: put_to, message, conversation, trace, reply_by });
         self.send_notice(builder, asker, Reservation::Nothing);
     }
 
