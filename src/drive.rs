@@ -546,6 +546,9 @@ impl Driver {
     fn give_details(&mut self) {
         let details = &self.shared.links[self.index].details;
         if details.are_wanted() {
+            if details.take_states_wanted() {
+                self.shard.count_states();
+            }
             details.give(self.shard.details());
             self.shared.notify();
         }

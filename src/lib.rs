@@ -136,7 +136,9 @@ pub mod serve {
 
 /// Figures of a running router, and the report of one that has stopped.
 pub mod stats {
-    pub use caxton_shards::api::{Conformance, Ending, Snapshot, Stage, Unfinished};
+    pub use caxton_shards::api::{
+        Conformance, ConsumerState, Ending, SLOW_CONSUMERS_MAX, SlowConsumer, Snapshot, Stage, Unfinished,
+    };
     pub use caxton_shards::stats::Account;
 
     pub use crate::router::report::{Report, Stats};

@@ -327,6 +327,8 @@ impl JournalFigures {
 #[derive(Default)]
 pub(crate) struct DetailsOnRequest {
     wanted: CachePadded<AtomicBool>,
+    /// Whether the states of conversations are to be counted too.
+    states_wanted: AtomicBool,
     latest: Mutex<Arc<Details>>,
 }
 
@@ -335,6 +337,16 @@ impl DetailsOnRequest {
     /// Asks for newer figures. The shard must be rung afterwards.
     pub fn want(&self) {
         self.wanted.store(true, Ordering::Release);
+    }
+
+    /// Asks for a newer count of conversations by state, with the next figures.
+    pub fn want_states(&self) {
+        self.states_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether such a count was asked for since the last time.
+    pub fn take_states_wanted(&self) -> bool {
+        self.states_wanted.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the shard was asked and has not answered yet.

@@ -25,7 +25,8 @@ Without URL the address is that of the setting metrics.listen, from --config, CA
 container whose router has it needs no argument.
 
 Exit status: 0 if the router is ready, also if a part is degraded; 1 if it is starting, draining or unhealthy, or does \
-not respond; 2 if the arguments or the settings cannot be used.")]
+not respond; 2 if the arguments or the settings cannot be used. With --slow: 0 if every shard has responded, and 1 \
+otherwise.")]
 pub struct HealthArguments {
     /// Where the router serves its health, such as `http://127.0.0.1:9464`. With a path, such as /livez, that is asked
     /// for instead of /healthz
@@ -38,6 +39,10 @@ pub struct HealthArguments {
     /// Print the response as it is: for /healthz it is JSON
     #[arg(long)]
     json: bool,
+    /// Print the N agents whose messages wait longest, by default 10, instead of the health
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10",
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    slow: Option<u16>,
 }
 
 /// Where to ask.
@@ -79,15 +84,25 @@ impl fmt::Display for Url {
 
 /// Runs `caxton health`.
 pub fn run(arguments: &HealthArguments) -> ExitCode {
-    let url = match arguments.url() {
+    let mut url = match arguments.url() {
         Ok(url) => url,
         Err(complaint) => return refuse(&complaint),
     };
+    if let Some(limit) = arguments.slow {
+        if url.path != DEFAULT_PATH {
+            return refuse(&format!("--slow and the path {}: give one of them", url.path));
+        }
+        url.path = format!("{DEFAULT_PATH}/slow?limit={limit}");
+    }
     let (status, body) = match ask(&url, arguments.timeout) {
         Ok(response) => response,
         Err(error) => return fail(&format!("{url}: no response: {error}")),
     };
-    let text = if arguments.json { body } else { readable(&body) };
+    let text = match arguments.slow {
+        _ if arguments.json => body,
+        Some(_) => slow_table(&body),
+        None => readable(&body),
+    };
     let printed = print(&format!("{}\n", text.trim_end()));
     if status == 200 { printed } else { ExitCode::FAILURE }
 }
@@ -166,6 +181,38 @@ fn readable(body: &str) -> String {
     lines.join("\n")
 }
 
+/// Returns slow agents as a table for people, and which shards did not respond.
+fn slow_table(body: &str) -> String {
+    let Ok(found) = serde_json::from_str::<Value>(body) else { return body.to_owned() };
+    let listed = |name: &str| found[name].as_array().cloned().unwrap_or_default();
+    let agents = listed("agents");
+    let mut lines = Vec::new();
+    if agents.is_empty() {
+        lines.push("no agent has waiting messages".to_owned());
+    } else {
+        lines.push(format!(
+            "{:>10} {:>9} {:>11} {:>8} {:>5}  {:<12} agent",
+            "oldest", "messages", "bytes", "in inbox", "shard", "state"
+        ));
+    }
+    for agent in agents {
+        let number = |name: &str| agent[name].as_u64().unwrap_or_default();
+        let text = |name: &str| agent[name].as_str().unwrap_or_default().to_owned();
+        lines.push(format!(
+            "{:>8.3} s {:>9} {:>11} {:>8} {:>5}  {:<12} {:?}",
+            number("oldest_ms") as f64 / 1e3,
+            number("messages"),
+            number("bytes"),
+            number("in_inbox"),
+            number("shard"),
+            text("state"),
+            text("agent"),
+        ));
+    }
+    lines.extend(listed("failed").iter().map(|error| format!("not all: {}", error.as_str().unwrap_or_default())));
+    lines.join("\n")
+}
+
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -199,5 +246,16 @@ mod tests {
             {"name": "rings", "status": "healthy", "why": null}, {"name": "disk", "status": "degraded", "why": "it is full"}]}"#;
         assert_eq!(readable(body), "degraded, running\ndegraded  disk: it is full");
         assert_eq!(readable("plain"), "plain");
+    }
+
+    #[test]
+    fn slow_agents_are_a_table() {
+        let body = r#"{"agents": [{"agent": "bob\u001b", "shard": 1, "state": "handling", "messages": 5, "bytes": 640,
+            "in_inbox": 0, "oldest_ms": 3100}], "failed": ["shard 0 did not respond in time"]}"#;
+        let table = slow_table(body);
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[1], "   3.100 s         5         640        0     1  handling     \"bob\\u{1b}\"");
+        assert_eq!(lines[2], "not all: shard 0 did not respond in time");
+        assert_eq!(slow_table(r#"{"agents": [], "failed": []}"#), "no agent has waiting messages");
     }
 }

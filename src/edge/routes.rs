@@ -7,9 +7,12 @@
 //! | `/livez` | 200, or 503 if only a restart of the process helps |
 //! | `/readyz` | 200, or 503 if the router should get no work |
 //! | `/healthz` | the health of every part in JSON; 503 if the router is not ready |
+//! | `/healthz/slow` | the agents whose messages wait longest, in JSON; 503 if a shard did not respond |
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,11 +21,21 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use caxton_shards::api::{SLOW_CONSUMERS_MAX, SlowConsumer};
+use serde_json::json;
 
+use crate::deadline::Deadline;
+use crate::router::error::CallError;
+use crate::router::slow_consumers::slow_consumers;
 use crate::shard_handle::Shared;
-use crate::telemetry::figures::{Figures, request_details};
+use crate::telemetry::figures::{Figures, refresh_details, request_details};
 use crate::telemetry::health::{liveness, observe};
 use crate::telemetry::{Audience, TextForm, expose};
+
+/// Number of slow agents that are returned if the query does not say how many.
+const SLOW_AGENTS: usize = 10;
+/// How long the shards are given to find slow agents.
+const SLOW_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Returns the routes for metrics and health.
 pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
@@ -32,6 +45,7 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/healthz", get(healthz))
+        .route("/healthz/slow", get(slow))
         .layer(from_fn_with_state(Arc::clone(shared), count))
         .with_state(Arc::clone(shared))
 }
@@ -77,13 +91,45 @@ async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    refresh_details(&shared);
     let health = observe(&shared);
     (status(health.is_ready()), [(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{health}\n"))
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    refresh_details(&shared);
     let health = observe(&shared);
     (status(health.is_ready()), [(CONTENT_TYPE, "application/json")], format!("{:#}\n", health.to_json()))
+}
+
+async fn slow(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let Some(limit) = slow_limit(request.uri().query()) else {
+        let text = format!("expected limit=NUMBER, from 1 to {SLOW_CONSUMERS_MAX}\n");
+        return (StatusCode::BAD_REQUEST, [(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
+    };
+    let (found, failed) = slow_consumers(&shared, limit, Deadline::after(SLOW_PATIENCE)).await;
+    let row = |agent: &SlowConsumer| {
+        json!({
+            "agent": *agent.name,
+            "shard": agent.shard.0,
+            "state": agent.state.as_str(),
+            "messages": agent.messages,
+            "bytes": agent.bytes,
+            "in_inbox": agent.in_inbox,
+            "oldest_ms": agent.oldest_ms,
+        })
+    };
+    let failed: Vec<String> =
+        failed.into_iter().map(|error| CallError::<Infallible>::from(error).to_string()).collect();
+    let body = json!({ "agents": found.iter().map(row).collect::<Vec<_>>(), "failed": failed });
+    (status(failed.is_empty()), [(CONTENT_TYPE, "application/json")], format!("{body:#}\n")).into_response()
+}
+
+/// Returns how many agents a query asks for.
+fn slow_limit(query: Option<&str>) -> Option<usize> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Some(SLOW_AGENTS) };
+    let limit = query.strip_prefix("limit=")?.parse().ok()?;
+    (1..=SLOW_CONSUMERS_MAX).contains(&limit).then_some(limit)
 }
 
 fn status(ok: bool) -> StatusCode {
@@ -93,6 +139,13 @@ fn status(ok: bool) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_says_how_many_slow_agents() {
+        let limits =
+            [None, Some(""), Some("limit=3"), Some("limit=0"), Some("limit=257"), Some("many")].map(slow_limit);
+        assert_eq!(limits, [Some(10), Some(10), Some(3), None, None, None]);
+    }
 
     #[test]
     fn scrapers_get_open_metrics_and_others_text() {

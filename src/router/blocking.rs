@@ -8,6 +8,7 @@ use std::time::Duration;
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::api::{
     AgentView, AskError, ConversationView, Drained, Event, LifecycleError, RegistrationError, ReplayError, SendError,
+    SlowConsumer,
 };
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId};
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
@@ -199,6 +200,14 @@ impl Blocking<&Router> {
     /// As [`Router::drain`].
     pub fn drain(&self, agent: AgentId, deadline: Duration) -> Result<Drained, CallError<LifecycleError>> {
         block_on(self.0.drain(agent, deadline))
+    }
+
+    /// Does what [`Router::slow_consumers`] does.
+    ///
+    /// # Errors
+    /// As [`Router::slow_consumers`].
+    pub fn slow_consumers(&self, limit: usize) -> Result<Vec<SlowConsumer>, CallError> {
+        block_on(self.0.slow_consumers(limit))
     }
 
     /// Does what [`Router::dead_letters`] does.

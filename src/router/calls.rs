@@ -28,7 +28,7 @@ use super::report::Stats;
 use crate::call::{Caller, NoAnswer, Request, call};
 use crate::deadline::{Deadline, whole_milliseconds, within};
 use crate::drive::is_shard_thread;
-use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Work};
+use crate::shard_handle::{BATCH_MESSAGES_MAX, Held, Job, RouterPhase, Shared, Work};
 
 impl Router {
     /// Returns a handle to the same router with this call timeout instead of `router.call_timeout_ms`. It suits single
@@ -63,7 +63,7 @@ impl Router {
             return Err(would_deadlock(message));
         }
         let shard = self.shard_for(&message);
-        let put = self.put(shard, Work::Tell(message), || self.deadline()).await;
+        let put = put(self.shared(), shard, Work::Tell(message), || self.deadline()).await;
         put.map_err(|(error, work)| reject_work(error, work))
     }
 
@@ -97,7 +97,9 @@ impl Router {
         for (shard, mut messages) in by_shard.into_iter().enumerate() {
             while !messages.is_empty() {
                 let rest = messages.split_off(messages.len().min(BATCH_MESSAGES_MAX));
-                if let Err((error, Work::TellAll(back))) = self.put(shard, Work::TellAll(messages), || deadline).await {
+                if let Err((error, Work::TellAll(back))) =
+                    put(self.shared(), shard, Work::TellAll(messages), || deadline).await
+                {
                     refused.extend(back);
                     why.get_or_insert(error);
                 }
@@ -154,7 +156,7 @@ impl Router {
     pub fn try_send(&self, message: Message) -> Result<Sent, SendError> {
         let shard = self.shard_for(&message);
         let kept = message.clone();
-        let (mut caller, work) = self.new_call(shard, |token| Input::TrySend(message, token));
+        let (mut caller, work) = new_call(self.shared(), shard, |token| Input::TrySend(message, token));
         // A caller that ignores the outcome has sent the message all the same.
         caller.leave_be();
         match self.try_put(shard, work) {
@@ -237,7 +239,8 @@ impl Router {
             let mut entries = entries.into_iter().peekable();
             while entries.peek().is_some() {
                 let (places, registrations): (Vec<_>, Vec<_>) = entries.by_ref().take(BATCH_MESSAGES_MAX).unzip();
-                let question = self.put_question(shard, deadline, |token| Input::Register(registrations, token)).await;
+                let question =
+                    put_question(self.shared(), shard, deadline, |token| Input::Register(registrations, token)).await;
                 questions.push((places, question));
             }
         }
@@ -323,7 +326,7 @@ impl Router {
         self.shared().subscribers.add(sender.clone(), Arc::clone(&events.lost));
         for shard in 0..self.shared().links.len() {
             let work = Work::Subscribe(sender.clone(), Arc::clone(&events.lost));
-            self.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
+            put(self.shared(), shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
         }
         // A reply from each shard proves that it has the subscription, so everything sent after this returns is
         // reported.
@@ -374,83 +377,7 @@ impl Router {
         deadline: Deadline,
         input: impl FnOnce(Token) -> Input,
     ) -> Result<Answer, NoAnswer> {
-        self.put_question(shard, deadline, input).await?.answer(deadline).await
-    }
-
-    async fn put_question(
-        &self,
-        shard: usize,
-        deadline: Deadline,
-        input: impl FnOnce(Token) -> Input,
-    ) -> Result<Caller, NoAnswer> {
-        let (caller, work) = self.new_call(shard, input);
-        match self.put(shard, work, || deadline).await {
-            Ok(()) => Ok(caller),
-            Err((SendErrorKind::Unresponsive(unresponsive), _)) => Err(NoAnswer::Late(unresponsive)),
-            Err(_) => Err(NoAnswer::Stopped),
-        }
-    }
-
-    fn new_call(&self, shard: usize, input: impl FnOnce(Token) -> Input) -> (Caller, Work) {
-        self.new_call_with(shard, input, None)
-    }
-
-    pub(super) fn new_call_with(
-        &self,
-        shard: usize,
-        input: impl FnOnce(Token) -> Input,
-        inbox: Option<(InboxNumber, InboxLink)>,
-    ) -> (Caller, Work) {
-        let router = self.shared();
-        let token = router.next_token();
-        let request = Request { input: input(token), token, inbox, holder: router.links[shard].gate.enter() };
-        let (caller, to_shard) = call(router, shard, request);
-        (caller, Work::Call(to_shard))
-    }
-
-    /// Puts work into a shard's channel, waiting for room, and rings the shard. Returned work is not executed. Dropping
-    /// the future takes the work back.
-    pub(super) async fn put(
-        &self,
-        shard: usize,
-        work: Work,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<(), (SendErrorKind, Work)> {
-        let router = self.shared();
-        let link = &router.links[shard];
-        let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
-        if router.phase() != RouterPhase::Running {
-            return Err((SendErrorKind::Stopping, work));
-        }
-        let put = match link.work.try_send(Job { work, holder }) {
-            Ok(()) => Ok(()),
-            Err(flume::TrySendError::Full(entry)) => self.put_when_there_is_room(shard, entry, deadline()).await,
-            Err(flume::TrySendError::Disconnected(entry)) => Err((SendErrorKind::Stopping, entry.work)),
-        };
-        router.ring(shard);
-        put
-    }
-
-    #[cold]
-    async fn put_when_there_is_room(
-        &self,
-        shard: usize,
-        entry: Job,
-        deadline: Deadline,
-    ) -> Result<(), (SendErrorKind, Work)> {
-        let router = self.shared();
-        let mut held = TakenBack(Some(Held::new(entry)));
-        let Some(shown) = held.0.clone() else { return Ok(()) };
-        let waiting = router.links[shard].work.send_async(Job { work: Work::Held(shown), holder: None });
-        let put = within(router, shard, deadline, waiting).await;
-        let held = held.0.take();
-        let error = match put {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(_)) => SendErrorKind::Stopping,
-            None => SendErrorKind::Unresponsive(router.unresponsive(shard, false)),
-        };
-        // The shard may just have taken it.
-        held.and_then(|held| held.take()).map_or(Ok(()), |entry| Err((error, entry.work)))
+        put_question(self.shared(), shard, deadline, input).await?.answer(deadline).await
     }
 
     #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
@@ -468,6 +395,80 @@ impl Router {
         router.ring(shard);
         sent
     }
+}
+
+/// Asks a shard something, and returns the end of the call where its response arrives.
+pub(super) async fn put_question(
+    router: &Arc<Shared>,
+    shard: usize,
+    deadline: Deadline,
+    input: impl FnOnce(Token) -> Input,
+) -> Result<Caller, NoAnswer> {
+    let (caller, work) = new_call(router, shard, input);
+    match put(router, shard, work, || deadline).await {
+        Ok(()) => Ok(caller),
+        Err((SendErrorKind::Unresponsive(unresponsive), _)) => Err(NoAnswer::Late(unresponsive)),
+        Err(_) => Err(NoAnswer::Stopped),
+    }
+}
+
+fn new_call(router: &Arc<Shared>, shard: usize, input: impl FnOnce(Token) -> Input) -> (Caller, Work) {
+    new_call_with(router, shard, input, None)
+}
+
+pub(super) fn new_call_with(
+    router: &Arc<Shared>,
+    shard: usize,
+    input: impl FnOnce(Token) -> Input,
+    inbox: Option<(InboxNumber, InboxLink)>,
+) -> (Caller, Work) {
+    let token = router.next_token();
+    let request = Request { input: input(token), token, inbox, holder: router.links[shard].gate.enter() };
+    let (caller, to_shard) = call(router, shard, request);
+    (caller, Work::Call(to_shard))
+}
+
+/// Puts work into a shard's channel, waiting for room, and rings the shard. Returned work is not executed. Dropping
+/// the future takes the work back.
+pub(super) async fn put(
+    router: &Arc<Shared>,
+    shard: usize,
+    work: Work,
+    deadline: impl FnOnce() -> Deadline,
+) -> Result<(), (SendErrorKind, Work)> {
+    let link = &router.links[shard];
+    let holder = (!matches!(work, Work::Call(_))).then(|| link.gate.enter());
+    if router.phase() != RouterPhase::Running {
+        return Err((SendErrorKind::Stopping, work));
+    }
+    let put = match link.work.try_send(Job { work, holder }) {
+        Ok(()) => Ok(()),
+        Err(flume::TrySendError::Full(entry)) => put_when_there_is_room(router, shard, entry, deadline()).await,
+        Err(flume::TrySendError::Disconnected(entry)) => Err((SendErrorKind::Stopping, entry.work)),
+    };
+    router.ring(shard);
+    put
+}
+
+#[cold]
+async fn put_when_there_is_room(
+    router: &Arc<Shared>,
+    shard: usize,
+    entry: Job,
+    deadline: Deadline,
+) -> Result<(), (SendErrorKind, Work)> {
+    let mut held = TakenBack(Some(Held::new(entry)));
+    let Some(shown) = held.0.clone() else { return Ok(()) };
+    let waiting = router.links[shard].work.send_async(Job { work: Work::Held(shown), holder: None });
+    let put = within(router, shard, deadline, waiting).await;
+    let held = held.0.take();
+    let error = match put {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(_)) => SendErrorKind::Stopping,
+        None => SendErrorKind::Unresponsive(router.unresponsive(shard, false)),
+    };
+    // The shard may just have taken it.
+    held.and_then(|held| held.take()).map_or(Ok(()), |entry| Err((error, entry.work)))
 }
 
 /// Takes back work that no caller waits for any more.

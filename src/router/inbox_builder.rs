@@ -6,7 +6,7 @@ use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::routing::partition::Placement;
 
 use super::Router;
-use super::calls::{no_room, not_on_a_shard};
+use super::calls::{new_call_with, no_room, not_on_a_shard, put};
 use super::error::CallError;
 use super::inbox::Inbox;
 
@@ -98,8 +98,8 @@ impl InboxBuilder {
         let (shard, deadline) = (router.shared().partition.shard_of(id).as_usize(), router.deadline());
         let (inbox, link) = Inbox::new(router.clone(), id, INBOX_WINDOW, acknowledged);
         let register = |token| Input::Register(vec![registration], token);
-        let (caller, work) = router.new_call_with(shard, register, Some((number, link)));
-        router.put(shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
+        let (caller, work) = new_call_with(router.shared(), shard, register, Some((number, link)));
+        put(router.shared(), shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
         match caller.answer(deadline).await? {
             Answer::Registered(mut results) => match results.pop() {
                 Some(Ok(_)) => Ok(inbox),

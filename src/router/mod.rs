@@ -14,6 +14,7 @@ mod lifecycle;
 mod observation;
 pub(crate) mod report;
 mod shutdown;
+pub(crate) mod slow_consumers;
 #[cfg(feature = "store")]
 pub(crate) mod store;
 #[cfg(feature = "telemetry")]

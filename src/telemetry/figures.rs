@@ -1,7 +1,9 @@
 //! All figures of a router at one moment, gathered for a scrape, an export or a check of its health.
 //!
 //! Gathering reads what the shards publish, and asks them for what they gather on request. It looks at shards, rings
-//! and protocols, never at agents, so its cost does not depend on their number. It blocks its caller for at most
+//! and protocols, never at agents, so its cost does not depend on their number. Only the states of conversations are
+//! counted one by one, by the shards in portions; if there are many, the last complete count is what is gathered. It
+//! blocks its caller for at most
 //! [`PATIENCE`] and must not run on a shard's thread.
 
 use std::fs;
@@ -146,6 +148,7 @@ pub(crate) struct ProcessFigures {
 impl Figures {
     /// Gathers the figures.
     pub fn gather(shared: &Shared) -> Self {
+        shared.links.iter().for_each(|link| link.details.want_states());
         refresh_details(shared);
         let state = &shared.telemetry;
         Self {

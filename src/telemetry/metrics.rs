@@ -126,6 +126,9 @@ metrics! {
     Public Counter "caxton.breakers.opened", "{opening}", [],
         "The number of times that a circuit breaker opened."
         = Read::Shard(|shard, points| points.add(shard.snapshot.breakers_opened));
+    Public Counter "caxton.calls.slow", "{call}", [],
+        "Calls of agents that were slow for their circuit breaker, of those that were timed."
+        = Read::Shard(|shard, points| points.add(shard.details.slow_calls));
     Public Gauge "caxton.dead_letters", "{letter}", [],
         "Dead letters kept."
         = Read::Shard(|shard, points| points.add(shard.snapshot.dead_letters));
@@ -150,6 +153,9 @@ metrics! {
     Public Gauge "caxton.protocol.conversations", "{conversation}", ["protocol"],
         "Open conversations that are checked against a protocol."
         = Read::Shard(open_by_protocol);
+    Public Gauge "caxton.protocol.states", "{conversation}", ["protocol", "state"],
+        "Open conversations that are checked against a protocol, by their state in it."
+        = Read::Shard(open_by_state);
     Public Counter "caxton.protocol.conversations.begun", "{conversation}", ["protocol"],
         "Conversations that began to be checked against a protocol."
         = Read::Shard(begun_by_protocol);
@@ -470,6 +476,15 @@ fn closed(shard: &ShardFigures, points: &mut Points) {
 fn open_by_protocol(shard: &ShardFigures, points: &mut Points) {
     for protocol in &shard.details.protocols {
         points.add_labelled([("protocol", protocol.name.to_string().into())], protocol.open);
+    }
+}
+
+fn open_by_state(shard: &ShardFigures, points: &mut Points) {
+    for protocol in &shard.details.protocols {
+        for state in &protocol.states {
+            let labels = [("protocol", protocol.name.to_string().into()), ("state", state.name.to_string().into())];
+            points.add_labelled(labels, state.open);
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn it_serves_what_it_should_and_nothing_else() {
     bounded(|| {
         let router = start_with(1, listening);
         let address = address_of(&router);
-        for path in ["/metrics", "/metrics/internal", "/livez", "/readyz", "/healthz"] {
+        for path in ["/metrics", "/metrics/internal", "/livez", "/readyz", "/healthz", "/healthz/slow"] {
             let (status, head, body) = get_as(address, path, "");
             assert_eq!(status, 200, "{path}: {body}");
             assert!(head.contains("cache-control: no-store") && head.contains("connection: close"), "{head}");

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caxton_router::health::{Phase, Status};
 use caxton_router::{Outcome, Router};
 
-use crate::common::{PATIENCE, bounded, hold_up, message_to, name_on, on, shutdown, start, start_with};
+use crate::common::{PATIENCE, bounded, hold_up, message_to, name_on, on, shutdown, silent, start, start_with};
 use crate::edge::{address_of, get, listening, wait_until};
 
 fn status(router: &Router, component: &str) -> Status {
@@ -91,7 +92,9 @@ fn an_open_breaker_shows_and_clears() {
             router.blocking().tell(message_to(agent, "x")).expect("the router runs");
         }
         let why = wait_for(&router, "breakers", "degraded");
-        assert!(why.contains("1 agent is not called"), "{why}");
+        let name = name_on(&router, 0, "agent").to_string();
+        assert!(why.contains("1 agent is not called") && why.contains(&format!("{name:?}")), "{why}");
+        assert!(get(address_of(&router), "/readyz").1.contains(&name));
         assert!(router.health().is_ready(), "the others can be called");
         unwell.store(false, Ordering::Relaxed);
         router.blocking().tell(message_to(agent, "x")).expect("the router runs");
@@ -162,6 +165,29 @@ mod command {
     }
 
     #[test]
+    fn slow_agents_are_printed_as_a_table() {
+        bounded(|| {
+            let router = start_with(1, listening);
+            let url = format!("http://{}", address_of(&router));
+            let (code, printed, _) = text(&ask(&[&url, "--slow"]));
+            assert_eq!((code, printed.as_str()), (Some(0), "no agent has waiting messages\n"));
+            let slow = router.blocking().register("slow", silent).expect("it is registered");
+            router.blocking().suspend(slow).expect("it is registered");
+            router.blocking().send(message_to(slow, "x")).expect("it is accepted");
+            wait_until("its message waits", || text(&ask(&[&url, "--slow"])).1.contains("suspended"));
+            let (code, printed, _) = text(&ask(&[&url, "--slow", "1"]));
+            let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+            assert_eq!((code, lines.len(), lines[1][2], lines[1].last()), (Some(0), 2, "1", Some(&"\"slow\"")));
+            let json: serde_json::Value = serde_json::from_str(&text(&ask(&[&url, "--slow", "--json"])).1).unwrap();
+            assert_eq!(json["agents"][0]["agent"], "slow");
+            assert_eq!(text(&ask(&[&format!("{url}/livez"), "--slow"])).0, Some(2));
+            assert_eq!(text(&ask(&[&url, "--slow", "0"])).0, Some(2));
+            router.blocking().resume(slow).expect("it is registered");
+            shutdown(&router);
+        });
+    }
+
+    #[test]
     fn without_a_router_to_ask_the_arguments_are_at_fault() {
         let (code, _, complaint) = text(&ask(&[]));
         assert_eq!(code, Some(2));
@@ -207,16 +233,65 @@ mod command {
 }
 
 #[test]
-fn health_needs_no_listener() {
-    bounded(|| {
+fn health_needs_no_listener_and_says_since_when_a_call_has_not_returned() {
+    /// Less than the time after which a shard counts as blocked, so that the time of a check would be noticed.
+    const TOLERANCE_MS: u64 = 300;
+    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    bounded(move || {
         let router = start(1);
         assert!(router.health().component("edge").is_none());
+        let before_ms = now_ms();
         let barrier = hold_up(&router, 0);
+        let held_up_ms = now_ms();
+        let since = || router.health().component("shard-0").expect("it is there").since().0;
         wait_until("it shows", || status(&router, "shard-0") == Status::Degraded);
-        let since = router.health().component("shard-0").expect("it is there").since();
-        assert!(router.health().component("shard-0").expect("it is there").since().0.abs_diff(since.0) < 1_000);
+        let first = since();
+        std::thread::sleep(Duration::from_millis(2 * TOLERANCE_MS));
+        let call_began = before_ms.saturating_sub(TOLERANCE_MS)..=held_up_ms + TOLERANCE_MS;
+        for since in [first, since()] {
+            assert!(call_began.contains(&since), "{since} is not in {call_began:?}");
+        }
         barrier.open();
         wait_until("it clears", || status(&router, "shard-0") == Status::Healthy);
+        assert!(since() > held_up_ms + TOLERANCE_MS, "it has been healthy since a later check");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn slow_agents_are_named_on_request_and_blocked_shards_hold_up_nobody() {
+    bounded(|| {
+        let router = start_with(2, listening);
+        let address = address_of(&router);
+        let ask = |query: &str| {
+            let (status, body) = get(address, &format!("/healthz/slow{query}"));
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            (status, json)
+        };
+        assert_eq!(ask(""), (200, serde_json::json!({ "agents": [], "failed": [] })));
+        let name = name_on(&router, 0, "slow").to_string();
+        let slow = router.blocking().register(name.as_str(), silent).expect("it is registered");
+        router.blocking().suspend(slow).expect("it is registered");
+        for _ in 0..3 {
+            router.blocking().send(message_to(slow, "x")).expect("it is accepted");
+        }
+        wait_until("its messages wait", || ask("?limit=5").1["agents"][0]["messages"] == 3);
+        let (code, found) = ask("?limit=1");
+        let agent = &found["agents"][0];
+        assert_eq!((code, &agent["agent"], &agent["shard"]), (200, &name.as_str().into(), &0.into()));
+        assert_eq!((&agent["state"], &agent["in_inbox"]), (&"suspended".into(), &0.into()));
+        assert!(agent["bytes"].as_u64() > Some(0) && agent["oldest_ms"].is_u64(), "{agent}");
+        for query in ["?limit=0", "?limit=257", "?all"] {
+            assert_eq!(ask(query).0, 400, "{query}");
+        }
+        let barrier = hold_up(&router, 1);
+        let (code, found) = ask("");
+        assert_eq!((code, &found["agents"][0]["agent"]), (503, &name.as_str().into()), "the other shard responds");
+        let failed = found["failed"][0].as_str().unwrap_or_default();
+        assert!(failed.starts_with("shard 1 did not respond in time"), "{failed}");
+        barrier.open();
+        router.blocking().resume(slow).expect("it is registered");
+        wait_until("they are handled", || ask("").1["agents"] == serde_json::json!([]));
         shutdown(&router);
     });
 }

@@ -12,6 +12,7 @@ use caxton_router::error::RegistrationError;
 use caxton_router::error::{AskError, SendErrorKind};
 use caxton_router::error::{CallError, WouldDeadlockError};
 use caxton_router::event::Event;
+use caxton_router::stats::ConsumerState;
 use caxton_router::{Agent, Config, Context, Message, Outcome, Performative, Router};
 use futures_lite::future::block_on;
 
@@ -456,5 +457,42 @@ fn an_agent_that_panics_while_its_shard_ends_does_not_hold_it_up() {
         let router = start(2);
         router.blocking().register(name("bitter"), || Bitter).expect("the agent is registered");
         shutdown(&router);
+    });
+}
+
+#[test]
+fn agents_whose_messages_wait_are_found_on_every_shard_the_slowest_first() {
+    bounded(|| {
+        let router = start(2);
+        let blocking = router.blocking();
+        assert_eq!(blocking.slow_consumers(10).expect("the router runs"), []);
+        let agents = [1, 0].map(|shard| {
+            let agent = blocking.register(name_on(&router, shard, "slow"), silent).expect("it is registered");
+            blocking.suspend(agent).expect("it is registered");
+            blocking.send(message_to(agent, "x")).expect("it is accepted");
+            // Ages are in milliseconds.
+            std::thread::sleep(Duration::from_millis(20));
+            agent
+        });
+        let found = loop {
+            let found = blocking.slow_consumers(10).expect("the router runs");
+            if found.len() == 2 {
+                break found;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!([found[0].agent, found[1].agent], agents);
+        assert!(found[0].oldest_ms > found[1].oldest_ms && found[0].state == ConsumerState::Suspended, "{found:?}");
+        let one = blocking.slow_consumers(1).expect("the router runs");
+        assert_eq!(one.iter().map(|found| found.agent).collect::<Vec<_>>(), agents[..1]);
+        let barrier = hold_up(&router, 0);
+        let late = router.within(Duration::from_millis(50)).blocking().slow_consumers(10);
+        assert!(matches!(late, Err(CallError::Unresponsive(_))), "{late:?}");
+        barrier.open();
+        for agent in agents {
+            blocking.resume(agent).expect("it is registered");
+        }
+        shutdown(&router);
+        assert!(matches!(blocking.slow_consumers(1), Err(CallError::Stopped)));
     });
 }

@@ -214,6 +214,8 @@ fn conversations_and_violations_are_counted_by_protocol() {
         wait_until("both are counted", || scrape(&router, "/metrics").of(violated) > 0.0);
         let scrape = scrape(&router, "/metrics");
         assert_eq!((scrape.count(open), scrape.count(violated)), (1, 1));
+        let state = "caxton_protocol_states{protocol=\"fipa-request\",state=\"requested\"}";
+        assert_eq!((scrape.count(state), scrape.sum("caxton_protocol_states")), (1, 1));
         assert_eq!(scrape.sum("caxton_protocol_violations_total"), router.stats().conformance().violations());
         assert_eq!(scrape.count("caxton_conversations"), 1);
         drop(inbox);

@@ -4,6 +4,13 @@ use std::iter::Sum;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
+/// Maximum number of states that are counted by name, over all protocols: the first ones in the order of the rulebook,
+/// where the library's protocols come first.
+pub const STATES_NAMED_MAX: usize = 512;
+
+/// The name under which conversations in all further states of a protocol are counted.
+pub const OTHER_STATES: &str = "other";
+
 /// Figures of one protocol on a shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -19,11 +26,26 @@ pub struct ProtocolFigures {
     pub observed: [u64; 2],
     /// The same, of violations that were refused.
     pub refused: [u64; 2],
+    /// The open ones by state, in the order of the protocol's states, as counted last: see
+    /// [`Shard::count_states`](crate::shard::Shard::count_states). A state is listed from the first count on that finds
+    /// a conversation in it.
+    pub states: Vec<StateFigures>,
+}
+
+/// The number of conversations in one state of a protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct StateFigures {
+    /// The state's name, or [`OTHER_STATES`].
+    pub name: Arc<str>,
+    /// Open conversations in it.
+    pub open: u64,
+    pub(super) number: usize,
 }
 
 impl ProtocolFigures {
     pub(super) fn of(name: &str) -> Self {
-        Self { name: name.into(), open: 0, begun: 0, observed: [0; 2], refused: [0; 2] }
+        Self { name: name.into(), open: 0, begun: 0, observed: [0; 2], refused: [0; 2], states: Vec::new() }
     }
 }
 

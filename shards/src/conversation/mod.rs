@@ -14,8 +14,9 @@ pub(crate) mod initiators;
 mod judging;
 mod recovered;
 mod roles;
+mod standing;
 
-pub use conformance::{Conformance, ProtocolFigures};
+pub use conformance::{Conformance, OTHER_STATES, ProtocolFigures, STATES_NAMED_MAX, StateFigures};
 pub use history::HistoryEntry;
 
 use hashbrown::{HashMap, HashTable};
@@ -31,6 +32,7 @@ use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
 use initiators::InitiatorCache;
 use recovered::Recovered;
+use standing::StateCount;
 
 /// Maximum number of replies that a conversation waits for. Beyond it the oldest is no longer matched with its reply.
 pub const AWAITED_REPLIES_MAX: usize = 1_024;
@@ -117,6 +119,7 @@ pub(crate) struct Conversations {
     /// Empty histories of closed conversations, reused so that short conversations do not allocate.
     spare_histories: Vec<History>,
     protocols: Protocols,
+    state_count: Option<StateCount>,
     /// The violation of the last message that was let pass or refused, until the shard takes it.
     violation: Option<Box<Violation>>,
     opened: u64,
@@ -236,6 +239,7 @@ impl Conversations {
                 steps: 0,
                 steps_late: 0,
             },
+            state_count: None,
             violation: None,
             opened: 0,
             closed: 0,

@@ -444,6 +444,11 @@ impl Mailbox {
         }
     }
 
+    /// Returns the places of the messages at the heads of the lanes, without that of notices.
+    pub fn heads(&self) -> impl Iterator<Item = u32> {
+        self.lanes[..CONTROL].iter().filter_map(|lane| lane.front())
+    }
+
     /// Unlinks all messages that satisfy `leaves`, from every lane.
     pub fn extract(&mut self, held: &mut Held, mut leaves: impl FnMut(&Envelope) -> bool) -> Vec<u32> {
         let mut left = Vec::new();

@@ -190,7 +190,16 @@ impl Guard {
 
     /// Whether the conversation has taken its first step.
     pub fn has_begun(&self) -> bool {
-        [&self.first].into_iter().chain(&self.others).any(|leg| leg.state != START)
+        self.legs().any(|leg| leg.state != START)
+    }
+
+    fn legs(&self) -> impl Iterator<Item = &Leg> {
+        [&self.first].into_iter().chain(&self.others)
+    }
+
+    /// Returns the number of exchanges kept.
+    pub fn exchanges(&self) -> usize {
+        1 + self.others.len()
     }
 
     /// Whether the guard holds no large allocations, so that it is worth keeping for another conversation.
@@ -601,6 +610,18 @@ impl Rules {
 
     fn state_name(&self, state: u8) -> &str {
         self.states.get(usize::from(state)).map_or("", |state| state.name.as_str())
+    }
+
+    /// Returns the names of all states, by number.
+    pub fn state_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.states.iter().map(|state| state.name.as_str())
+    }
+
+    /// Returns the number of a conversation's state: that of its exchange. Of several, one that has not ended decides,
+    /// the one that is least far in the order of the states.
+    pub fn standing(&self, guard: &Guard) -> u8 {
+        let begun = guard.legs().filter(|leg| leg.state != START);
+        begun.map(|leg| (self.is_end(leg.state), leg.state)).min().map_or(START, |(_, state)| state)
     }
 
     /// Returns the state of a conversation.

@@ -199,6 +199,16 @@ impl Rulebook {
         self.rules(guard.protocol)?.explain(guard, between, message, initiator)
     }
 
+    /// Returns the names of a protocol's states, by number.
+    pub(crate) fn state_names(&self, protocol: usize) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(move |book| book.rules.get(protocol)).flat_map(Rules::state_names)
+    }
+
+    /// Returns the number of a conversation's state: see [`Rules::standing`].
+    pub(crate) fn standing(&self, guard: &Guard) -> u8 {
+        self.rules(guard.protocol).map_or(0, |rules| rules.standing(guard))
+    }
+
     /// Returns the state of a conversation.
     pub(crate) fn view(&self, guard: &Guard, participants: &[AgentId]) -> Option<ProtocolView> {
         Some(self.rules(guard.protocol)?.view(guard, participants))

@@ -20,6 +20,9 @@ use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentView, Drained, LifecycleError};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
+pub use crate::shard::control::survey::{
+    AGENTS_SURVEYED_PER_TURN, CONVERSATIONS_SURVEYED_PER_TURN, ConsumerState, SLOW_CONSUMERS_MAX, SlowConsumer,
+};
 use crate::shard::delivery_error::DeliveryError;
 pub use crate::shard::event::{Event, EventDetail};
 use crate::stats::account::Account;
@@ -101,6 +104,9 @@ pub enum Input {
     ReplayDeadLetters(Box<DeadLetterSearch>, Option<AgentId>, Token),
     /// Deletes dead letters and responds with [`Answer::DeadLettersPurged`].
     PurgeDeadLetters(Box<DeadLetterSearch>, Token),
+    /// Looks for the agents whose messages have waited longest, up to this many and [`SLOW_CONSUMERS_MAX`], and responds
+    /// with [`Answer::SlowConsumers`]. It takes one turn for each [`AGENTS_SURVEYED_PER_TURN`] agents.
+    SlowConsumers(usize, Token),
     /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
     /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
@@ -147,6 +153,7 @@ impl Input {
             | Self::DeadLetters(_, _, token)
             | Self::ReplayDeadLetters(_, _, token)
             | Self::PurgeDeadLetters(_, token)
+            | Self::SlowConsumers(_, token)
             | Self::Inspect(token) => Some(*token),
             Self::Tell(_)
             | Self::Taken { .. }
@@ -208,6 +215,8 @@ pub enum Answer {
         /// If newer letters were not examined, the one after which to continue.
         next: Option<DeadLetterId>,
     },
+    /// Agents with waiting messages, the slowest first.
+    SlowConsumers(Vec<SlowConsumer>),
     /// The shard's figures.
     Snapshot(Box<Snapshot>),
 }

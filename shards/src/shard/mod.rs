@@ -34,6 +34,7 @@ use crate::routing::plugins::Plugins;
 use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour, Registry};
 use crate::shard::control::replay::Replays;
+use crate::shard::control::survey::Surveys;
 use crate::shard::inquiries::Inquiries;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
 use crate::shard::lifecycle::Lifecycle;
@@ -139,6 +140,7 @@ pub struct Shard {
     pub(in crate::shard) asks: Asks,
     /// Agents that manage others, and what waits for them.
     pub(in crate::shard) inquiries: Inquiries,
+    pub(in crate::shard) surveys: Surveys,
     pub(in crate::shard) journal: ShardJournal,
     pub(in crate::shard) outputs: Outputs,
 }
@@ -173,6 +175,7 @@ impl Shard {
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
             replays: Replays::default(),
             inquiries: Inquiries::default(),
+            surveys: Surveys::default(),
             journal: ShardJournal::new(config.durability, config.partition, config.duplicates_window, config.seed),
             config,
         }

@@ -66,6 +66,8 @@ pub enum Control {
     /// A durable message accepted by the other shard became a dead letter that cannot be journalled here.
     #[allow(private_interfaces)]
     KeepLetter(Box<DeadLetter>, JournalRef),
+    /// Reminds the shard itself of a survey that is under way.
+    Survey,
     /// Inquiries and changes by an agent about others, and the responses.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Oversee(Box<AdminControl>),

@@ -32,4 +32,5 @@ mod ring_stress;
 mod roles;
 mod stop;
 mod supervision;
+mod surveys;
 mod trace;

@@ -359,6 +359,11 @@ impl Registry {
         self.get(place).is_some_and(|slot| slot.id == id && !slot.is_leaving())
     }
 
+    /// Returns an exclusive upper bound of the places of agents.
+    pub fn places(&self) -> u32 {
+        self.slots.places()
+    }
+
     #[inline]
     pub fn get(&self, index: AgentIndex) -> Option<&AgentSlot> {
         self.slots.get(index.0)

@@ -74,6 +74,7 @@ impl Shard {
             Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
+            Input::SlowConsumers(limit, token) => self.find_slow_consumers(limit, token),
             Input::Inspect(token) => {
                 self.ledger.set_pending(self.held.pending());
                 self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));

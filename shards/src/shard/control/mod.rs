@@ -1,6 +1,6 @@
 //! The control plane. Its stages in calling order, the lowest first: `journal`, `replies`, `backpressure`, `commits`,
-//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `admin`, `peers`, `replay`, `inboxes`, `stop`, `inspect`,
-//! `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
+//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `admin`, `survey`, `peers`, `replay`, `inboxes`, `stop`,
+//! `inspect`, `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
 
 pub mod admin;
 pub mod backpressure;
@@ -20,3 +20,4 @@ mod replies;
 pub mod restore;
 mod start;
 pub mod stop;
+pub(crate) mod survey;

@@ -63,6 +63,7 @@ impl Shard {
             Control::Committed(_) if planted::strikes(Bug::AcknowledgementLost, 20, self.clock.now_ms()) => {}
             Control::Committed(acknowledgements) => self.on_acknowledgements(acknowledgements),
             Control::KeepLetter(letter, waiter) => self.keep_letter_of_other(&letter, waiter),
+            Control::Survey => self.continue_surveys(),
             Control::Oversee(notice) => self.on_admin_control(*notice),
         }
     }

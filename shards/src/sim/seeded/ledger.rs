@@ -348,7 +348,7 @@ impl Ledger {
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
-            Answer::Snapshot(_) => {}
+            Answer::Snapshot(_) | Answer::SlowConsumers(_) => {}
         }
     }
 
