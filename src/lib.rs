@@ -65,6 +65,7 @@ pub mod prelude {
 
 /// Agents: their handlers, their registration, their life cycle and their supervision.
 pub mod agent {
+    pub use crate::router::lifecycle::{AgentCursor, AgentCursorError, AgentPage};
     pub use caxton_shards::agent::{
         AGENTS_MAX, Agent, Batch, Context, FORMER_AGENTS_MAX, Factory, Failure, Outcome, Polled, Registration,
         Supervision,

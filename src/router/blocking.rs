@@ -20,6 +20,7 @@ use super::error::{BatchError, CallError};
 use super::events::Events;
 use super::inbox::{Inbox, ReceiveError};
 use super::inbox_builder::InboxBuilder;
+use super::lifecycle::{AgentCursor, AgentPage};
 use super::{Router, Sent};
 
 /// The calls of a [`Router`], an [`Inbox`], [`Events`], a [`Sent`] message or an [`InboxBuilder`] for a thread that may
@@ -216,6 +217,14 @@ impl Blocking<&Router> {
     /// As [`Router::dead_letters`].
     pub fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, CallError> {
         block_on(self.0.dead_letters(count))
+    }
+
+    /// Does what [`Router::agents`] does.
+    ///
+    /// # Errors
+    /// As [`Router::agents`].
+    pub fn agents(&self, limit: usize, cursor: Option<AgentCursor>) -> Result<AgentPage, CallError> {
+        block_on(self.0.agents(limit, cursor))
     }
 
     /// Does what [`Router::find_dead_letters`] does.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::api::{
-    Answer, AskError, ConversationView, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
+    Answer, AskError, Awaited, ConversationView, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
 };
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
@@ -174,6 +174,17 @@ impl Router {
     ///
     /// Returns an error if the request was not accepted, could not be delivered, or was not answered in time.
     pub async fn ask(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
+        self.send_and_await(message, Awaited::Reply, timeout).await
+    }
+
+    /// Sends a message that asks for a receipt as the router's gateway, and waits up to `timeout` for the receipt:
+    /// the router's notice. Replies are taken and ignored.
+    #[cfg(feature = "serve")]
+    pub(crate) async fn send_for_receipt(&self, message: Message, timeout: Duration) -> Result<Message, AskError> {
+        self.send_and_await(message, Awaited::Receipt, timeout).await
+    }
+
+    async fn send_and_await(&self, message: Message, awaited: Awaited, timeout: Duration) -> Result<Message, AskError> {
         if is_shard_thread() {
             return Err(AskError::Rejected(would_deadlock(message)));
         }
@@ -183,7 +194,7 @@ impl Router {
         };
         let timeout_ms = whole_milliseconds(timeout);
         let deadline = Deadline::after(timeout);
-        match self.question(shard, deadline, |token| Input::Ask { message, timeout_ms, token }).await {
+        match self.question(shard, deadline, |token| Input::Ask { message, awaited, timeout_ms, token }).await {
             Ok(Answer::Replied(reply)) => reply,
             // The request was sent and no shard is stuck: the receiver has not replied.
             Err(NoAnswer::Late(late)) if late.may_have_changed && !self.shared().stands_still(late.shard) => {

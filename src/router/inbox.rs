@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caxton_shards::api::{InboxNumber, Input, SendError, SendErrorKind, is_notice};
+use caxton_shards::api::{InboxNumber, Input, Rejection, SendError, SendErrorKind, is_notice};
 use caxton_shards::message::{AgentId, Message, MessageId};
 
 use super::Router;
@@ -33,10 +33,12 @@ struct State {
     done: Mutex<Done>,
 }
 
-/// Messages acknowledged since the shard last looked.
+/// Messages acknowledged or given up since the shard last looked.
 #[derive(Default)]
 struct Done {
     numbers: Vec<u64>,
+    /// Messages given up, each with the reason.
+    rejected: Vec<(u64, Box<str>)>,
     /// Whether the shard has taken back the unacknowledged messages, so that acknowledgements come too late.
     too_late: bool,
 }
@@ -87,15 +89,20 @@ impl InboxLink {
         let messages = self.state.messages.swap(0, Ordering::AcqRel);
         let notices = self.state.notices.swap(0, Ordering::AcqRel);
         let taken = (messages + notices > 0).then_some(Input::Taken { agent, inbox, messages, notices });
-        let numbers = self.kept.as_mut().map_or_else(Vec::new, |kept| {
-            let numbers = std::mem::take(&mut self.state.done().numbers);
+        let (numbers, messages) = self.kept.as_mut().map_or_else(Default::default, |kept| {
+            let (numbers, rejected) = {
+                let mut done = self.state.done();
+                (std::mem::take(&mut done.numbers), std::mem::take(&mut done.rejected))
+            };
             for number in &numbers {
                 kept.messages.remove(number);
             }
-            numbers
+            let given_up = |(number, why)| Some(Rejection { number, message: kept.messages.remove(&number)?, why });
+            (numbers, rejected.into_iter().filter_map(given_up).collect::<Vec<_>>())
         });
         let acknowledged = (!numbers.is_empty()).then_some(Input::Acknowledged { agent, inbox, numbers });
-        taken.into_iter().chain(acknowledged)
+        let rejected = (!messages.is_empty()).then_some(Input::Rejected { agent, inbox, messages });
+        taken.into_iter().chain(acknowledged).chain(rejected)
     }
 
     pub fn put(&mut self, message: Message) {
@@ -282,6 +289,17 @@ impl Inbox {
     /// again after a crash: a message acknowledged at that moment may arrive twice. After a shutdown, no acknowledged
     /// message arrives again.
     pub fn acknowledge(&self, message: &Message) -> bool {
+        self.finish(message, |done, number| done.numbers.push(number))
+    }
+
+    /// Gives up a message that the owner took and will not finish: it becomes a dead letter with the reason
+    /// [`AttemptsExhausted`](caxton_shards::dead_letter::DeadLetterReason::AttemptsExhausted) and this explanation, and
+    /// its sender is notified. Returns false where [`Inbox::acknowledge`] does.
+    pub fn reject(&self, message: &Message, why: impl Into<Box<str>>) -> bool {
+        self.finish(message, |done, number| done.rejected.push((number, why.into())))
+    }
+
+    fn finish(&self, message: &Message, note: impl FnOnce(&mut Done, u64)) -> bool {
         let Some(ledger) = &self.ledger else { return false };
         let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
         let Some(number) = number else { return false };
@@ -290,7 +308,7 @@ impl Inbox {
             if done.too_late {
                 return false;
             }
-            done.numbers.push(number);
+            note(&mut done, number);
         }
         self.tell_shard();
         true

@@ -1,7 +1,10 @@
 //! Inspecting agents and changing their state: see [`AgentState`](caxton_shards::api::AgentState).
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use caxton_shards::agent::AgentIndex;
 use caxton_shards::api::{AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
 
@@ -11,6 +14,48 @@ use crate::deadline::{Deadline, whole_milliseconds};
 
 /// Time for a shard to report the result after an agent's drain deadline.
 const ANSWER_WITHIN: Duration = Duration::from_millis(25);
+
+/// The end of a page of agents. Its text form is the shard and a place there, such as `0-17`, or the shard alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AgentCursor {
+    shard: u16,
+    after: Option<u32>,
+}
+
+impl fmt::Display for AgentCursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.after {
+            Some(place) => write!(formatter, "{}-{place}", self.shard),
+            None => write!(formatter, "{}", self.shard),
+        }
+    }
+}
+
+/// The text is not the cursor of a page of agents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this is not the cursor of a page of agents: expected the one that the previous page ended with")]
+pub struct AgentCursorError;
+
+impl FromStr for AgentCursor {
+    type Err = AgentCursorError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (shard, after) = match text.split_once('-') {
+            Some((shard, place)) => (shard, Some(place.parse().map_err(|_| AgentCursorError)?)),
+            None => (text, None),
+        };
+        Ok(Self { shard: shard.parse().map_err(|_| AgentCursorError)?, after })
+    }
+}
+
+/// A page of a router's agents.
+#[derive(Clone, Debug, Default)]
+pub struct AgentPage {
+    /// The agents, by shard.
+    pub agents: Vec<AgentView>,
+    /// Where to continue if there may be more.
+    pub next: Option<AgentCursor>,
+}
 
 impl Router {
     /// Returns an agent's state and figures, or none if no shard knows it. Removed agents remain known for a while as
@@ -25,6 +70,37 @@ impl Router {
             Answer::Agent(view) => Ok(view.map(|view| *view)),
             _ => Err(CallError::Stopped),
         }
+    }
+
+    /// Returns a page of at most `limit` agents, without the gateways and those that were removed. It begins with the
+    /// first one or, given the cursor of the previous page, where that ended. An agent that is registered all the while
+    /// is on exactly one page; one that is registered meanwhile may be on none.
+    ///
+    /// Each shard replies in portions of [`AGENTS_PER_ANSWER_MAX`](caxton_shards::api::AGENTS_PER_ANSWER_MAX).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the router has stopped.
+    pub async fn agents(&self, limit: usize, cursor: Option<AgentCursor>) -> Result<AgentPage, CallError> {
+        let (mut agents, deadline) = (Vec::new(), self.deadline());
+        let AgentCursor { shard, mut after } = cursor.unwrap_or_default();
+        for shard in shard..self.shard_count() {
+            loop {
+                let wanted = limit.saturating_sub(agents.len());
+                if wanted == 0 {
+                    return Ok(AgentPage { agents, next: Some(AgentCursor { shard, after }) });
+                }
+                let input = |token| Input::Agents { after: after.map(AgentIndex::at), limit: wanted, token };
+                let answer = self.query(usize::from(shard), deadline, input).await?;
+                let Answer::Agents(portion) = answer else { return Err(CallError::Stopped) };
+                agents.extend(portion.agents);
+                after = portion.next.map(AgentIndex::place);
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(AgentPage { agents, next: None })
     }
 
     /// Suspends an agent: it is neither called with mail nor polled until it is [resumed](Router::resume). Its mail

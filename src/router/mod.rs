@@ -9,7 +9,7 @@ pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod inbox;
 mod inbox_builder;
-mod lifecycle;
+pub(crate) mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod observation;
 pub(crate) mod report;
@@ -202,6 +202,9 @@ struct Inner {
     store: Mutex<Option<Store>>,
     /// Warnings of the start.
     warnings: Vec<Finding>,
+    /// Its routing rules.
+    #[cfg(feature = "serve")]
+    rules: Vec<Rule>,
     /// The log of the program that started it, if it has one.
     #[cfg(feature = "telemetry")]
     log: Option<RouterLog>,
@@ -259,6 +262,12 @@ impl Router {
     /// Returns the router's settings.
     pub fn config(&self) -> &Config {
         &self.shared().config
+    }
+
+    /// Returns the routing rules, in the order in which they are tried.
+    #[cfg(feature = "serve")]
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.inner.rules
     }
 }
 
@@ -358,6 +367,10 @@ fn start(
     {
         inner.log = log;
         inner.edge = Mutex::new(edge);
+    }
+    #[cfg(feature = "serve")]
+    {
+        inner.rules = rules.to_vec();
     }
     let router = Router::new(Arc::new(inner));
     #[cfg(all(feature = "telemetry", feature = "wasm"))]

@@ -62,6 +62,8 @@ impl Inner {
             #[cfg(feature = "store")]
             store: Mutex::default(),
             warnings,
+            #[cfg(feature = "serve")]
+            rules: Vec::new(),
             #[cfg(feature = "telemetry")]
             log: None,
             #[cfg(feature = "telemetry")]

@@ -22,6 +22,18 @@ impl std::fmt::Display for ShardIndex {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AgentIndex(pub(crate) u32);
 
+impl AgentIndex {
+    /// Returns the index with this number.
+    pub fn at(place: u32) -> Self {
+        Self(place)
+    }
+
+    /// Returns the number.
+    pub fn place(self) -> u32 {
+        self.0
+    }
+}
+
 /// The log sequence number (LSN) of a journal record, counted per shard from one. Records commit in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Lsn(pub u64);

@@ -422,6 +422,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// Number of requests per second: 0 to 10,000,000, where 0 means any number.
+    RequestRate(u32): "request rate", 0 to 10_000_000 "requests per second"
+}
+
+whole_number! {
     /// Maximum number of open conversations on a shard: 1 to 100,000,000.
     ConversationCapacity(u32): "conversation capacity", 1 to 100_000_000 "conversations"
 }
@@ -700,6 +705,7 @@ mod tests {
             ConnectionCount: "0", "1" to "1000000", "1000001", "1 to 1000000 connections";
             OutsideAgentCount: "0", "1" to "1000000", "1000001", "1 to 1000000 agents";
             OutsideGraceMs: "-1", "0" to "86400000", "86400001", "0 to 86400000 milliseconds";
+            RequestRate: "-1", "0" to "10000000", "10000001", "0 to 10000000 requests per second";
             ConnectionIdleMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
             KeptRate: "-1", "0" to "1000000", "1000001", "0 to 1000000 messages per second";
             BreakerThreshold: "-1", "0" to "1000", "1001", "0 to 1000 calls";

@@ -536,6 +536,13 @@ impl Message {
         self.0.sender.get_or_insert(sender);
     }
 
+    /// Asks for a receipt, unless the message asks for one already.
+    pub fn ask_for_receipt(&mut self, receipt: Receipt) {
+        if self.0.receipt == Receipt::None {
+            self.0.receipt = receipt;
+        }
+    }
+
     #[inline]
     pub(crate) fn set_role(&mut self, role: ConversationRole) {
         self.0.role = role;

@@ -11,10 +11,20 @@ use crate::message::Correlation;
 /// Maximum number of questions from outside that a shard waits for.
 pub const ASKS_MAX: usize = 65_536;
 
+/// What a caller waits for after it has sent a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// The reply. An `agree` and a receipt are none.
+    Reply,
+    /// The receipt that the message asks for. Replies are taken and ignored.
+    Receipt,
+}
+
 /// A question from outside that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct PendingAsk {
     pub token: Token,
+    pub awaited: Awaited,
     pub timer: Option<TimerKey>,
 }
 
@@ -46,6 +56,11 @@ impl Asks {
     /// Whether a caller waits for a reply to this.
     pub fn contains(&self, correlation: Correlation) -> bool {
         self.by_correlation.contains_key(&correlation)
+    }
+
+    /// Whether a caller waits for this kind of response to this.
+    pub fn awaits(&self, correlation: Correlation, awaited: Awaited) -> bool {
+        self.by_correlation.get(&correlation).is_some_and(|ask| ask.awaited == awaited)
     }
 
     pub fn insert(&mut self, correlation: Correlation, ask: PendingAsk) {

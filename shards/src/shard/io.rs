@@ -5,9 +5,10 @@
 pub use crate::base::index::{InboxNumber, Token};
 pub use crate::base::time::Now;
 pub use crate::outcome::Stage;
+pub use crate::replies::asks::Awaited;
 use std::sync::Arc;
 
-use crate::base::index::ShardIndex;
+use crate::base::index::{AgentIndex, ShardIndex};
 use crate::conversation::Conformance;
 use crate::conversation::ConversationView;
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch};
@@ -18,7 +19,7 @@ use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 use crate::routing::capabilities::Provider;
 use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
-use crate::shard::control::lifecycle::{AgentView, Drained, LifecycleError};
+use crate::shard::control::lifecycle::{AgentPortion, AgentView, Drained, LifecycleError};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
 pub use crate::shard::control::survey::{
     AGENTS_SURVEYED_PER_TURN, CONVERSATIONS_SURVEYED_PER_TURN, ConsumerState, SLOW_CONSUMERS_MAX, SlowConsumer,
@@ -36,10 +37,13 @@ pub enum Input {
     Send(Message, Token),
     /// Like [`Input::Send`], but refuses a message whose receiver is closed at once.
     TrySend(Message, Token),
-    /// Admits a message from the shard's gateway and responds with its reply: [`Answer::Replied`].
+    /// Admits a message from the shard's gateway and responds with its reply, or with the receipt that it asks for:
+    /// [`Answer::Replied`].
     Ask {
         /// The question. Its sender becomes the gateway.
         message: Message,
+        /// What the response is.
+        awaited: Awaited,
         /// How long to wait for the reply, in milliseconds. A `reply-by` of the question shortens it.
         timeout_ms: u64,
         /// The token of the response.
@@ -64,6 +68,16 @@ pub enum Input {
     },
     /// Responds with [`Answer::Agent`].
     Agent(AgentId, Token),
+    /// Responds with [`Answer::Agents`].
+    Agents {
+        /// Only agents behind this place.
+        after: Option<AgentIndex>,
+        /// The number of agents at most, up to
+        /// [`AGENTS_PER_ANSWER_MAX`](crate::shard::control::lifecycle::AGENTS_PER_ANSWER_MAX).
+        limit: usize,
+        /// The token of the response.
+        token: Token,
+    },
     /// The owner of an inbox took messages out of it.
     Taken {
         /// The inbox's agent. Ignored if it has another inbox by now.
@@ -85,6 +99,16 @@ pub enum Input {
         inbox: InboxNumber,
         /// The numbers of the messages.
         numbers: Vec<u64>,
+    },
+    /// The owner of an inbox has given these messages up, which were handed out and not acknowledged: they become dead
+    /// letters.
+    Rejected {
+        /// The inbox's agent. Ignored if it has another inbox by now.
+        agent: AgentId,
+        /// The inbox.
+        inbox: InboxNumber,
+        /// The messages.
+        messages: Vec<Rejection>,
     },
     /// The owner of an agent's inbox dropped it with these messages in it. Ignored if the agent has another inbox, or
     /// none.
@@ -148,6 +172,7 @@ impl Input {
             | Self::Resume(_, token)
             | Self::DrainAgent { token, .. }
             | Self::Agent(_, token)
+            | Self::Agents { token, .. }
             | Self::Discover(_, token)
             | Self::Conversation(_, _, token)
             | Self::DeadLetters(_, _, token)
@@ -158,6 +183,7 @@ impl Input {
             Self::Tell(_)
             | Self::Taken { .. }
             | Self::Acknowledged { .. }
+            | Self::Rejected { .. }
             | Self::Closed(..)
             | Self::Returned(..)
             | Self::Cancel(_)
@@ -170,6 +196,17 @@ impl Input {
             | Self::Stop => None,
         }
     }
+}
+
+/// A message that the owner of an inbox has given up.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// Its number among the messages from other agents delivered to the inbox, starting at 1.
+    pub number: u64,
+    /// The message, as it was handed out.
+    pub message: Message,
+    /// The reason in words, for its dead letter and its sender.
+    pub why: Box<str>,
 }
 
 /// An output of a shard.
@@ -188,7 +225,7 @@ pub enum Answer {
     Sent(Result<MessageId, SendError>),
     /// The durable message was accepted under this id, but did not become durable.
     NotKept(MessageId, Ending),
-    /// The reply, or why there is none.
+    /// The reply or the receipt, or why there is none.
     Replied(Result<Message, AskError>),
     /// For each registration in order: the agent's id, or why it was not added.
     Registered(Vec<Result<AgentId, RegistrationError>>),
@@ -200,6 +237,8 @@ pub enum Answer {
     Drained(Result<Drained, LifecycleError>),
     /// The agent, if it exists or existed recently.
     Agent(Option<Box<AgentView>>),
+    /// A portion of the shard's agents.
+    Agents(AgentPortion),
     /// The providers of the capability.
     Providers(Vec<Provider>),
     /// The conversation, if it is open.

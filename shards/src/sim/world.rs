@@ -15,7 +15,7 @@ use crate::message::{AgentId, Message, WallTime};
 use crate::routing::partition::Partition;
 use crate::shard::agent::Registration;
 use crate::shard::control::restore::Recovery;
-use crate::shard::io::{Answer, Event, EventDetail, InboxNumber, Input, Now, Output, Token};
+use crate::shard::io::{Answer, Awaited, Event, EventDetail, InboxNumber, Input, Now, Output, Token};
 use crate::shard::{Shard, Turn};
 
 use super::inbox::OpenInbox;
@@ -263,7 +263,7 @@ impl World {
     /// [`World::take_reply`] of that shard.
     pub fn ask(&mut self, shard: usize, message: Message, timeout_ms: u32) -> Token {
         let token = self.token();
-        self.give(shard, Input::Ask { message, timeout_ms: u64::from(timeout_ms), token });
+        self.give(shard, Input::Ask { message, awaited: Awaited::Reply, timeout_ms: u64::from(timeout_ms), token });
         token
     }
 

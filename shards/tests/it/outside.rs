@@ -1,7 +1,7 @@
 //! Agents outside the shards: bounded inboxes, and questions that wait for replies.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{AskError, InboxNumber, Input, is_notice};
+use caxton_shards::api::{Answer, AskError, Awaited, InboxNumber, Input, Rejection, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
 
@@ -232,6 +232,70 @@ fn a_receipt_is_no_answer_to_a_question() {
     world.run();
     assert_eq!(text(&world.take_reply(0, asked).unwrap().unwrap()), "tea?");
     world.assert_settled();
+}
+
+#[test]
+fn a_call_that_waits_for_a_receipt_ends_with_it_and_not_with_the_reply() {
+    let mut world = World::new(2);
+    let agent = world.add(1, "agent", Script::echo());
+    for (receipt, word) in [(Receipt::Delivered, "((delivered "), (Receipt::Processed, "((processed ")] {
+        let message = Message::builder(Performative::Request).receiver(agent).content("tea?").receipt(receipt);
+        let (message, token) = (message.build().unwrap(), world.token());
+        world.give(0, Input::Ask { message, awaited: Awaited::Receipt, timeout_ms: 1_000, token });
+        world.run();
+        let notice = world.take_reply(0, token).unwrap().unwrap();
+        assert!(is_notice(&notice) && text(&notice).starts_with(word), "{notice:?}");
+    }
+    let (message, token) = (question(AgentId::of_text("nobody"), "tea?"), world.token());
+    world.give(0, Input::Ask { message, awaited: Awaited::Receipt, timeout_ms: 1_000, token });
+    world.run();
+    assert!(matches!(world.take_reply(0, token), Some(Err(AskError::Undeliverable(_)))));
+}
+
+#[test]
+fn what_the_owner_of_an_inbox_gives_up_is_a_dead_letter_and_makes_room() {
+    let mut world = World::new(1);
+    let inbox = world.add_inbox(0, "inbox", 5, 2);
+    let (sender, told) = world.add_listener(0, "sender");
+    for number in 1..=3 {
+        let message = inform(sender, inbox, &number.to_string()).receipt(Receipt::Processed);
+        world.send(message.build().unwrap()).unwrap();
+    }
+    world.run();
+    let message = world.take_delivered(0).remove(1);
+    let messages = vec![Rejection { number: 2, message, why: "twice is enough".into() }];
+    world.give(0, Input::Rejected { agent: inbox, inbox: InboxNumber(5), messages });
+    world.run();
+    assert!(world.take_delivered(0).iter().map(text).eq(["3"]));
+    let letters = world.dead_letters(0);
+    let found: Vec<_> = letters.iter().map(|letter| (letter.reason, text(&letter.message))).collect();
+    assert_eq!(found, [(DeadLetterReason::AttemptsExhausted, "2".to_owned())]);
+    assert_eq!(letters[0].last_error.as_deref(), Some("twice is enough"));
+    assert_eq!(told.notices().len(), 1, "its sender hears of it");
+    world.give(0, Input::Acknowledged { agent: inbox, inbox: InboxNumber(5), numbers: vec![3, 1] });
+    world.run();
+    assert_eq!((world.total().processed, told.notices().len()), (2, 3));
+    world.assert_settled();
+}
+
+#[test]
+fn agents_are_listed_in_portions_each_once() {
+    let mut world = World::new(1);
+    let agents: Vec<AgentId> = (0..5).map(|number| world.add(0, &format!("agent-{number}"), Script::idle())).collect();
+    world.deregister(agents[2]);
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let Answer::Agents(portion) = world.answer_now(0, |token| Input::Agents { after, limit: 2, token }) else {
+            panic!("another answer")
+        };
+        assert!(portion.agents.len() <= 2);
+        listed.extend(portion.agents.iter().map(|view| view.id));
+        after = portion.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, [agents[0], agents[1], agents[3], agents[4]], "the gateway is not among them");
 }
 
 #[test]

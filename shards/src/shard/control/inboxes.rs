@@ -9,7 +9,7 @@ use crate::outcome::DeadLetterReason;
 use crate::outcome::Stage;
 use crate::shard::agent::registry::{AgentIndex, Behaviour};
 use crate::shard::control::lifecycle::StopReason;
-use crate::shard::io::InboxNumber;
+use crate::shard::io::{InboxNumber, Rejection};
 use crate::shard::{Shard, ShardPhase};
 
 impl Shard {
@@ -54,6 +54,32 @@ impl Shard {
             if let Some(message) = receipt {
                 self.send_receipt(&message, Receipt::Processed, Reservation::Nothing);
             }
+        }
+        self.schedule(index);
+    }
+
+    /// Gives up messages that the owner of an inbox was handed and does not finish, in any order.
+    #[cold]
+    pub(in crate::shard) fn rejected(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Rejection>) {
+        let Some(index) = self.agents.find(agent) else { return };
+        for Rejection { number, message, why } in messages {
+            let Some(slot) = self.agents.get_mut(index) else { return };
+            let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+            if outside.inbox != inbox || outside.handed_out == 0 {
+                return;
+            }
+            outside.by_number = true;
+            outside.handed_out -= 1;
+            outside.taken += 1;
+            outside.room = outside.room.saturating_add(1).min(outside.window);
+            // The dead letter settles its record.
+            take_numbered(&mut outside.journalled, number);
+            take_numbered(&mut outside.receipts, number);
+            self.held.count_outside(-1);
+            let mut envelope = Envelope::again(message);
+            // Its trace ended when it was handed out.
+            envelope.flags.set(DeliveryFlags::WATCHED, false);
+            self.dead_letter_with(envelope, DeadLetterReason::AttemptsExhausted, &why, Reservation::Nothing);
         }
         self.schedule(index);
     }

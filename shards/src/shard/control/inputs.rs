@@ -61,7 +61,11 @@ impl Shard {
                 }
             }
             Input::Send(message, token) | Input::TrySend(message, token) => self.admit_and_answer(message, token),
-            Input::Ask { message, timeout_ms, token } => self.ask(message, timeout_ms, token),
+            Input::Ask { message, awaited, timeout_ms, token } => self.ask(message, awaited, timeout_ms, token),
+            Input::Agents { after, limit, token } => {
+                let portion = self.list_agents(after, limit);
+                self.outputs.answer(token, Answer::Agents(portion));
+            }
             Input::Register(registrations, token) => self.register_all(registrations, token),
             Input::Discover(capability, token) => {
                 let providers = self.capabilities.providers(capability).to_vec();
@@ -99,6 +103,7 @@ impl Shard {
             | Input::Agent(..)
             | Input::Taken { .. }
             | Input::Acknowledged { .. }
+            | Input::Rejected { .. }
             | Input::Closed(..)
             | Input::Returned(..)) => self.take_input_for_agent(input),
         }
@@ -130,6 +135,7 @@ impl Shard {
             }
             Input::Taken { agent, inbox, messages, notices } => self.taken(agent, inbox, messages, notices),
             Input::Acknowledged { agent, inbox, numbers } => self.acknowledged(agent, inbox, &numbers),
+            Input::Rejected { agent, inbox, messages } => self.rejected(agent, inbox, messages),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
             _ => debug_assert!(false, "what is asked of no one agent was done before"),

@@ -24,6 +24,11 @@ use crate::shard::{Alarm, Shard, ShardPhase};
 /// Maximum number of agents of a shard drained at the same time.
 pub const DRAINING_AGENTS_MAX: usize = 4_096;
 
+/// Maximum number of agents in one portion of a shard's agents.
+pub const AGENTS_PER_ANSWER_MAX: usize = 256;
+/// Maximum number of places that a shard examines for one portion: those of removed agents are empty.
+const AGENT_PLACES_EXAMINED_MAX: u32 = 4_096;
+
 /// An agent's life-cycle state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -173,6 +178,15 @@ pub struct AgentView {
     pub capabilities: Vec<Term>,
     /// Its shard.
     pub shard: ShardIndex,
+}
+
+/// A portion of a shard's agents, in the order of their places. An agent keeps its place as long as it is registered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentPortion {
+    /// The agents.
+    pub agents: Vec<AgentView>,
+    /// If places were not examined, the one after which to continue.
+    pub next: Option<AgentIndex>,
 }
 
 /// An agent's state was not changed.
@@ -364,22 +378,46 @@ impl Shard {
                 shard,
             });
         };
-        let cold = slot.cold.as_ref();
-        Some(AgentView {
-            id: agent,
-            name: Box::from(&*slot.name),
-            state: AgentState::of(slot.flags),
-            stopped_because: None,
-            mailbox_messages: slot.mailbox.held(),
-            mailbox_bytes: slot.mailbox.held_bytes(),
-            outbox: slot.outbox_length,
-            waiting: cold.map_or(0, |cold| cold.waiting),
-            overflow: slot.overflow,
-            closed: slot.flags.is(AgentFlags::CLOSED),
-            restarts: cold.and_then(|cold| cold.restarts.as_ref()).map_or(0, |restarts| restarts.total),
-            capabilities: cold.map_or_else(Vec::new, |cold| cold.capabilities.clone()),
-            shard,
-        })
+        Some(view_slot(slot, shard))
+    }
+
+    /// Returns agents behind a place, without the gateway and without those that were removed.
+    pub(in crate::shard) fn list_agents(&self, after: Option<AgentIndex>, limit: usize) -> AgentPortion {
+        let limit = limit.min(AGENTS_PER_ANSWER_MAX);
+        let first = after.map_or(0, |after| after.0.saturating_add(1));
+        let end = self.agents.places();
+        let last = first.saturating_add(AGENT_PLACES_EXAMINED_MAX).min(end);
+        let mut portion = AgentPortion { agents: Vec::new(), next: None };
+        for place in first..last {
+            if portion.agents.len() >= limit {
+                portion.next = place.checked_sub(1).map(AgentIndex);
+                return portion;
+            }
+            let index = AgentIndex(place);
+            let slot = self.agents.get(index).filter(|slot| index != self.agents.gateway() && !slot.is_leaving());
+            portion.agents.extend(slot.map(|slot| view_slot(slot, self.index)));
+        }
+        portion.next = (last < end).then(|| AgentIndex(last.saturating_sub(1)));
+        portion
+    }
+}
+
+fn view_slot(slot: &AgentSlot, shard: ShardIndex) -> AgentView {
+    let cold = slot.cold.as_ref();
+    AgentView {
+        id: slot.id,
+        name: Box::from(&*slot.name),
+        state: AgentState::of(slot.flags),
+        stopped_because: None,
+        mailbox_messages: slot.mailbox.held(),
+        mailbox_bytes: slot.mailbox.held_bytes(),
+        outbox: slot.outbox_length,
+        waiting: cold.map_or(0, |cold| cold.waiting),
+        overflow: slot.overflow,
+        closed: slot.flags.is(AgentFlags::CLOSED),
+        restarts: cold.and_then(|cold| cold.restarts.as_ref()).map_or(0, |restarts| restarts.total),
+        capabilities: cold.map_or_else(Vec::new, |cold| cold.capabilities.clone()),
+        shard,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
 use crate::shard::agent::registry::AgentIndex;
 use crate::shard::delivery_error::DeliveryError;
-use crate::shard::io::{AskError, Event};
+use crate::shard::io::{AskError, Awaited, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
 use crate::trace::StageEvent;
 
@@ -254,13 +254,15 @@ impl Shard {
             let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains(*correlation));
             match (envelope.kind(), asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
-                    // A receipt is not the reply: the call keeps waiting.
-                    if tells_of_failure(envelope.message.performative())
-                        && let Some(error) = DeliveryError::of_notice(&envelope.message)
-                    {
-                        let error = error.with_name(|receiver| self.name_of(receiver));
-                        self.end_ask(correlation, Err(AskError::Undeliverable(Box::new(error))));
+                    if tells_of_failure(envelope.message.performative()) {
+                        if let Some(error) = DeliveryError::of_notice(&envelope.message) {
+                            let error = error.with_name(|receiver| self.name_of(receiver));
+                            self.end_ask(correlation, Err(AskError::Undeliverable(Box::new(error))));
+                        }
+                    } else if self.asks.awaits(correlation, Awaited::Receipt) {
+                        self.end_ask(correlation, Ok(envelope.message));
                     }
+                    // To others a receipt is not the reply: the call keeps waiting.
                 }
                 (EnvelopeKind::Notice, None) => {}
                 (EnvelopeKind::Message, Some(correlation)) => {
@@ -276,7 +278,8 @@ impl Shard {
                     };
                     self.send_receipt(&envelope.message, wanted, reservation);
                     // An agree announces the reply; it is not the reply itself.
-                    if envelope.message.performative() != Performative::Agree {
+                    let is_awaited = self.asks.awaits(correlation, Awaited::Reply);
+                    if is_awaited && envelope.message.performative() != Performative::Agree {
                         self.end_ask(correlation, Ok(envelope.message));
                     }
                 }

@@ -9,7 +9,7 @@ use crate::replies::asks::PendingAsk;
 use crate::routing::plugins::{PluginRefusal, RoutePlugin};
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::AgentIndex;
-use crate::shard::io::{Answer, AskError, Input, JournalCondition, SendError, SendErrorKind, Token};
+use crate::shard::io::{Answer, AskError, Awaited, Input, JournalCondition, SendError, SendErrorKind, Token};
 use crate::shard::{Alarm, Shard, ShardPhase};
 
 impl Shard {
@@ -274,8 +274,9 @@ impl Shard {
         }
     }
 
-    /// Admits a message in the gateway's name and remembers the caller until the reply or the timeout, whichever is first.
-    pub(in crate::shard) fn ask(&mut self, mut message: Message, timeout_ms: u64, token: Token) {
+    /// Admits a message in the gateway's name and remembers the caller until the reply, the receipt or the timeout,
+    /// whichever is first.
+    pub(in crate::shard) fn ask(&mut self, mut message: Message, awaited: Awaited, timeout_ms: u64, token: Token) {
         if self.asks.is_full() {
             let rejected = self.reject(SendErrorKind::Full, message);
             return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
@@ -299,7 +300,7 @@ impl Shard {
         let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| self.clock.until(moment));
         let wait_ms = timeout_ms.min(wanted_ms);
         let timer = self.timers.insert(self.clock.now_ms().saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
-        self.asks.insert(correlation, PendingAsk { token, timer });
+        self.asks.insert(correlation, PendingAsk { token, awaited, timer });
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskError::Rejected(rejected)));

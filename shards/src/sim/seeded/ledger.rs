@@ -347,6 +347,7 @@ impl Ledger {
             Answer::DeadLettersPurged { letters, .. } => self.note(&[*letters]),
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
+            Answer::Agents(portion) => self.note(&[portion.agents.len() as u64]),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
             Answer::Snapshot(_) | Answer::SlowConsumers(_) => {}
         }
