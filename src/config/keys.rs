@@ -40,7 +40,7 @@ use caxton_shards::domain::{
     GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
 #[cfg(feature = "serve")]
-use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs};
+use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs, RequestRate};
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
@@ -551,6 +551,14 @@ configuration! {
         grace_ms: OutsideGraceMs = ["60000", "5000", "60000"];
         /// Time after which a connection that carries nothing is closed.
         idle_ms: ConnectionIdleMs = ["60000", "60000", "60000"];
+        /// Maximum number of HTTP requests per second of each token, or of all clients without tokens; 0 for any number.
+        requests_per_second: RequestRate = ["0", "0", "100000"];
+        /// File to which every change by an operator is appended, one JSON object per line; empty for none.
+        ///
+        /// The changes are also events of the log, with the target `caxton::audit`.
+        audit: FilePath = ["", "", ""];
+        /// Directory below which backups are made on request; empty for none.
+        backups: Directory = ["", "", ""];
     }
 
     #[cfg(feature = "serve")]
@@ -690,6 +698,9 @@ mod tests {
         ("doors.agents_max", ["10000", "10000", "100000"]),
         ("doors.grace_ms", ["60000", "5000", "60000"]),
         ("doors.idle_ms", ["60000", "60000", "60000"]),
+        ("doors.requests_per_second", ["0", "0", "100000"]),
+        ("doors.audit", ["\"\""; 3]),
+        ("doors.backups", ["\"\""; 3]),
         ("agents.deploy", ["\"\""; 3]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),

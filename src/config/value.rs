@@ -20,7 +20,7 @@ use caxton_shards::domain::{
     GuestSliceMs, GuestStackBytes, GuestStateBytes, GuestTableElements, HostCallCount, ModuleBytes, ModuleFunctions,
 };
 #[cfg(feature = "serve")]
-use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs};
+use caxton_shards::domain::{ConnectionCount, ConnectionIdleMs, OutsideAgentCount, OutsideGraceMs, RequestRate};
 #[cfg(feature = "store")]
 use caxton_shards::domain::{DuplicatesWindow, DurableLifetimeMs, HistoryRows, SegmentBytes, SegmentCount};
 #[cfg(feature = "telemetry")]
@@ -144,7 +144,7 @@ with_unit! {
 
 #[cfg(feature = "serve")]
 plain! {
-    ConnectionCount, OutsideAgentCount,
+    ConnectionCount, OutsideAgentCount, RequestRate,
 }
 
 #[cfg(feature = "serve")]

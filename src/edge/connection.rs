@@ -11,10 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::EdgeLimits;
+use super::{EdgeFigures, EdgeLimits};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +26,8 @@ enum Doing {
     Handling,
     /// A response is being sent to it or was sent.
     Idle,
+    /// It takes a response that has no end.
+    Streaming,
 }
 
 /// Why the edge closed a connection.
@@ -57,8 +58,8 @@ impl CloseReason {
 }
 
 /// An open connection.
-pub(super) struct Connection {
-    /// What it is doing, and since when.
+pub(crate) struct Connection {
+    /// What it is doing, and since when; while it is streaming, when it last took something.
     state: Mutex<(Doing, Instant)>,
     ended: AtomicBool,
     /// Notified to close it.
@@ -78,6 +79,21 @@ impl Connection {
 
     /// Notes that a request is handled. What is left is sending the response.
     pub fn end_request(&self) {
+        if self.state().0 != Doing::Streaming {
+            self.turn(Doing::Idle);
+        }
+    }
+
+    /// Notes that the response to the request being handled has no end: the connection stays as long as its peer takes
+    /// something within the limit for idle ones.
+    #[cfg(feature = "serve")]
+    pub fn begin_stream(&self) {
+        self.turn(Doing::Streaming);
+    }
+
+    /// Notes that such a response has ended after all.
+    #[cfg(feature = "serve")]
+    pub fn end_stream(&self) {
         self.turn(Doing::Idle);
     }
 
@@ -91,10 +107,10 @@ impl Connection {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Returns since when it waits for its peer; none while a request is being handled.
+    /// Returns since when it waits for its peer; none while a request is being handled, or a stream is taken.
     pub fn waits_since(&self) -> Option<Instant> {
         let (doing, since) = self.state();
-        (doing != Doing::Handling).then_some(since)
+        (!matches!(doing, Doing::Handling | Doing::Streaming)).then_some(since)
     }
 
     /// Closes it, to make room for another one.
@@ -130,6 +146,7 @@ impl Connection {
             Doing::SendingHead => (since + limits.head_within, CloseReason::Slow),
             Doing::Handling => (since + limits.request_within, CloseReason::Slow),
             Doing::Idle => (since + limits.idle_within, CloseReason::Idle),
+            Doing::Streaming => (since + limits.idle_within, CloseReason::Slow),
         }
     }
 
@@ -137,6 +154,13 @@ impl Connection {
     fn receive(&self) {
         if matches!(self.state().0, Doing::Nothing | Doing::Idle) {
             self.turn(Doing::SendingHead);
+        }
+    }
+
+    /// Notes that the peer took something.
+    fn send(&self) {
+        if self.state().0 == Doing::Streaming {
+            self.turn(Doing::Streaming);
         }
     }
 
@@ -155,13 +179,30 @@ impl EdgeLimits {
     }
 }
 
-/// The stream of a connection, which notes what is read.
-pub(super) struct WatchedStream {
-    pub stream: TcpStream,
+/// A connection's place among the open ones. Dropping it frees the place.
+pub(super) struct Place {
     pub connection: Arc<Connection>,
+    pub figures: Arc<EdgeFigures>,
+    /// Notified when a place is free.
+    pub ended: Arc<Notify>,
 }
 
-impl AsyncRead for WatchedStream {
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.figures.connections.fetch_sub(1, Ordering::Relaxed);
+        self.connection.end();
+        self.ended.notify_one();
+    }
+}
+
+/// The stream of a connection, which notes what is read and written. It holds the connection's place, also after an
+/// upgrade.
+pub(super) struct WatchedStream<S> {
+    pub stream: S,
+    pub place: Place,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -170,15 +211,17 @@ impl AsyncRead for WatchedStream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
-            self.connection.receive();
+            self.place.connection.receive();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.place.connection.send();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -194,7 +237,9 @@ impl AsyncWrite for WatchedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+        self.place.connection.send();
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -228,5 +273,24 @@ mod tests {
         assert_eq!(due(), (limits.idle_within, CloseReason::Idle));
         connection.receive();
         assert_eq!(due(), (limits.head_within, CloseReason::Slow));
+    }
+
+    #[test]
+    #[cfg(feature = "serve")]
+    fn a_stream_lasts_as_long_as_its_peer_takes_it() {
+        let connection = Connection::new();
+        connection.begin_request();
+        connection.begin_stream();
+        connection.end_request();
+        let due = |connection: &Connection| connection.due(EdgeLimits::DEFAULT);
+        let first = due(&connection);
+        assert_eq!((first.1, connection.waits_since()), (CloseReason::Slow, None));
+        std::thread::sleep(Duration::from_millis(2));
+        connection.receive();
+        assert_eq!(due(&connection), first, "what a peer sends does not prove that it takes anything");
+        connection.send();
+        assert!(due(&connection).0 > first.0);
+        connection.end_stream();
+        assert!(connection.waits_since().is_some());
     }
 }

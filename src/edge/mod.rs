@@ -12,6 +12,8 @@ mod connection;
 #[cfg(feature = "serve")]
 pub(crate) mod doors;
 #[cfg(feature = "serve")]
+mod http;
+#[cfg(feature = "serve")]
 mod nats;
 pub(crate) mod routes;
 
@@ -26,12 +28,15 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
-use self::connection::{Connection, WatchedStream};
+use self::connection::{Connection, Place, WatchedStream};
 
 pub(crate) use self::connection::CloseReason;
+#[cfg(feature = "serve")]
+pub(crate) use self::connection::Connection as OpenConnection;
 
 /// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -141,7 +146,7 @@ impl Edge {
         let (stop, stopped) = oneshot::channel();
         let serve = async move {
             tokio::spawn(repeat(every, tick));
-            futures_lite::future::or(accept(listener, routes, figures, limits), async {
+            futures_lite::future::or(accept(listener, (routes, Plain), figures, limits), async {
                 // The sender is dropped.
                 let _ = stopped.await;
             })
@@ -173,8 +178,34 @@ async fn repeat(every: Duration, mut tick: impl FnMut()) {
     }
 }
 
+/// How an accepted connection becomes a stream: as it is, or encrypted.
+pub(crate) trait Transport: Clone + Send + 'static {
+    /// The stream.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Returns the stream. It counts as idle until then, so that a handshake has the time limit of a request's head.
+    fn open(&self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Connections as they are.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Transport for Plain {
+    type Stream = TcpStream;
+
+    async fn open(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        Ok(stream)
+    }
+}
+
 /// Accepts connections, and makes room for them.
-async fn accept(listener: TcpListener, routes: axum::Router, figures: Arc<EdgeFigures>, limits: EdgeLimits) {
+pub(crate) async fn accept<T: Transport + Sync>(
+    listener: TcpListener,
+    (routes, transport): (axum::Router, T),
+    figures: Arc<EdgeFigures>,
+    limits: EdgeLimits,
+) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut open = OpenConnections { list: Vec::with_capacity(limits.connections), ended: Arc::default() };
     loop {
@@ -188,21 +219,27 @@ async fn accept(listener: TcpListener, routes: axum::Router, figures: Arc<EdgeFi
         }
         let connection = Arc::new(Connection::new());
         open.list.push(Arc::clone(&connection));
-        let (routes, figures, ended) = (routes.clone(), Arc::clone(&figures), Arc::clone(&open.ended));
+        let (routes, transport, figures) = (routes.clone(), transport.clone(), Arc::clone(&figures));
         figures.connections.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            connection: Arc::clone(&connection),
+            figures: Arc::clone(&figures),
+            ended: Arc::clone(&open.ended),
+        };
         tokio::spawn(async move {
             let served = async {
-                // A peer that breaks off concerns nobody else.
-                let _ = serve(stream, routes, Arc::clone(&connection), limits).await;
+                // Responses are written in one piece.
+                let _ = stream.set_nodelay(true);
+                // A peer that breaks off, or with which no encryption can be agreed on, concerns nobody else.
+                if let Ok(stream) = transport.open(stream).await {
+                    let _ = serve(WatchedStream { stream, place }, routes, limits).await;
+                }
                 None
             };
             let closed = futures_lite::future::or(served, async { Some(connection.overdue(limits).await) }).await;
             if let Some(reason) = closed {
                 figures.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
             }
-            figures.connections.fetch_sub(1, Ordering::Relaxed);
-            connection.end();
-            ended.notify_one();
         });
     }
 }
@@ -237,18 +274,16 @@ impl OpenConnections {
 }
 
 /// Serves the requests of a connection, one after the other.
-async fn serve(
-    stream: TcpStream,
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: WatchedStream<S>,
     routes: axum::Router,
-    connection: Arc<Connection>,
     limits: EdgeLimits,
 ) -> hyper::Result<()> {
-    // Responses are written in one piece.
-    let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(routes);
-    let stream = WatchedStream { stream, connection: Arc::clone(&connection) };
-    let service = service_fn(move |request| {
+    let connection = Arc::clone(&stream.place.connection);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         connection.begin_request();
+        request.extensions_mut().insert(Arc::clone(&connection));
         let (response, connection) = (routes.call(request), Arc::clone(&connection));
         async move {
             let response = response.await;
@@ -262,5 +297,6 @@ async fn serve(
         .max_headers(limits.headers)
         .max_buf_size(limits.head_bytes)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await
 }

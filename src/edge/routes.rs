@@ -39,15 +39,23 @@ const SLOW_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Returns the routes for metrics and health.
 pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
-    Router::new()
+    metrics(shared).merge(health(shared))
+}
+
+/// Returns the routes for figures, among them names of agents.
+pub(crate) fn metrics(shared: &Arc<Shared>) -> Router {
+    let routes = Router::new()
         .route("/metrics", get(public))
         .route("/metrics/internal", get(internal))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/healthz", get(healthz))
-        .route("/healthz/slow", get(slow))
-        .layer(from_fn_with_state(Arc::clone(shared), count))
-        .with_state(Arc::clone(shared))
+        .route("/healthz/slow", get(slow));
+    routes.layer(from_fn_with_state(Arc::clone(shared), count)).with_state(Arc::clone(shared))
+}
+
+/// Returns the routes for health.
+pub(crate) fn health(shared: &Arc<Shared>) -> Router {
+    let routes =
+        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/healthz", get(healthz));
+    routes.layer(from_fn_with_state(Arc::clone(shared), count)).with_state(Arc::clone(shared))
 }
 
 /// Checks the health, so that what is wrong has a time even if nobody asks.
@@ -56,7 +64,8 @@ pub(crate) fn check(shared: &Shared) {
     observe(shared);
 }
 
-async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Counts requests, and says that their responses are not to be kept.
+pub(crate) async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     shared.edge.requests.fetch_add(1, Ordering::Relaxed);
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -10,6 +10,7 @@
 //! | [`failures`] | What happens when a handler fails, a mailbox is full or an agent is slow? |
 //! | [`durability`] | What outlives the process, and what lies in a data directory? |
 //! | [`webassembly`] | How do agents run that nobody trusts? |
+//! | [`http`] | How does any program send and receive messages, and control the router, over HTTP? |
 //! | [`nats`] | How does a client of NATS, in any language, talk to agents? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
 //! | [`daemon`] | How does the router run as a process of its own, and who may reach it? |
@@ -46,6 +47,8 @@ chapters! {
     durability: "durability.md",
     #[cfg(any(not(doctest), feature = "wasm"))]
     webassembly: "webassembly.md",
+    #[cfg(any(not(doctest), feature = "serve"))]
+    http: "http.md",
     nats: "nats.md",
     operations: "operations.md",
     daemon: "daemon.md",

@@ -46,6 +46,8 @@ mod embedding;
 mod examples;
 #[cfg(feature = "telemetry")]
 mod health;
+#[cfg(feature = "serve")]
+mod http;
 mod inboxes;
 #[cfg(feature = "store")]
 mod journal_crash;

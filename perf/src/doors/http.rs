@@ -28,7 +28,7 @@ fn request(address: SocketAddr) -> Vec<u8> {
     let content = "x".repeat(CONTENT_BYTES);
     let body = serde_json::json!({
         "performative": "inform",
-        "receivers": [{ "name": "sink" }],
+        "receiver": ["sink"],
         "content": content,
     });
     let body = body.to_string();

@@ -12,7 +12,11 @@ use super::outside::OutsideAgents;
 use super::tls::server_config;
 use crate::config::DoorsConfig;
 use crate::edge::EdgeLimits;
+use crate::edge::http::WAIT_MS_MAX;
 use crate::router::Router;
+
+/// Time limit for a request that waits for nothing.
+const REQUEST_WITHIN: Duration = Duration::from_mins(1);
 
 /// Who may connect, and how.
 #[derive(Debug)]
@@ -82,7 +86,10 @@ impl DoorContext {
 
     /// Returns the limits of the HTTP door.
     pub fn http_limits(&self) -> EdgeLimits {
-        EdgeLimits { connections: self.connections_max, idle_within: self.idle, ..EdgeLimits::DEFAULT }
+        // The longest wait for a reply, and time for its request.
+        let request_within = Duration::from_millis(WAIT_MS_MAX) + REQUEST_WITHIN;
+        let connections = self.connections_max;
+        EdgeLimits { connections, request_within, idle_within: self.idle, ..EdgeLimits::DEFAULT }
     }
 
     /// Returns who may connect at the moment.

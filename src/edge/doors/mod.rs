@@ -6,14 +6,16 @@
 //!
 //! Outside the loopback interface a door opens only with tokens and with TLS.
 
-mod context;
-mod identity;
-#[expect(dead_code, reason = "for the doors that come next")]
-mod outside;
+pub(crate) mod context;
+pub(crate) mod deliveries;
+pub(crate) mod identity;
+pub(crate) mod outside;
+mod stream;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -24,8 +26,9 @@ pub(crate) use self::context::DoorContext;
 pub(crate) use self::identity::Identity;
 pub use self::identity::{NewToken, Operation, TOKENS_MAX, TokensError};
 pub(crate) use self::outside::{Attachment, OutsideError, OutsideOptions};
+use self::stream::DoorTransport;
 pub use self::tls::CertificateError;
-use super::{accept, listen, nats, routes};
+use super::{accept, http, listen, nats};
 use crate::config::{Config, ListenAddress};
 use crate::error::ListenError;
 use crate::router::Router;
@@ -57,6 +60,15 @@ pub enum DoorsError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The file of the audit cannot be opened.
+    #[error("doors.audit: {}: cannot be opened: {error}", path.as_deref().unwrap_or(Path::new("")).display())]
+    Audit {
+        /// The file.
+        path: Option<PathBuf>,
+        /// The operating system's error.
+        #[source]
+        error: io::Error,
+    },
     /// The thread cannot be started.
     #[error("the thread of the doors could not be started: {0}")]
     Thread(#[source] io::Error),
@@ -114,6 +126,8 @@ impl Doors {
         let addresses = (address(&http)?, address(&nats_listener)?);
         let (closing, is_closing) = watch::channel(false);
         let context = Arc::new(DoorContext::new(router, access, is_closing));
+        let audited = |error| DoorsError::Audit { path: config.doors.audit.path().map(ToOwned::to_owned), error };
+        let api = http.is_some().then(|| http::routes(&context).map_err(audited)).transpose()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(DoorsError::Thread)?;
@@ -121,10 +135,11 @@ impl Doors {
         let serve = async move {
             let outside = Arc::clone(&served.outside);
             tokio::spawn(async move { outside.deregister_abandoned().await });
-            if let Some(listener) = http {
+            if let (Some(listener), Some(api)) = (http, api) {
                 let shared = served.router.shared();
                 let limits = served.http_limits();
-                tokio::spawn(accept(listener, routes::routes(shared), Arc::clone(&shared.edge), limits));
+                let served = (api, DoorTransport(Arc::clone(&served)));
+                tokio::spawn(accept(listener, served, Arc::clone(&shared.edge), limits));
             }
             if let Some(Ok(listener)) = nats_listener.map(tokio::net::TcpListener::from_std) {
                 tokio::spawn(nats::serve(listener, Arc::clone(&served)));

@@ -9,11 +9,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::RegistrationError;
+use caxton_shards::api::{OverflowPolicy, RegistrationError};
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::AgentId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::deliveries::Deliveries;
 use super::identity::{Identity, Operation};
 use crate::router::error::CallError;
 use crate::router::{Inbox, Router};
@@ -27,6 +28,8 @@ pub(crate) struct OutsideOptions {
     pub acknowledged: bool,
     /// Whether it is registered again at the next start, before its client is back.
     pub persistent: bool,
+    /// What happens to a message that finds its mailbox full; `None` for what the settings say.
+    pub overflow: Option<OverflowPolicy>,
 }
 
 /// Why an outside agent was not registered. Nothing was changed.
@@ -65,6 +68,10 @@ pub(crate) struct OutsideAgent {
     acknowledged: bool,
     inbox: Inbox,
     clients: Mutex<Clients>,
+    /// Messages that clients were handed and have not acknowledged.
+    deliveries: Deliveries,
+    /// Whether it is no longer registered here.
+    is_gone: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -95,6 +102,16 @@ impl OutsideAgent {
     /// Returns the name of the identity that has registered it.
     pub fn owner(&self) -> &Arc<str> {
         &self.owner
+    }
+
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Waits until it is no longer registered here: its clients have to let it go.
+    pub async fn gone(&self) {
+        // The sender lives as long as the agent.
+        let _ = self.is_gone.subscribe().wait_for(|is_gone| *is_gone).await;
     }
 
     /// Returns the number of its clients.
@@ -218,11 +235,21 @@ impl OutsideAgents {
         if options.persistent {
             builder = builder.persistent();
         }
+        if let Some(policy) = options.overflow {
+            builder = builder.overflow(policy);
+        }
         let inbox = builder.open().await?;
         let clients = Mutex::new(Clients { attached: 0, gone_since: Instant::now(), is_watched: false });
         let owner = Arc::clone(identity.name());
-        let agent =
-            Arc::new(OutsideAgent { name: name.clone(), owner, acknowledged: options.acknowledged, inbox, clients });
+        let agent = Arc::new(OutsideAgent {
+            name: name.clone(),
+            owner,
+            acknowledged: options.acknowledged,
+            inbox,
+            clients,
+            deliveries: Deliveries::default(),
+            is_gone: watch::Sender::new(false),
+        });
         self.lock().agents.insert(id, Slot::Open(Arc::clone(&agent)));
         std::mem::forget(reserved);
         Ok(self.attach_to(&agent))
@@ -266,7 +293,9 @@ impl OutsideAgents {
     pub fn deregister(&self, name: &AgentName) -> bool {
         let mut state = self.lock();
         let id = AgentId::of(name);
-        let removed = matches!(state.agents.get(&id), Some(Slot::Open(_))).then(|| state.agents.remove(&id));
+        let Some(Slot::Open(agent)) = state.agents.get(&id) else { return false };
+        agent.is_gone.send_replace(true);
+        let removed = state.agents.remove(&id);
         // Dropping an inbox takes no lock of ours, but it may be the last handle of the router.
         drop(state);
         removed.is_some()

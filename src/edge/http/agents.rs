@@ -1,0 +1,354 @@
+//! Agents: `/v1/agents` and `/v1/capabilities`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use caxton_shards::api::{AgentState, AgentView, LifecycleError, OverflowPolicy, StopReason};
+use caxton_shards::domain::{AgentName, CapabilityName};
+use caxton_shards::message::AgentId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::audit::audited;
+use super::body::read_json;
+use super::caller::Caller;
+use super::endpoint::{AGENT, Endpoint, Parameter, Place, query, responds};
+use super::parameters::{AgentOfPath, Parameters, path_text};
+use super::problem::Problem;
+use super::reply::{JSON, Reply};
+use crate::edge::doors::identity::Operation;
+use crate::edge::doors::outside::OutsideOptions;
+use crate::router::Router;
+use crate::router::error::CallError;
+use crate::router::lifecycle::AgentCursor;
+
+/// Maximum number of agents of a page.
+const PAGE_MAX: u64 = 1_000;
+/// Usual number of agents of a page.
+const PAGE: u64 = 100;
+/// Maximum number of capabilities of an outside agent.
+const CAPABILITIES_MAX: usize = 256;
+/// The longest and the usual time for draining an agent, in milliseconds.
+const DRAIN_MS_MAX: u64 = 300_000;
+const DRAIN_MS: u64 = 30_000;
+/// How long a deregistration waits until the agent is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    const ONE: &str = "/v1/agents/{name}";
+    let get = |path, name, summary| (Method::GET, path, name, summary);
+    let (method, path, name, summary) = get("/v1/agents", "listAgents", "Lists agents, page by page.");
+    let list_agents = Endpoint::new(method, path, name, summary, list)
+        .requires(&[Operation::Observe])
+        .parameters([
+            query("limit", r#"{"type":"integer","minimum":1,"maximum":1000,"default":100}"#, "The size of a page."),
+            query("cursor", r#"{"type":"string"}"#, "`next` of the previous page."),
+        ])
+        .responds([responds(200, "A page of agents.", &[(JSON, "AgentPage")])])
+        .problems(&[400]);
+    let show_agent = Endpoint::new(Method::GET, ONE, "getAgent", "Returns an agent.", show)
+        .requires(&[Operation::Observe, Operation::Receive])
+        .parameters([AGENT])
+        .responds([responds(200, "The agent.", &[(JSON, "Agent")])])
+        .problems(&[400, 404]);
+    let register_agent = Endpoint::new(
+        Method::PUT,
+        ONE,
+        "registerAgent",
+        "Registers an outside agent, or returns the one that the same token has registered. Without a client it stays \
+         registered for doors.grace_ms.",
+        register,
+    )
+    .requires(&[Operation::Receive])
+    .parameters([AGENT])
+    .body(&[(JSON, "Registration")])
+    .responds([
+        responds(201, "The agent was registered.", &[(JSON, "Agent")]),
+        responds(200, "The agent was registered before.", &[(JSON, "Agent")]),
+    ])
+    .problems(&[400, 409, 413, 415, 422]);
+    let deregister_agent = Endpoint::new(
+        Method::DELETE,
+        ONE,
+        "deregisterAgent",
+        "Deregisters an agent: one's own outside agent or, with `operate`, any. What it has not handled becomes dead letters.",
+        deregister,
+    )
+    .requires(&[Operation::Receive, Operation::Operate])
+    .parameters([AGENT])
+    .responds([responds(204, "The agent is deregistered.", &[])])
+    .problems(&[400, 404, 409]);
+    let suspend_agent = Endpoint::new(
+        Method::POST,
+        "/v1/agents/{name}/suspend",
+        "suspendAgent",
+        "Suspends an agent: its messages wait.",
+        suspend,
+    );
+    let resume_agent =
+        Endpoint::new(Method::POST, "/v1/agents/{name}/resume", "resumeAgent", "Resumes a suspended agent.", resume);
+    let changes = [suspend_agent, resume_agent].map(|change| {
+        change
+            .requires(&[Operation::Operate])
+            .parameters([AGENT])
+            .responds([responds(200, "The agent.", &[(JSON, "Agent")])])
+            .problems(&[400, 404, 409])
+    });
+    let drain_agent = Endpoint::new(
+        Method::POST,
+        "/v1/agents/{name}/drain",
+        "drainAgent",
+        "Removes an agent once it has handled its messages, and returns then.",
+        drain,
+    )
+    .requires(&[Operation::Operate])
+    .parameters([
+        AGENT,
+        query(
+            "deadline_ms",
+            r#"{"type":"integer","minimum":0,"maximum":300000,"default":30000}"#,
+            "What is left then becomes dead letters.",
+        ),
+    ])
+    .responds([responds(200, "The agent is removed.", &[(JSON, "Drained")])])
+    .problems(&[400, 404, 409]);
+    let find_providers = Endpoint::new(
+        Method::GET,
+        "/v1/capabilities/{capability}",
+        "getCapability",
+        "Returns the agents that provide a capability.",
+        providers,
+    )
+    .requires(&[Operation::Observe, Operation::Send])
+    .parameters([Parameter {
+        name: "capability",
+        place: Place::Path,
+        meaning: "The capability's name.",
+        schema: r#"{"type":"string","minLength":1,"maxLength":400}"#,
+    }])
+    .responds([responds(200, "The providers; none if nobody provides it.", &[(JSON, "Capability")])])
+    .problems(&[400]);
+    let mut endpoints = vec![list_agents, show_agent, register_agent, deregister_agent];
+    endpoints.extend(changes);
+    endpoints.extend([drain_agent, find_providers]);
+    endpoints
+}
+
+/// Returns an agent in JSON.
+fn in_json(api: &Api, view: &AgentView) -> Value {
+    let outside = view.name.parse::<AgentName>().ok().and_then(|name| api.context.outside.get(&name));
+    json!({
+        "name": view.name,
+        "id": view.id.to_string(),
+        "state": view.state.as_str(),
+        "stopped_because": view.stopped_because.map(StopReason::as_str),
+        "shard": view.shard.0,
+        "mailbox_messages": view.mailbox_messages,
+        "mailbox_bytes": view.mailbox_bytes,
+        "outbox": view.outbox,
+        "waiting": view.waiting,
+        "overflow": view.overflow.as_str(),
+        "closed": view.closed,
+        "restarts": view.restarts,
+        "capabilities": view.capabilities.iter().map(|term| term.as_str()).collect::<Vec<_>>(),
+        "outside": outside.map(|outside| json!({
+            "owner": &**outside.owner(),
+            "clients": outside.clients(),
+            "acknowledged": outside.is_acknowledged(),
+        })),
+    })
+}
+
+/// Returns an agent that exists.
+async fn look_up(api: &Api, name: &AgentName) -> Result<AgentView, Problem> {
+    let view = api.context.router.agent(AgentId::of(name)).await?;
+    view.ok_or_else(|| Problem::missing("unknown-agent", format!("no agent is named {name}")))
+}
+
+async fn list(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Result<Reply, Problem> {
+    caller.require(Operation::Observe)?;
+    let parameters = Parameters::read(&parts.uri, &["limit", "cursor"])?;
+    let limit = parameters.number("limit", 1..=PAGE_MAX, PAGE)?;
+    let cursor = parameters.value::<AgentCursor>("cursor")?;
+    let page = api.context.router.agents(usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
+    Ok(Reply::ok(&json!({
+        "agents": page.agents.iter().map(|view| in_json(&api, view)).collect::<Vec<_>>(),
+        "next": page.next.map(|next| next.to_string()),
+    })))
+}
+
+async fn show(State(api): State<Arc<Api>>, caller: Caller, AgentOfPath(name): AgentOfPath) -> Result<Reply, Problem> {
+    caller.require_sight_of(&name)?;
+    Ok(Reply::ok(&in_json(&api, &look_up(&api, &name).await?)))
+}
+
+/// How an outside agent is registered.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Registration {
+    capabilities: Vec<String>,
+    acknowledged: bool,
+    persistent: bool,
+    overflow: Option<String>,
+}
+
+impl Registration {
+    fn into_options(self) -> Result<OutsideOptions, Problem> {
+        if self.capabilities.len() > CAPABILITIES_MAX {
+            let detail = format!("{} capabilities: the limit is {CAPABILITIES_MAX}", self.capabilities.len());
+            return Err(Problem::unfit("too-many-capabilities", detail));
+        }
+        let capability = |name: String| name.parse::<CapabilityName>();
+        let capabilities = self.capabilities.into_iter().map(capability).collect::<Result<_, _>>();
+        let unfit = |error| Problem::unfit("invalid-name", error);
+        let overflow = self.overflow.map(|word| word.parse::<OverflowPolicy>()).transpose();
+        Ok(OutsideOptions {
+            capabilities: capabilities.map_err(unfit)?,
+            acknowledged: self.acknowledged,
+            persistent: self.persistent,
+            overflow: overflow.map_err(|error| Problem::unfit("bad-document", error))?,
+        })
+    }
+}
+
+async fn register(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    AgentOfPath(name): AgentOfPath,
+    request: Request,
+) -> Result<Reply, Problem> {
+    caller.require(Operation::Receive)?;
+    let (parts, body) = request.into_parts();
+    let registration: Option<Registration> = read_json(&api.bodies, &parts.headers, body).await?;
+    let options = registration.unwrap_or_default().into_options()?;
+    let outside = &api.context.outside;
+    let is_new = outside.get(&name).is_none();
+    // Its client counts as gone from the end of the request on, until it reads its messages.
+    let attachment = outside.register(&api.context.router, &caller.identity, &name, options).await?;
+    api.names.note(&name);
+    let view = look_up(&api, &name).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let reply = Reply::json(status, &in_json(&api, &view));
+    drop(attachment);
+    Ok(reply)
+}
+
+async fn deregister(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    AgentOfPath(name): AgentOfPath,
+) -> Result<Reply, Problem> {
+    let outside = api.context.outside.get(&name);
+    let is_own = outside.as_ref().is_some_and(|agent| {
+        agent.owner() == caller.identity.name()
+            && caller.identity.may(Operation::Receive)
+            && caller.identity.may_act_as(&name)
+    });
+    if !is_own {
+        caller.require(Operation::Operate)?;
+    }
+    let id = AgentId::of(&name);
+    if api.is_reserved(id) {
+        return Err(Problem::conflict("reserved", format!("{name} is the router's own agent")));
+    }
+    let (own, is_outside) = (Arc::clone(&api), outside.is_some());
+    drop(outside);
+    audited(&api, &caller, "agents.deregister", name.to_string(), async move {
+        if is_outside {
+            own.let_go(&name).await?;
+        } else if !own.context.router.deregister(id).await? {
+            return Err(Problem::missing("unknown-agent", format!("no agent is named {name}")));
+        }
+        Ok((Reply::empty(), Value::Null))
+    })
+    .await
+}
+
+impl Api {
+    /// Deregisters an outside agent, and waits until it is gone: its streams let it go, and its shard notices.
+    async fn let_go(&self, name: &AgentName) -> Result<(), Problem> {
+        self.context.outside.deregister(name);
+        let gone = async {
+            loop {
+                let view = self.context.router.agent(AgentId::of(name)).await?;
+                if view.is_none_or(|view| view.state == AgentState::Stopped) {
+                    return Ok::<_, Problem>(());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(GONE_WITHIN, gone).await.unwrap_or(Ok(()))
+    }
+}
+
+/// Changes the state of an agent, and returns it.
+async fn change<Changed>(
+    api: &Arc<Api>,
+    caller: &Caller,
+    name: AgentName,
+    operation: &'static str,
+    change: impl FnOnce(Router, AgentId) -> Changed,
+) -> Result<Reply, Problem>
+where
+    Changed: Future<Output = Result<(), CallError<LifecycleError>>> + Send + 'static,
+{
+    caller.require(Operation::Operate)?;
+    let changing = change(api.context.router.clone(), AgentId::of(&name));
+    let (own, subject) = (Arc::clone(api), name.to_string());
+    audited(api, caller, operation, subject, async move {
+        changing.await.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
+        let view = look_up(&own, &name).await?;
+        Ok((Reply::ok(&in_json(&own, &view)), Value::Null))
+    })
+    .await
+}
+
+async fn suspend(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    AgentOfPath(name): AgentOfPath,
+) -> Result<Reply, Problem> {
+    change(&api, &caller, name, "agents.suspend", |router, agent| async move { router.suspend(agent).await }).await
+}
+
+async fn resume(State(api): State<Arc<Api>>, caller: Caller, AgentOfPath(name): AgentOfPath) -> Result<Reply, Problem> {
+    change(&api, &caller, name, "agents.resume", |router, agent| async move { router.resume(agent).await }).await
+}
+
+async fn drain(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    AgentOfPath(name): AgentOfPath,
+    parts: Parts,
+) -> Result<Reply, Problem> {
+    caller.require(Operation::Operate)?;
+    let parameters = Parameters::read(&parts.uri, &["deadline_ms"])?;
+    let deadline = parameters.milliseconds("deadline_ms", 0..=DRAIN_MS_MAX, DRAIN_MS)?;
+    let router = api.context.router.clone();
+    audited(&api, &caller, "agents.drain", name.to_string(), async move {
+        let drained = router.drain(AgentId::of(&name), deadline).await;
+        let drained = drained.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
+        let result = json!({ "left": drained.left });
+        Ok((Reply::ok(&result), result))
+    })
+    .await
+}
+
+async fn providers(State(api): State<Arc<Api>>, caller: Caller, mut parts: Parts) -> Result<Reply, Problem> {
+    if !caller.identity.may(Operation::Send) {
+        caller.require(Operation::Observe)?;
+    }
+    let capability: CapabilityName = path_text(&mut parts, "capability").await?.parse()?;
+    let mut agents = Vec::new();
+    for agent in api.context.router.discover(&capability).await? {
+        let name = api.names.of(&api.context.router, agent).await;
+        agents.push(name.map_or_else(|| agent.to_string(), |name| name.to_string()));
+    }
+    Ok(Reply::ok(&json!({ "capability": capability.to_string(), "agents": agents })))
+}

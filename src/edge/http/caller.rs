@@ -1,0 +1,171 @@
+//! Who makes a request, and whether they may.
+//!
+//! Where no tokens are used, everybody on this host may do everything. A web page that somebody opens on this host is
+//! not meant by that: requests with the name of another host (DNS rebinding), or sent by a page of another origin, are
+//! refused.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use caxton_shards::domain::AgentName;
+
+use super::Api;
+use super::problem::Problem;
+use crate::edge::doors::identity::{Identity, Operation, TOKENS_MAX};
+
+/// Who makes a request.
+pub(super) struct Caller {
+    pub identity: Arc<Identity>,
+}
+
+impl Caller {
+    /// Checks that they may do this.
+    pub fn require(&self, operation: Operation) -> Result<(), Problem> {
+        if self.identity.may(operation) {
+            return Ok(());
+        }
+        let (name, operation) = (self.identity.name(), operation.as_str());
+        Err(Problem::forbidden("operation-not-permitted", format!("the token \"{name}\" does not permit {operation}")))
+    }
+
+    /// Checks that they may see what concerns this agent: it is one of theirs, or they may observe all.
+    pub fn require_sight_of(&self, agent: &AgentName) -> Result<(), Problem> {
+        if self.identity.may(Operation::Receive) && self.identity.may_act_as(agent) {
+            return Ok(());
+        }
+        self.require(Operation::Observe)
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let access = api.context.access();
+        if !access.requires_token() {
+            refuse_foreign_pages(&parts.headers, &parts.uri)?;
+        }
+        let identity = access.identify(bearer(&parts.headers))?;
+        api.rates.take(identity.name(), Instant::now())?;
+        Ok(Self { identity })
+    }
+}
+
+/// Returns the token of a request.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Refuses requests that a web page of somebody else has sent.
+fn refuse_foreign_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST).and_then(|host| host.to_str().ok()),
+    };
+    let Some(host) = host.filter(|host| is_loopback(host)) else {
+        return Err(Problem::forbidden(
+            "foreign-host",
+            "without tokens this is served under the names of the loopback interface only, such as localhost: the \
+             header Host names another host",
+        ));
+    };
+    let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let is_own = |origin: &str| {
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if origin.is_some_and(|origin| !is_own(origin))
+        || site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+    {
+        return Err(Problem::forbidden("foreign-origin", "without tokens no page of another origin is served"));
+    }
+    Ok(())
+}
+
+/// Whether an authority names the loopback interface.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How many requests each identity may make: a token bucket that holds those of one second.
+pub(super) struct Rates {
+    /// Requests per second; zero for any number.
+    per_second: f64,
+    buckets: Mutex<HashMap<Arc<str>, Bucket>>,
+}
+
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Rates {
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: f64::from(per_second), buckets: Mutex::default() }
+    }
+
+    /// Counts a request.
+    fn take(&self, identity: &Arc<str>, now: Instant) -> Result<(), Problem> {
+        if self.per_second <= 0.0 {
+            return Ok(());
+        }
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= TOKENS_MAX && !buckets.contains_key(identity) {
+            // Those of tokens that are gone. A full bucket is as good as none.
+            buckets.retain(|_, bucket| now.duration_since(bucket.at).as_secs_f64() < 1.0);
+        }
+        let most = self.per_second;
+        let bucket = buckets.entry(Arc::clone(identity)).or_insert(Bucket { left: most, at: now });
+        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * most).min(most);
+        bucket.at = now;
+        if bucket.left < 1.0 {
+            let detail = format!("more than {most} requests per second, which doors.requests_per_second limits");
+            return Err(Problem::too_much("too-many-requests", detail));
+        }
+        bucket.left -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_names_of_the_loopback_interface_are_known() {
+        for own in ["localhost", "LOCALHOST:7411", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:7411", "localhost."] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for foreign in ["", "example.org", "localhost.example.org", "10.0.0.1", "[::2]:80", "127.0.0.1.example.org"] {
+            assert!(!is_loopback(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_filled_again_and_each_identity_has_its_own() {
+        let rates = Rates::new(2);
+        let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+        let now = Instant::now();
+        assert!(rates.take(&ann, now).is_ok() && rates.take(&ann, now).is_ok());
+        assert!(rates.take(&ann, now).is_err() && rates.take(&bob, now).is_ok());
+        assert!(rates.take(&ann, now + Duration::from_millis(500)).is_ok());
+        assert!(rates.take(&ann, now + Duration::from_millis(500)).is_err());
+        let unlimited = Rates::new(0);
+        assert!((0..1_000).all(|_| unlimited.take(&ann, now).is_ok()));
+    }
+}

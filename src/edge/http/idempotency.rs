@@ -1,0 +1,179 @@
+//! Idempotency keys: a request that is made again with the same key gets the response of the first time.
+//!
+//! A key belongs to an identity. It is kept for [`KEPT_FOR`], and dropped earlier when [`KEYS_MAX`] newer ones, or
+//! [`KEPT_BYTES_MAX`] of newer responses, need the room. A request whose response was lost with its connection is
+//! carried out all the same. What has failed without any effect is not kept, so that it can be tried again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+
+use super::problem::Problem;
+use super::reply::Reply;
+
+/// The header.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Maximum number of keys kept.
+const KEYS_MAX: usize = 10_000;
+/// Maximum size of the responses kept, in bytes.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Maximum length of a key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+/// How long a key is kept.
+const KEPT_FOR: Duration = Duration::from_mins(10);
+
+/// Returns the key of a request.
+pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = key.to_str().ok().map(str::trim).filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
+    let detail = "Idempotency-Key: expected 1 to 255 visible characters";
+    key.map(|key| Some(key.into())).ok_or_else(|| Problem::bad("bad-idempotency-key", detail))
+}
+
+type Key = (Arc<str>, Box<str>);
+
+struct Entry {
+    /// The hash of the request.
+    request: blake3::Hash,
+    /// `None` while it is being carried out.
+    reply: Option<Reply>,
+    until: Instant,
+    /// Distinguishes it from an earlier one under the same key.
+    number: u64,
+}
+
+#[derive(Default)]
+struct Store {
+    entries: HashMap<Key, Entry>,
+    /// Oldest first. An entry that was dropped may still stand here.
+    order: VecDeque<(Key, u64)>,
+    bytes: usize,
+    numbered: u64,
+}
+
+/// The keys, with their requests and responses.
+#[derive(Clone, Default)]
+pub(super) struct Idempotency(Arc<Mutex<Store>>);
+
+/// What a key stands for.
+pub(super) enum Begun {
+    /// Nothing yet: the request is to be carried out.
+    New(Ticket),
+    /// A request that has this response.
+    Known(Reply),
+}
+
+/// A request with a key that is being carried out. Dropping it forgets the key.
+pub(super) struct Ticket {
+    store: Idempotency,
+    key: Key,
+    number: u64,
+    is_kept: bool,
+}
+
+impl Idempotency {
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a request, or returns the response of the same one.
+    pub fn begin(&self, identity: &Arc<str>, key: Box<str>, request: blake3::Hash) -> Result<Begun, Problem> {
+        let key = (Arc::clone(identity), key);
+        let now = Instant::now();
+        let mut store = self.lock();
+        store.drop_old(now);
+        if let Some(entry) = store.entries.get(&key).filter(|entry| entry.until > now) {
+            if entry.request != request {
+                let detail = "the Idempotency-Key was used for another request: choose a new one";
+                return Err(Problem::unfit("idempotency-key-reused", detail));
+            }
+            let detail = "the request with this Idempotency-Key is still being carried out";
+            return entry.reply.clone().map(Begun::Known).ok_or_else(|| Problem::conflict("in-progress", detail));
+        }
+        store.numbered += 1;
+        let number = store.numbered;
+        store.entries.insert(key.clone(), Entry { request, reply: None, until: now + KEPT_FOR, number });
+        store.order.push_back((key.clone(), number));
+        Ok(Begun::New(Ticket { store: self.clone(), key, number, is_kept: false }))
+    }
+}
+
+impl Ticket {
+    /// Keeps the response.
+    pub fn keep(mut self, reply: &Reply) {
+        self.is_kept = true;
+        let mut store = self.store.lock();
+        if let Some(entry) = store.entries.get_mut(&self.key).filter(|entry| entry.number == self.number) {
+            entry.reply = Some(reply.clone());
+            store.bytes += reply.body.len();
+        }
+        store.drop_old(Instant::now());
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.store.lock().forget(&self.key, self.number);
+        }
+    }
+}
+
+impl Store {
+    /// Drops what is too old or too much.
+    fn drop_old(&mut self, now: Instant) {
+        while let Some((key, number)) = self.order.front() {
+            let is_current = self.entries.get(key).is_some_and(|entry| entry.number == *number && entry.until > now);
+            if is_current && self.entries.len() <= KEYS_MAX && self.bytes <= KEPT_BYTES_MAX {
+                return;
+            }
+            if let Some((key, number)) = self.order.pop_front() {
+                self.forget(&key, number);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &Key, number: u64) {
+        if self.entries.get(key).is_some_and(|entry| entry.number == number)
+            && let Some(entry) = self.entries.remove(key)
+        {
+            self.bytes -= entry.reply.map_or(0, |reply| reply.body.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_stands_for_one_request_and_its_response() {
+        let (store, ann, hash) = (Idempotency::default(), Arc::from("ann"), blake3::hash(b"one"));
+        let begin = |key: &str, hash| store.begin(&ann, key.into(), hash);
+        let Ok(Begun::New(ticket)) = begin("k", hash) else { panic!("it is new") };
+        assert!(begin("k", hash).is_err(), "it is being carried out");
+        ticket.keep(&Reply::json(StatusCode::ACCEPTED, &json!({})));
+        assert!(matches!(begin("k", hash), Ok(Begun::Known(reply)) if reply.status == StatusCode::ACCEPTED));
+        assert!(begin("k", blake3::hash(b"two")).is_err(), "another request");
+        assert!(matches!(store.begin(&Arc::from("bob"), "k".into(), hash), Ok(Begun::New(_))), "another identity");
+        drop(begin("failed", hash));
+        assert!(matches!(begin("failed", hash), Ok(Begun::New(_))), "what was not kept can be tried again");
+    }
+
+    #[test]
+    fn the_oldest_keys_make_room() {
+        let (store, ann, hash) = (Idempotency::default(), Arc::from("ann"), blake3::hash(b"one"));
+        for number in 0..=KEYS_MAX {
+            let Ok(Begun::New(ticket)) = store.begin(&ann, number.to_string().into(), hash) else { panic!("new") };
+            ticket.keep(&Reply::empty());
+        }
+        assert!(store.lock().entries.len() <= KEYS_MAX);
+        assert!(matches!(store.begin(&ann, "0".into(), hash), Ok(Begun::New(_))));
+        assert!(matches!(store.begin(&ann, KEYS_MAX.to_string().into(), hash), Ok(Begun::Known(_))));
+    }
+}

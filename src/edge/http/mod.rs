@@ -1,0 +1,170 @@
+//! The HTTP API: agents, messages, conversations, dead letters and figures, for clients in any language.
+//!
+//! There is one module for each resource; each lists its [`Endpoint`]s, from which both the routes and the OpenAPI
+//! document are made. A request comes in through [`Caller`](caller::Caller), which says who makes it, and every error
+//! goes out as a [`Problem`].
+//!
+//! Everything is bounded: bodies by the limits of messages and a common memory, streams by the limit of connections,
+//! requests per identity by `doors.requests_per_second`, and what is kept between requests by constants.
+
+mod agents;
+mod audit;
+mod backup;
+mod body;
+mod caller;
+mod conversations;
+mod dead_letters;
+mod document;
+mod endpoint;
+mod figures;
+mod idempotency;
+mod messages;
+mod names;
+mod parameters;
+mod problem;
+mod receive;
+mod reply;
+mod route;
+mod socket;
+mod stream;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::MethodRouter;
+use caxton_shards::api::ROUTER_NAME;
+use caxton_shards::codec::{json, text};
+use caxton_shards::management::DF;
+use caxton_shards::message::AgentId;
+use tokio::sync::Semaphore;
+
+use self::audit::Audit;
+use self::body::BodyMemory;
+use self::caller::{Caller, Rates};
+use self::endpoint::Endpoint;
+use self::idempotency::Idempotency;
+use self::names::Names;
+use self::problem::Problem;
+use crate::edge::doors::context::DoorContext;
+use crate::edge::doors::identity::Operation;
+use crate::edge::routes;
+
+pub(crate) use self::messages::WAIT_MS_MAX;
+
+/// The state of the API.
+struct Api {
+    context: Arc<DoorContext>,
+    text_limits: text::Limits,
+    json_limits: text::Limits,
+    /// Maximum length of a message's form.
+    message_bytes_max: usize,
+    bodies: BodyMemory,
+    /// Streams and long polls: a part of the connections, so that some are left for other requests.
+    streams: Arc<Semaphore>,
+    rates: Rates,
+    idempotency: Idempotency,
+    names: Names,
+    /// The router's own agents, in whose names nobody else sends.
+    reserved: HashSet<AgentId>,
+    audit: Audit,
+    /// One backup is made at a time.
+    backups: Arc<Semaphore>,
+}
+
+impl Api {
+    fn new(context: &Arc<DoorContext>) -> io::Result<Self> {
+        let config = context.router.config();
+        let content_max = config.message.content_bytes_max;
+        let text_limits = text::Limits::with_content(content_max).with_strictness(config.message.reading);
+        let json_limits = json::limits(content_max).with_strictness(config.message.reading);
+        let gateways = (0..context.router.shard_count()).map(|shard| context.router.gateway(shard));
+        let own = [ROUTER_NAME, DF].map(str::to_owned).into_iter().chain(gateways);
+        Ok(Self {
+            context: Arc::clone(context),
+            text_limits,
+            json_limits,
+            message_bytes_max: text_limits.message_bytes_max.max(json_limits.message_bytes_max),
+            bodies: BodyMemory::new(),
+            streams: Arc::new(Semaphore::new((context.connections_max * 3 / 4).max(1))),
+            rates: Rates::new(config.doors.requests_per_second.into_inner()),
+            idempotency: Idempotency::default(),
+            names: Names::default(),
+            reserved: own.map(|name| AgentId::of_text(&name)).collect(),
+            audit: Audit::open(config.doors.audit.path())?,
+            backups: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Whether an agent is one of the router's own.
+    fn is_reserved(&self, agent: AgentId) -> bool {
+        self.reserved.contains(&agent)
+    }
+}
+
+/// Returns all operations.
+fn endpoints() -> Vec<Endpoint> {
+    let resources = [
+        messages::endpoints(),
+        receive::endpoints(),
+        agents::endpoints(),
+        conversations::endpoints(),
+        dead_letters::endpoints(),
+        route::endpoints(),
+        figures::endpoints(),
+        backup::endpoints(),
+        document::endpoints(),
+    ];
+    resources.into_iter().flatten().collect()
+}
+
+/// Returns the routes of the HTTP door: the API, and metrics and health.
+///
+/// # Errors
+///
+/// The file of the audit cannot be opened.
+pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
+    let api = Arc::new(Api::new(context)?);
+    let mut routes = axum::Router::new();
+    for endpoint in endpoints() {
+        let path = endpoint.path;
+        let handler: MethodRouter<Arc<Api>> = endpoint.into_handler();
+        routes = routes.route(path, handler);
+    }
+    let shared = context.router.shared();
+    let api_routes = routes.layer(from_fn_with_state(Arc::clone(shared), routes::count)).with_state(Arc::clone(&api));
+    let figures = routes::metrics(shared).layer(from_fn_with_state(api, observers_only));
+    Ok(api_routes.merge(figures).merge(routes::health(shared)).layer(from_fn(as_problems)))
+}
+
+/// Where tokens are used, figures are for those who may observe.
+async fn observers_only(
+    State(api): State<Arc<Api>>,
+    caller: Result<Caller, Problem>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if api.context.access().requires_token() {
+        caller?.require(Operation::Observe)?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// Gives errors that have no document one, and says that nothing is to be kept or guessed.
+async fn as_problems(request: Request, next: Next) -> Response {
+    const NO_SNIFFING: (HeaderName, HeaderValue) =
+        (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(CONTENT_TYPE) {
+        response = Problem::of_status(status).instead_of(response.headers());
+    }
+    let headers = response.headers_mut();
+    headers.insert(NO_SNIFFING.0, NO_SNIFFING.1);
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,84 @@
+//! Agents: listing, registering and controlling them.
+
+use serde_json::json;
+
+use super::Served;
+use crate::common::{bounded, silent};
+
+#[test]
+fn agents_are_listed_page_by_page() {
+    bounded(|| {
+        let served = Served::start();
+        for number in 0..7 {
+            served.register(&format!("agent-{number}"), silent);
+        }
+        let mut client = served.client();
+        let (mut names, mut path) = (Vec::new(), "/v1/agents?limit=2".to_owned());
+        loop {
+            let page = client.get(&path).expect(200);
+            let agents = page["agents"].as_array().expect("it is a list").clone();
+            assert!(agents.len() <= 2);
+            names.extend(agents.iter().map(|agent| agent["name"].as_str().expect("it has a name").to_owned()));
+            let Some(next) = page["next"].as_str() else { break };
+            path = format!("/v1/agents?limit=2&cursor={next}");
+        }
+        names.retain(|name| name.starts_with("agent-"));
+        names.sort_unstable();
+        assert_eq!(names, (0..7).map(|number| format!("agent-{number}")).collect::<Vec<_>>());
+        client.get("/v1/agents?cursor=x").problem(400, "bad-parameter");
+        client.get("/v1/agents?limit=0").problem(400, "bad-parameter");
+        served.stop();
+    });
+}
+
+#[test]
+fn an_outside_agent_is_registered_shown_and_deregistered() {
+    bounded(|| {
+        let served = Served::start();
+        let mut client = served.client();
+        let options = json!({"capabilities": ["stamping"], "acknowledged": true, "overflow": "back-pressure"});
+        let agent = client.json("PUT", "/v1/agents/clerk%40shop", &options).expect(201);
+        assert_eq!((&agent["name"], &agent["state"]), (&"clerk@shop".into(), &"active".into()));
+        assert_eq!((&agent["overflow"], &agent["outside"]["acknowledged"]), (&"back-pressure".into(), &true.into()));
+        assert_eq!(agent["outside"]["owner"], "local");
+        client.json("PUT", "/v1/agents/clerk@shop", &options).expect(200);
+        client.request("PUT", "/v1/agents/clerk@shop", "", "").problem(409, "other-mode");
+        let providers = client.get("/v1/capabilities/stamping").expect(200);
+        assert_eq!(providers["agents"], json!(["clerk@shop"]));
+        assert_eq!(client.get("/v1/capabilities/flying").expect(200)["agents"], json!([]));
+        client.request("DELETE", "/v1/agents/clerk@shop", "", "").expect(204);
+        let agent = client.get("/v1/agents/clerk@shop").expect(200);
+        assert_eq!((&agent["state"], &agent["outside"]), (&"stopped".into(), &json!(null)));
+        client.request("DELETE", "/v1/agents/clerk@shop", "", "").problem(404, "unknown-agent");
+        client.json("PUT", "/v1/agents/clerk@shop", &json!({})).expect(201);
+        client.get("/v1/agents/nobody").problem(404, "unknown-agent");
+        client.json("PUT", "/v1/agents/a", &json!({"colour": 1})).problem(400, "bad-document");
+        client.json("PUT", "/v1/agents/a", &json!({"overflow": "explode"})).problem(422, "bad-document");
+        client.json("PUT", "/v1/agents/a", &json!({"capabilities": [""]})).problem(422, "invalid-name");
+        client.json("PUT", "/v1/agents/ams", &json!({})).problem(422, "reserved");
+        client.json("PUT", &format!("/v1/agents/{}", "x".repeat(600)), &json!({})).problem(400, "bad-parameter");
+        served.register("native", silent);
+        client.json("PUT", "/v1/agents/native", &json!({})).problem(409, "duplicate");
+        served.stop();
+    });
+}
+
+#[test]
+fn agents_are_suspended_resumed_and_drained() {
+    bounded(|| {
+        let served = Served::start();
+        served.register("worker", silent);
+        let mut client = served.client();
+        assert_eq!(client.request("POST", "/v1/agents/worker/suspend", "", "").expect(200)["state"], "suspended");
+        assert_eq!(client.request("POST", "/v1/agents/worker/resume", "", "").expect(200)["state"], "active");
+        assert_eq!(client.request("POST", "/v1/agents/worker/drain?deadline_ms=5000", "", "").expect(200)["left"], 0);
+        for change in ["suspend", "resume", "drain"] {
+            let path = format!("/v1/agents/worker/{change}");
+            client.request("POST", &path, "", "").problem(404, "unknown-agent");
+        }
+        served.register("other", silent);
+        client.request("DELETE", "/v1/agents/other", "", "").expect(204);
+        client.request("DELETE", "/v1/agents/ams", "", "").problem(409, "reserved");
+        served.stop();
+    });
+}

@@ -1,0 +1,123 @@
+//! Sending messages.
+
+use serde_json::json;
+
+use super::Served;
+use crate::common::{bounded, on, silent};
+use caxton_router::{Outcome, Performative};
+
+#[test]
+fn a_message_is_accepted_confirmed_or_answered() {
+    bounded(|| {
+        let served = Served::start();
+        served.register_echo("echo");
+        let mut client = served.client();
+        let request = json!({"performative": "request", "receiver": ["echo"], "content": "tea?"});
+        let accepted = client.post("/v1/messages", &request).expect(202);
+        assert!(accepted["message"].as_str().is_some_and(|id| id.len() == 33 && id.starts_with('m')), "{accepted}");
+        let receipt = client.post("/v1/messages?wait=receipt", &request).expect(200);
+        assert_eq!(receipt["receipt"], "delivered");
+        assert!(receipt["message"].as_str().is_some_and(|id| id.len() == 33), "{receipt}");
+        let mut processed = request.clone();
+        processed["X-caxton-receipt"] = "processed".into();
+        assert_eq!(client.post("/v1/messages?wait=receipt", &processed).expect(200)["receipt"], "processed");
+        let reply = client.post("/v1/messages?wait=reply&timeout_ms=60000", &request).expect(200);
+        assert_eq!((&reply["performative"], &reply["content"]), (&"inform".into(), &"tea?".into()));
+        assert_eq!(reply["sender"], "echo", "its sender is named although native agents send only ids");
+        served.stop();
+    });
+}
+
+#[test]
+fn messages_come_and_go_in_the_string_form_too() {
+    bounded(|| {
+        let served = Served::start();
+        served.register_echo("echo");
+        let mut client = served.client();
+        let text = "(request :receiver (set (agent-identifier :name echo)) :content \"tea?\")";
+        for media in ["text/x-fipa-acl", "text/plain; charset=utf-8"] {
+            let headers = format!("Content-Type: {media}\r\nAccept: text/x-fipa-acl\r\n");
+            let reply = client.request("POST", "/v1/messages?wait=reply", &headers, text);
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            assert_eq!(reply.header("content-type"), Some("text/x-fipa-acl"));
+            assert!(reply.text().starts_with("(inform") && reply.text().contains("tea?"), "{}", reply.text());
+        }
+        served.stop();
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_with_the_reason() {
+    bounded(|| {
+        let served = Served::with(|config| config.message.content_bytes_max = 1_000.try_into().expect("it is legal"));
+        served.register("silent", silent);
+        let mut client = served.client();
+        let to = |receiver: &str| json!({"performative": "inform", "receiver": [receiver], "content": "x"});
+        let problem = client.post("/v1/messages?wait=receipt", &to("nobody")).problem(422, "unknown-receiver");
+        assert_eq!(problem["effect"], "failed");
+        client.post("/v1/messages?wait=reply&timeout_ms=50", &to("silent")).problem(504, "timed-out");
+        let mut foreign = to("silent");
+        foreign["sender"] = "stranger".into();
+        client.post("/v1/messages", &foreign).problem(422, "unknown-sender");
+        client.post("/v1/messages?wait=reply", &foreign).problem(422, "sender-given");
+        for own in ["ams", "df", &served.router.gateway(0)] {
+            foreign["sender"] = own.into();
+            client.post("/v1/messages", &foreign).problem(403, "foreign-sender");
+        }
+        let mut durable = to("silent");
+        durable["X-caxton-reliability"] = "durable".into();
+        client.post("/v1/messages", &durable).problem(422, "durability-unavailable");
+        let mut identified = to("silent");
+        identified["X-caxton-message-id"] = format!("m{}", "0".repeat(31) + "1").into();
+        client.post("/v1/messages", &identified).problem(422, "message-id-given");
+        let mut large = to("silent");
+        large["content"] = "x".repeat(1_001).into();
+        assert!([400, 413].contains(&client.post("/v1/messages", &large).status));
+        for (body, expected) in
+            [("{", "malformed-message"), ("{\"performative\":\"inform\",\"colour\":1}", "malformed-message")]
+        {
+            client.request("POST", "/v1/messages", "Content-Type: application/json\r\n", body).problem(400, expected);
+        }
+        client.request("POST", "/v1/messages", "", "{}").problem(415, "unsupported-media-type");
+        client.post("/v1/messages?wait=forever", &to("silent")).problem(400, "bad-parameter");
+        client.post("/v1/messages?timeout_ms=0", &to("silent")).problem(400, "bad-parameter");
+        client.post("/v1/messages?timeout=1", &to("silent")).problem(400, "bad-parameter");
+        let length = format!("Content-Type: application/json\r\nX-A: {}\r\n", "b".repeat(100));
+        let huge = client.request("POST", "/v1/messages", &length, &"x".repeat(8 << 20));
+        huge.problem(413, "body-too-large");
+        served.stop();
+    });
+}
+
+#[test]
+fn a_request_with_an_idempotency_key_is_carried_out_once() {
+    bounded(|| {
+        let served = Served::start();
+        let (heard, told) = flume::unbounded();
+        served.register("listener", move || {
+            let heard = heard.clone();
+            on(move |message, context| {
+                let _ = heard.send(());
+                if message.performative() == Performative::Request {
+                    let reply = message.reply(Performative::Inform).content("done").build().expect("it is valid");
+                    context.send(reply).expect("there is room");
+                }
+                Outcome::Done
+            })
+        });
+        let mut client = served.client();
+        let body = json!({"performative": "request", "receiver": ["listener"], "content": "pay"}).to_string();
+        let headers = "Content-Type: application/json\r\nIdempotency-Key: k-1\r\n";
+        let mut send = |path: &str, headers: &str, body: &str| client.request("POST", path, headers, body);
+        let first = send("/v1/messages?wait=reply", headers, &body);
+        assert_eq!(first.status, 200, "{}", first.text());
+        let again = send("/v1/messages?wait=reply", headers, &body);
+        assert_eq!((again.status, &again.body), (200, &first.body));
+        assert_eq!(told.drain().count(), 1);
+        send("/v1/messages?wait=reply", headers, &body.replace("pay", "stay")).problem(422, "idempotency-key-reused");
+        send("/v1/messages", headers, &body).problem(422, "idempotency-key-reused");
+        let empty = "Content-Type: application/json\r\nIdempotency-Key:  \r\n";
+        send("/v1/messages", empty, &body).problem(400, "bad-idempotency-key");
+        served.stop();
+    });
+}

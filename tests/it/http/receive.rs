@@ -1,0 +1,189 @@
+//! Receiving messages: long polls, acknowledgements, redelivery, and server-sent events.
+
+use std::time::{Duration, Instant};
+
+use caxton_router::dead_letter::DeadLetterReason;
+use serde_json::{Value, json};
+
+use super::{Client, Served};
+use crate::common::{PATIENCE, bounded};
+use crate::edge::wait_until;
+use std::net::TcpStream;
+
+fn tell(client: &mut Client<TcpStream>, receiver: &str, content: &str) {
+    let message = json!({"performative": "inform", "receiver": [receiver], "content": content});
+    client.post("/v1/messages?wait=receipt", &message).expect(200);
+}
+
+/// Returns the deliveries of a poll.
+fn poll(client: &mut Client<TcpStream>, path: &str) -> Vec<Value> {
+    client.get(path).expect(200)["messages"].as_array().expect("it is a list").clone()
+}
+
+fn contents(deliveries: &[Value]) -> Vec<&str> {
+    deliveries.iter().map(|delivery| delivery["message"]["content"].as_str().expect("it is text")).collect()
+}
+
+#[test]
+fn a_long_poll_returns_what_is_there_or_waits_for_it() {
+    bounded(|| {
+        let served = Served::start();
+        let (mut client, mut sender) = (served.client(), served.client());
+        client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        assert!(poll(&mut client, "/v1/agents/clerk/messages").is_empty());
+        assert!(poll(&mut client, "/v1/agents/clerk/messages?wait_ms=20").is_empty());
+        for content in ["1", "2", "3"] {
+            tell(&mut sender, "clerk", content);
+        }
+        let first = poll(&mut client, "/v1/agents/clerk/messages?max=2&wait_ms=60000");
+        assert_eq!(contents(&first), ["1", "2"]);
+        assert_eq!(first[0]["deliveries"], 1);
+        assert_eq!(first[0]["id"], first[0]["message"]["X-caxton-message-id"]);
+        assert_eq!(contents(&poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000")), ["3"]);
+        client.send("GET", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
+        std::thread::sleep(Duration::from_millis(30));
+        tell(&mut sender, "clerk", "4");
+        let late = client.read().expect(200);
+        assert_eq!(contents(late["messages"].as_array().expect("it is a list")), ["4"]);
+        client.get("/v1/agents/nobody/messages").problem(404, "unknown-agent");
+        client.post("/v1/agents/clerk/ack", &json!({"ids": []})).problem(409, "other-mode");
+        client.get("/v1/agents/clerk/messages?max=0").problem(400, "bad-parameter");
+        // Its agent goes while it waits.
+        client.send("GET", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
+        std::thread::sleep(Duration::from_millis(30));
+        sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        client.read().problem(410, "deregistered");
+        served.stop();
+    });
+}
+
+#[test]
+fn an_outside_agent_sends_and_replies_in_its_own_name() {
+    bounded(|| {
+        let served = Served::start();
+        served.register_echo("echo");
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        let question = json!({
+            "performative": "request", "sender": "clerk", "receiver": ["echo"], "content": "tea?", "reply-with": "q-1",
+            "conversation-id": "c-1",
+        });
+        client.post("/v1/messages", &question).expect(202);
+        let deliveries = poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000");
+        assert_eq!(contents(&deliveries), ["tea?"]);
+        let reply = &deliveries[0]["message"];
+        assert_eq!((&reply["sender"], &reply["receiver"]), (&"echo".into(), &json!(["clerk"])));
+        assert_eq!(reply["in-reply-to"], "q-1");
+        served.stop();
+    });
+}
+
+#[test]
+fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
+    bounded(|| {
+        let served = Served::start();
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        for content in ["done", "never"] {
+            tell(&mut client, "clerk", content);
+        }
+        let path = "/v1/agents/clerk/messages?wait_ms=60000&visibility_ms=100";
+        let first = poll(&mut client, path);
+        assert_eq!(contents(&first), ["done", "never"]);
+        let ack = json!({"ids": [first[0]["id"]]});
+        assert_eq!(client.post("/v1/agents/clerk/ack", &ack).expect(200)["acknowledged"], 1);
+        assert_eq!(client.post("/v1/agents/clerk/ack", &ack).expect(200)["acknowledged"], 0, "it is done already");
+        for times in 2..=5 {
+            let again = poll(&mut client, path);
+            assert_eq!((contents(&again), &again[0]["deliveries"]), (vec!["never"], &times.into()));
+        }
+        assert!(poll(&mut client, "/v1/agents/clerk/messages?wait_ms=500&visibility_ms=100").is_empty());
+        let letters = || served.router.blocking().dead_letters(10).expect("it runs");
+        wait_until("it is given up", || !letters().is_empty());
+        let letter = letters().remove(0);
+        assert_eq!(letter.reason, DeadLetterReason::AttemptsExhausted);
+        assert_eq!(letter.last_error.as_deref(), Some("it was handed out 5 times and not acknowledged"));
+        // A client can give one up itself.
+        tell(&mut client, "clerk", "broken");
+        let broken = poll(&mut client, path);
+        let reject = json!({"rejected": [broken[0]["id"]], "reason": "it makes no sense"});
+        assert_eq!(client.post("/v1/agents/clerk/ack", &reject).expect(200)["rejected"], 1);
+        wait_until("it is given up", || {
+            letters().iter().any(|letter| letter.last_error.as_deref() == Some("it makes no sense"))
+        });
+        client.post("/v1/agents/clerk/ack", &json!({"ids": ["m1"]})).problem(422, "bad-message-id");
+        client.request("POST", "/v1/agents/clerk/ack", "", "").problem(400, "bad-document");
+        served.stop();
+    });
+}
+
+/// Begins a stream, and reads what comes first.
+fn begin_stream(client: &mut Client<TcpStream>, path: &str) {
+    client.send("GET", path, "", b"");
+    let (status, head) = client.read_head();
+    assert_eq!(status, 200, "{head}");
+    assert!(head.contains("content-type: text/event-stream"), "{head}");
+    assert_eq!(client.chunk(), ": attached\n\n");
+}
+
+#[test]
+fn a_stream_sends_messages_as_they_come_and_ends_with_its_agent() {
+    bounded(|| {
+        let served = Served::start();
+        let (mut client, mut sender) = (served.client(), served.client());
+        sender.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        begin_stream(&mut client, "/v1/agents/clerk/stream");
+        assert_eq!(sender.get("/v1/agents/clerk").expect(200)["outside"]["clients"], 1);
+        let mut heard = String::new();
+        for content in ["1", "2", "3"] {
+            tell(&mut sender, "clerk", content);
+        }
+        while heard.matches("data: ").count() < 3 {
+            heard.push_str(&client.chunk());
+        }
+        let events: Vec<&str> = heard.split("\n\n").filter(|event| event.contains("data: ")).collect();
+        for (event, content) in events.iter().zip(["1", "2", "3"]) {
+            let data = event.lines().find_map(|line| line.strip_prefix("data: ")).expect("there is data");
+            let message: Value = serde_json::from_str(data).expect("it is JSON");
+            assert_eq!(message["content"], content);
+            assert!(event.contains(&format!("id: {}", message["X-caxton-message-id"].as_str().expect("it has one"))));
+        }
+        sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        let mut last = client.chunk();
+        while !last.contains("event: end") {
+            last = client.chunk();
+        }
+        assert!(last.contains("data: deregistered"), "{last}");
+        served.stop();
+    });
+}
+
+#[test]
+fn a_stream_that_nobody_reads_holds_back_the_senders() {
+    bounded(|| {
+        let served = Served::with(|config| config.mailbox.messages = 100.try_into().expect("it is legal"));
+        let (mut client, mut sender) = (served.client(), served.client());
+        sender.json("PUT", "/v1/agents/clerk", &json!({"overflow": "back-pressure"})).expect(201);
+        begin_stream(&mut client, "/v1/agents/clerk/stream");
+        let message = json!({"performative": "inform", "receiver": ["clerk"], "content": "x".repeat(20_000)});
+        let began = Instant::now();
+        let refusal = loop {
+            assert!(began.elapsed() < PATIENCE, "the senders are never held back");
+            let sent = sender.post("/v1/messages?timeout_ms=500", &message);
+            if sent.status != 202 {
+                break sent;
+            }
+        };
+        assert!([429, 503].contains(&refusal.status), "{}", refusal.text());
+        // Reading makes room again.
+        let mut read = 0;
+        while read < 200 {
+            read += client.chunk().matches("data: ").count();
+        }
+        sender.post("/v1/messages?timeout_ms=60000", &message).expect(202);
+        drop(client);
+        sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        served.doors.close();
+        served.router.shutdown(PATIENCE).expect("this is no shard's thread");
+    });
+}

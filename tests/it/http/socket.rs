@@ -1,0 +1,91 @@
+//! Sending and receiving over a WebSocket.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use super::{Client, Served};
+use crate::common::bounded;
+
+/// Opens a WebSocket.
+fn open(served: &Served, path: &str) -> Client<TcpStream> {
+    let mut client = served.client();
+    let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    client.send("GET", path, headers, b"");
+    let (status, head) = client.read_head();
+    assert_eq!(status, 101, "{head}");
+    assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    client
+}
+
+/// Sends a frame of text, with an empty mask.
+fn send(client: &mut Client<TcpStream>, value: &Value) {
+    let text = value.to_string();
+    let mut frame = vec![0x81];
+    if text.len() < 126 {
+        frame.push(0x80 | u8::try_from(text.len()).expect("it is short"));
+    } else {
+        frame.push(0xfe);
+        frame.extend_from_slice(&u16::try_from(text.len()).expect("it is short").to_be_bytes());
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(text.as_bytes());
+    client.stream.get_mut().write_all(&frame).expect("it is sent");
+}
+
+/// Returns the next frame of text.
+fn next(client: &mut Client<TcpStream>) -> Value {
+    loop {
+        let mut head = [0; 2];
+        client.stream.read_exact(&mut head).expect("a frame begins");
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                client.stream.read_exact(&mut length).expect("it has a length");
+                usize::from(u16::from_be_bytes(length))
+            }
+            short => usize::from(short),
+        };
+        let mut body = vec![0; length];
+        client.stream.read_exact(&mut body).expect("it has a body");
+        match head[0] & 0xf {
+            1 => return serde_json::from_slice(&body).expect("it is JSON"),
+            8 => panic!("the WebSocket was closed: {body:?}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn an_agent_sends_receives_and_acknowledges_on_one_connection() {
+    bounded(|| {
+        let served = Served::start();
+        served.register_echo("echo");
+        let mut other = served.client();
+        other.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let question = json!({"performative": "request", "receiver": ["echo"], "content": "tea?", "reply-with": "q"});
+        send(&mut socket, &json!({"type": "send", "ref": 1, "message": question}));
+        let (mut sent, mut reply) = (Value::Null, Value::Null);
+        while sent.is_null() || reply.is_null() {
+            let frame = next(&mut socket);
+            if frame["type"] == "sent" { sent = frame } else { reply = frame }
+        }
+        assert_eq!(sent["ref"], 1);
+        assert_eq!((&reply["type"], &reply["deliveries"]), (&"message".into(), &1.into()));
+        assert_eq!((&reply["message"]["content"], &reply["message"]["in-reply-to"]), (&"tea?".into(), &"q".into()));
+        send(&mut socket, &json!({"type": "ack", "ids": [reply["id"]]}));
+        assert_eq!(next(&mut socket)["acknowledged"], 1);
+        send(&mut socket, &json!({"type": "dance"}));
+        let problem = next(&mut socket);
+        assert_eq!((&problem["type"], &problem["reason"]), (&"problem".into(), &"bad-document".into()));
+        send(&mut socket, &json!({"type": "send", "message": {"performative": "inform", "sender": "ams"}}));
+        assert_eq!(next(&mut socket)["reason"], "foreign-sender");
+        assert_eq!(other.get("/v1/agents/clerk").expect(200)["outside"]["clients"], 1);
+        other.get("/v1/agents/clerk/ws").problem(400, "no-websocket");
+        drop(socket);
+        served.stop();
+    });
+}
