@@ -13,6 +13,7 @@
 //! the executor ends. See the [watchdog](crate::watchdog) for the fourth.
 
 use std::cell::Cell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -516,7 +517,7 @@ impl Driver {
         if let Some((number, inbox)) = inbox {
             self.inboxes.insert(number, inbox);
             // Its owner may have given up already, when there was nothing to examine yet.
-            self.link().attention.store(true, Ordering::Release);
+            self.link().touch(number);
         }
         self.inputs.push_back(input);
     }
@@ -528,15 +529,17 @@ impl Driver {
         if !attention.load(Ordering::Relaxed) || !attention.swap(false, Ordering::AcqRel) {
             return;
         }
-        let inputs = &mut self.inputs;
-        self.inboxes.retain(|number, inbox| {
+        for number in self.shared.links[self.index].take_touched() {
+            let Entry::Occupied(mut entry) = self.inboxes.entry(number) else { continue };
+            let inbox = entry.get_mut();
+            inbox.look();
             let closed = inbox.is_closed();
-            inputs.extend(inbox.taken(*number));
+            self.inputs.extend(inbox.taken(number));
             if closed {
-                inputs.push_back(Input::Closed(inbox.agent(), *number, inbox.leftovers()));
+                self.inputs.push_back(Input::Closed(inbox.agent(), number, inbox.leftovers()));
+                entry.remove();
             }
-            !closed
-        });
+        }
         self.forget_calls();
         self.forget_subscribers();
     }

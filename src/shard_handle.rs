@@ -158,6 +158,8 @@ pub(crate) struct ShardHandle {
     /// Set when another thread released something: an inbox of this shard was read from or closed, a call was given up,
     /// a subscription dropped.
     pub attention: CachePadded<AtomicBool>,
+    /// The inboxes that were read from or closed. Each is there once, so that there are no more of them than inboxes.
+    touched: Mutex<Vec<InboxNumber>>,
     /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has
     /// begun.
     given_up: Mutex<Vec<Token>>,
@@ -195,6 +197,7 @@ impl ShardHandle {
             naps: AtomicBool::new(false),
             in_turn_since_ns: CachePadded::new(AtomicU64::new(0)),
             attention: CachePadded::new(AtomicBool::new(false)),
+            touched: Mutex::default(),
             given_up: Mutex::default(),
             deadlines: Deadlines::default(),
             calling: OnceLock::new(),
@@ -213,6 +216,17 @@ impl ShardHandle {
     pub fn give_up(&self, token: Token) {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(token);
         self.attention.store(true, Ordering::Release);
+    }
+
+    /// Records that an inbox was read from or closed. The shard must be rung afterwards.
+    pub fn touch(&self, inbox: InboxNumber) {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).push(inbox);
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// Takes the inboxes touched since the last time.
+    pub fn take_touched(&self) -> Vec<InboxNumber> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the calls given up since the last time.

@@ -26,6 +26,9 @@ use crate::deadline::{Deadline, within};
 /// State shared by an inbox and its shard.
 struct State {
     agent: AgentId,
+    number: InboxNumber,
+    /// Whether the shard is to look at it.
+    touched: AtomicBool,
     /// Processed since the shard last looked: agents' messages and the router's notices.
     messages: AtomicU32,
     notices: AtomicU32,
@@ -77,6 +80,11 @@ struct Kept {
 impl InboxLink {
     pub fn agent(&self) -> AgentId {
         self.state.agent
+    }
+
+    /// Begins to look at what the owner has done: what it does from now on is announced again.
+    pub fn look(&self) {
+        self.state.touched.swap(false, Ordering::AcqRel);
     }
 
     pub fn is_closed(&self) -> bool {
@@ -231,10 +239,17 @@ pub struct Inbox {
 
 impl Inbox {
     /// Creates both ends of an inbox with room for `window` messages, with or without acknowledgements.
-    pub(super) fn new(router: Router, agent: AgentId, window: u32, acknowledged: bool) -> (Self, InboxLink) {
+    pub(super) fn new(
+        router: Router,
+        (agent, number): (AgentId, InboxNumber),
+        window: u32,
+        acknowledged: bool,
+    ) -> (Self, InboxLink) {
         let (sender, receiver) = flume::bounded(window as usize);
         let state = Arc::new(State {
             agent,
+            number,
+            touched: AtomicBool::new(false),
             messages: AtomicU32::new(0),
             notices: AtomicU32::new(0),
             closed: AtomicBool::new(false),
@@ -396,7 +411,10 @@ impl Inbox {
 
     fn tell_shard(&self) {
         let shared = self.router.shared();
-        shared.links[self.shard].attention.store(true, Ordering::Release);
+        // If it is announced already, the shard has not begun to look, and will see this too.
+        if !self.state.touched.swap(true, Ordering::AcqRel) {
+            shared.links[self.shard].touch(self.state.number);
+        }
         shared.ring(self.shard);
     }
 }

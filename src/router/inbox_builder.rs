@@ -96,7 +96,7 @@ impl InboxBuilder {
         let registration = registration.complete(router.shared().partition);
         let id = registration.id();
         let (shard, deadline) = (router.shared().partition.shard_of(id).as_usize(), router.deadline());
-        let (inbox, link) = Inbox::new(router.clone(), id, INBOX_WINDOW, acknowledged);
+        let (inbox, link) = Inbox::new(router.clone(), (id, number), INBOX_WINDOW, acknowledged);
         let register = |token| Input::Register(vec![registration], token);
         let (caller, work) = new_call_with(router.shared(), shard, register, Some((number, link)));
         put(router.shared(), shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;
