@@ -59,6 +59,8 @@ mod management;
 mod metrics;
 #[cfg(feature = "serve")]
 mod nats;
+#[cfg(feature = "serve")]
+mod nats_clients;
 mod overflow;
 #[cfg(feature = "store")]
 mod projection;

@@ -381,6 +381,25 @@ fn a_lost_connection_finds_its_mailbox_again() {
 }
 
 #[test]
+fn a_second_connection_takes_the_agent_over_unless_they_share() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let (mut first, mut second) = (served.client(), served.client());
+        first.subscribe("agent.mine", "1");
+        second.subscribe("agent.mine", "1");
+        let error = first.line();
+        assert!(error.starts_with("-ERR 'Permissions Violation for Subscription to \"agent.mine\""), "{error}");
+        let mut sender = served.client();
+        for number in 0..10 {
+            sender.publish("agent.mine", "", &[], &number.to_string());
+            assert_eq!(second.next().payload, number.to_string());
+        }
+        first.settle();
+        served.stop();
+    });
+}
+
+#[test]
 fn echo_is_left_out_on_request() {
     bounded(|| {
         let served = Served::start(1, |_| {});
@@ -537,6 +556,63 @@ fn a_client_that_does_not_read_holds_up_its_own_mailbox_alone() {
         sender.publish("agent.echo", "_INBOX.1", &[], "still here");
         assert_eq!(sender.next().payload, "still here");
         assert_eq!(slow.next().payload, payload);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_full_receiver_holds_up_its_sender_and_nobody_else() {
+    bounded(|| {
+        const MESSAGES: usize = 20_000;
+        let served = Served::start(1, |config| {
+            config.set("mailbox.overflow", "back-pressure", "the test").expect("a policy");
+            config.set("message.timeout_ms", "300000", "the test").expect("a time");
+        });
+        served.router.blocking().register("echo", echo).expect("the agent is registered");
+        let (mut slow, mut other) = (served.client(), served.client());
+        slow.subscribe("agent.slow", "1");
+        let address = served.address;
+        let sender = std::thread::spawn(move || {
+            let mut sender = Client::connect(address, "");
+            let payload = "x".repeat(1_000);
+            for number in 0..MESSAGES {
+                sender.publish("agent.slow", "", &[], &format!("{number} {payload}"));
+            }
+            sender
+        });
+        other.say("SUB _INBOX.1 1\r\n");
+        for number in 0..200 {
+            std::thread::sleep(Duration::from_millis(2));
+            other.publish("agent.echo", "_INBOX.1", &[], &number.to_string());
+            assert_eq!(other.next().payload, number.to_string());
+        }
+        for number in 0..MESSAGES {
+            let payload = slow.next().payload;
+            assert_eq!(payload.split(' ').next(), Some(number.to_string().as_str()));
+        }
+        sender.join().expect("everything was taken").settle();
+        assert_eq!(served.router.stats().account().dead_lettered, 0);
+        served.stop();
+    });
+}
+
+#[test]
+fn an_agent_that_others_deregister_is_lost() {
+    bounded(|| {
+        let served = Served::start(1, |config| {
+            config.set("http.listen", "127.0.0.1:0", "the test").expect("it is an address");
+        });
+        let mut client = served.client();
+        client.subscribe("agent.mine", "1");
+        let mut http = TcpStream::connect(served.doors.http_address().expect("it listens")).expect("it listens");
+        http.write_all(b"DELETE /v1/agents/mine HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("it is read");
+        let mut reply = String::new();
+        http.read_to_string(&mut reply).expect("it is text");
+        assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+        let error = client.line();
+        assert!(error.contains("the agent was deregistered"), "{error}");
+        client.settle();
         served.stop();
     });
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use caxton_shards::api::{DeliveryError, FailureReason, SendErrorKind};
+use caxton_shards::api::{DeliveryError, Ending, FailureReason, SendErrorKind};
 use caxton_shards::codec::json;
 use caxton_shards::codec::text::{self, Limits, NamedParameters, for_each_own_parameter};
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -93,8 +93,14 @@ impl Refusal {
         Self { code, reason: reason.into(), text: text.to_string() }
     }
 
-    fn of_name(fault: impl Display) -> Self {
+    /// Why a name stands for nothing.
+    pub fn of_name(fault: impl Display) -> Self {
         Self::new(400, "invalid-name", fault)
+    }
+
+    /// Why a prompt is not one.
+    pub fn of_prompt(fault: impl Display) -> Self {
+        Self::new(400, "invalid-prompt", fault)
     }
 
     fn of_header(name: &[u8], fault: impl Display) -> Self {
@@ -123,6 +129,7 @@ impl Refusal {
     /// Why the router has not accepted a message.
     pub fn of_send_error(error: &SendErrorKind) -> Self {
         let (code, reason) = match error {
+            SendErrorKind::NotKept { ending: Ending::DeadLettered(reason), .. } => (code_of(*reason), reason.as_str()),
             SendErrorKind::Full => (429, "full"),
             SendErrorKind::UnknownSender => (403, "unknown-sender"),
             SendErrorKind::ForeignSender => (403, "foreign-sender"),
@@ -206,6 +213,8 @@ pub(super) enum Ack {
     Receipt,
     /// What the receiver replies.
     Reply,
+    /// The same, in the chunks of the Synadia Agent Protocol.
+    Prompt,
 }
 
 /// How the payload is read.
@@ -223,6 +232,8 @@ enum Form {
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     headers: Headers<'a>,
+    /// The headers with which the question was delivered. Some clients repeat them in the reply, where they say nothing.
+    echoed: Vec<u8>,
     payload: &'a [u8],
     performative: Option<Performative>,
     form: Form,
@@ -233,12 +244,17 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Reads the headers that decide about the others.
-    pub fn read(publication: &Publication<'a>) -> Result<Self, Refusal> {
+    /// Reads the headers that decide about the others, of a reply to `question` if there is one.
+    pub fn read(publication: &Publication<'a>, question: Option<&Message>) -> Result<Self, Refusal> {
         let headers = Headers::read(publication.headers)
             .map_err(|_| Refusal::new(400, "invalid-header", "the headers are malformed"))?;
+        let mut echoed = Vec::new();
+        if let Some(question) = question.filter(|_| !publication.headers.is_empty()) {
+            put_headers(question, None, Kind::Question, &mut echoed);
+        }
         let mut plan = Plan {
             headers,
+            echoed,
             payload: publication.payload,
             performative: None,
             form: Form::Content { is_json: false },
@@ -248,35 +264,46 @@ impl<'a> Plan<'a> {
         if !publication.headers.is_empty() {
             plan.read_headers(publication.reply.is_some())?;
         }
+        if question.is_some() {
+            // Only the agent that was asked replies.
+            plan.sender = None;
+        }
         Ok(plan)
+    }
+
+    /// Whether a header only repeats one of the question.
+    fn is_echo(&self, name: &[u8], value: &[u8]) -> bool {
+        let same = |(known, repeated): (&[u8], &[u8])| known.eq_ignore_ascii_case(name) && repeated == value;
+        !self.echoed.is_empty() && Headers::read(&self.echoed).is_ok_and(|echoed| echoed.iter().any(same))
     }
 
     fn read_headers(&mut self, has_reply: bool) -> Result<(), Refusal> {
         let text = |name: &str| -> Result<Option<&'a str>, Refusal> {
-            let value = self.headers.get(name).map(std::str::from_utf8).transpose();
+            let value = self.headers.get(name).filter(|value| !self.is_echo(name.as_bytes(), value));
+            let value = value.map(std::str::from_utf8).transpose();
             value.map_err(|_| Refusal::of_header(name.as_bytes(), "it is not UTF-8"))
         };
         let performative = text("Caxton-Performative")?.map(str::parse).transpose();
-        self.performative = performative.map_err(|error| Refusal::of_header(b"Caxton-Performative", error))?;
-        self.sender = text("Caxton-Sender")?;
+        let performative = performative.map_err(|error| Refusal::of_header(b"Caxton-Performative", error))?;
+        let sender = text("Caxton-Sender")?;
         let media = text("Content-Type")?.map(|media| media.split(';').next().unwrap_or_default().trim());
-        self.form = match media {
+        let form = match media {
             Some(media) if media.eq_ignore_ascii_case(ACL_TEXT) => Form::Text,
             Some(media) if media.eq_ignore_ascii_case(ACL_JSON) => Form::Json,
             Some(media) => Form::Content { is_json: media.eq_ignore_ascii_case(JSON) },
             None => Form::Content { is_json: false },
         };
         let durable = text("Caxton-Reliability")?.is_some_and(|value| value.eq_ignore_ascii_case("durable"));
-        let asks = self.performative.is_some_and(asks);
-        self.ack = match text("Caxton-Ack")? {
+        let ack = match text("Caxton-Ack")? {
             _ if !has_reply => None,
-            None if durable && !asks => Some(Ack::Accepted),
+            None if durable && !performative.is_some_and(asks) => Some(Ack::Accepted),
             None => Some(Ack::Reply),
             Some(word) if word.eq_ignore_ascii_case("accepted") => Some(Ack::Accepted),
             Some(word) if word.eq_ignore_ascii_case("receipt") => Some(Ack::Receipt),
             Some(word) if word.eq_ignore_ascii_case("reply") => Some(Ack::Reply),
             Some(_) => return Err(Refusal::of_header(b"Caxton-Ack", "expected accepted, receipt or reply")),
         };
+        (self.performative, self.sender, self.form, self.ack) = (performative, sender, form, ack);
         Ok(())
     }
 
@@ -384,7 +411,7 @@ impl<'a> Plan<'a> {
     fn parameters(&self, builder: MessageBuilder, sender: AgentId, now: WallTime) -> Result<MessageBuilder, Refusal> {
         let mut named = NamedParameters::new(builder, now);
         let (mut reply_by, mut id) = (None, None);
-        for (name, value) in self.headers.iter() {
+        for (name, value) in self.headers.iter().filter(|(name, value)| !self.is_echo(name, value)) {
             let refuse = |fault: &dyn Display| Refusal::of_header(name, fault);
             let (Ok(word), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
                 return Err(refuse(&"it is not UTF-8"));
@@ -534,9 +561,20 @@ pub(super) fn put_accepted(id: MessageId, output: &mut Vec<u8>) {
     headers.end();
 }
 
-/// Appends the headers that say what a message is. `sender` is its sender's name, `is_reply` whether it goes to the
-/// reply subject of the message that it replies to.
-pub(super) fn put_headers(message: &Message, sender: Option<&str>, is_reply: bool, output: &mut Vec<u8>) {
+/// How a message goes to a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// To a subscription.
+    Message,
+    /// To a subscription, with a subject for the reply.
+    Question,
+    /// To the reply subject of the message that it replies to.
+    Reply,
+}
+
+/// Appends the headers that say what a message is. `sender` is its sender's name.
+pub(super) fn put_headers(message: &Message, sender: Option<&str>, kind: Kind, output: &mut Vec<u8>) {
+    let is_reply = kind == Kind::Reply;
     let mut headers = HeaderWriter::new(output);
     let mut put = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -554,8 +592,10 @@ pub(super) fn put_headers(message: &Message, sender: Option<&str>, is_reply: boo
         Some(language) if language.eq_ignore_ascii_case(JSON_LANGUAGE) => put("Content-Type", Some(JSON)),
         language => put("Caxton-Language", language),
     }
-    if !is_reply {
+    if kind == Kind::Message {
         put("Caxton-Reply-With", message.reply_with_text().as_deref());
+    }
+    if !is_reply {
         put("Caxton-In-Reply-To", message.in_reply_to_text().as_deref());
     }
     if let Some(moment) = message.reply_by() {
@@ -627,7 +667,7 @@ mod tests {
             headers: &block,
             payload: payload.as_bytes(),
         };
-        let plan = Plan::read(&publication)?;
+        let plan = Plan::read(&publication, None)?;
         let seller = address(b"agent.seller").expect("it is a subject")?;
         let asked = Some(Correlation::of_text("q")).filter(|_| plan.ack == Some(Ack::Reply));
         let message = plan.message(
@@ -703,7 +743,7 @@ mod tests {
         let (message, _) = built(&lines, false, "{}").expect("it is valid");
         assert_eq!((message.language(), message.conversation_text().as_deref()), (Some("json"), Some("plums")));
         let mut output = Vec::new();
-        put_headers(&message, Some("buyer"), false, &mut output);
+        put_headers(&message, Some("buyer"), Kind::Message, &mut output);
         let written = Headers::read(&output).expect("it is well formed");
         for (name, value) in lines {
             assert_eq!(written.get(name), Some(value.as_bytes()), "{name}");
@@ -732,6 +772,34 @@ mod tests {
                 (Some(AgentId::of_text("buyer")), Some(AgentId::of_text("seller")))
             );
             assert!(message.reply_with().is_some());
+        }
+    }
+
+    #[test]
+    fn a_reply_that_repeats_the_headers_of_its_question_is_a_reply_all_the_same() {
+        let lines = [
+            ("Caxton-Reliability", "durable"),
+            ("Content-Type", JSON),
+            ("Caxton-Conversation-Id", "c1"),
+            ("Caxton-Performative", "query-ref"),
+            ("Shop", "5"),
+        ];
+        let (mut question, _) = built(&lines, false, "{}").expect("it is valid");
+        question = question.into_builder().id(MessageId::from_u128(7).expect("a number")).build().expect("it is valid");
+        let mut repeated = Vec::new();
+        put_headers(&question, Some("buyer"), Kind::Question, &mut repeated);
+        let end = repeated.len() - 2;
+        for (headers, act) in
+            [(repeated.clone(), "inform"), ([&repeated[..end], b"Caxton-Priority: high\r\n\r\n"].concat(), "inform")]
+        {
+            let publication = Publication { subject: b"_R.1.1", reply: None, headers: &headers, payload: b"[]" };
+            let plan = Plan::read(&publication, Some(&question)).expect("it is valid");
+            let (limit, seller) = (ContentLimit::default(), AgentId::of_text("seller"));
+            let reply = plan.message(To::Answer(&question), seller, None, (limit, WallTime(0))).expect("it is valid");
+            assert_eq!((reply.performative().as_str(), reply.language(), reply.id()), (act, Some("json"), None));
+            assert_eq!((reply.sender(), reply.target()), (Some(seller), Some(AgentId::of_text("buyer"))));
+            assert_eq!(reply.conversation_text().as_deref(), Some("c1"));
+            assert!(reply.details().is_none_or(|details| details.user_parameters.is_empty()));
         }
     }
 

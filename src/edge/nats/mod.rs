@@ -12,6 +12,7 @@ mod exchanges;
 mod headers;
 mod mapping;
 mod options;
+mod prompts;
 mod protocol;
 mod stream;
 mod subjects;
@@ -53,6 +54,8 @@ struct Door {
     /// Where each connection gets what others have for it.
     posts: Mutex<HashMap<u32, Arc<Post>>>,
     names: Mutex<HashMap<AgentId, Named>>,
+    /// The connections that have subscribed to agents without a queue group.
+    subscribers: Mutex<HashMap<AgentId, u32>>,
 }
 
 /// What is known of an agent's name.
@@ -72,6 +75,8 @@ enum Event {
     Sent { reply: Box<[u8]>, result: Result<MessageId, SendErrorKind> },
     /// Another connection, which takes messages of the same agent, has taken one that is for this connection.
     Reply(Message),
+    /// Another connection has subscribed to this agent.
+    TakenOver(AgentId),
 }
 
 /// Events for a connection. What puts them there bounds them.
@@ -115,12 +120,32 @@ impl Door {
             connections: AtomicU32::new(0),
             posts: Mutex::default(),
             names: Mutex::default(),
+            subscribers: Mutex::default(),
             context,
         }
     }
 
     fn posts(&self) -> MutexGuard<'_, HashMap<u32, Arc<Post>>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a connection the only one that has subscribed to an agent. A client that lost its connection thereby takes its
+    /// agent back from it, whether or not that was noticed.
+    fn take_over(&self, agent: AgentId, connection: u32) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = subscribers.insert(agent, connection).and_then(|former| self.posts().get(&former).cloned());
+        drop(subscribers);
+        if let Some(post) = former {
+            post.put(Event::TakenOver(agent));
+        }
+    }
+
+    /// Forgets that a connection has subscribed to an agent.
+    fn forget_subscriber(&self, agent: AgentId, connection: u32) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        if subscribers.get(&agent) == Some(&connection) {
+            subscribers.remove(&agent);
+        }
     }
 
     /// Returns what is known of an agent's name.

@@ -16,6 +16,7 @@ pub const HEADERS_BYTES_MAX: usize = 64 << 10;
 
 /// What is wrong with the bytes of a client. The connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The bytes are no operation of the protocol.
     UnknownOperation,

@@ -66,7 +66,6 @@ pub fn decode(encoded: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// Appends a name in the form in which it stands at the end of a subject.
-#[cfg_attr(not(test), expect(dead_code, reason = "for discovery"))]
 pub fn encode(name: &str, output: &mut Vec<u8>) {
     let bytes = name.as_bytes();
     for (place, byte) in bytes.iter().enumerate() {

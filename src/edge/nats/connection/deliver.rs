@@ -7,8 +7,9 @@ use std::time::Instant;
 use caxton_shards::api::{DeliveryError, SendErrorKind};
 use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
 
-use super::{Boxed, Connection, End, OUTPUT_BYTES_MAX, REPLIES_WITHIN, Subscription, TAKEN_MAX};
-use crate::edge::nats::mapping::{self, Ack, Refusal};
+use super::{Boxed, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, Source, Subscription, TAKEN_MAX};
+use crate::edge::nats::mapping::{self, Ack, Kind, Refusal};
+use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Delivery};
 use crate::edge::nats::{Event, Named, subjects};
 use crate::message::{ROUTER_NAME, is_notice};
@@ -29,7 +30,7 @@ impl Connection {
     }
 
     /// Writes a message to those of the client's subscriptions for replies that match.
-    fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
+    pub(super) fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
         let output = &mut self.output;
         self.replies.retain_mut(|subscription| {
             if !subjects::matches(&subscription.subject, subject) {
@@ -46,6 +47,7 @@ impl Connection {
         for event in events {
             match event {
                 Event::Reply(message) => drop(self.put_as_reply(&message)),
+                Event::TakenOver(agent) => self.lose_agent(agent, "another connection has subscribed to it"),
                 Event::Sent { reply, result } => {
                     self.acks -= 1;
                     self.put_acknowledgement(&reply, result);
@@ -88,6 +90,12 @@ impl Connection {
                 None => break,
             };
             let agent = own.id;
+            if let Source::Attached(_, gone) = &mut own.inbox
+                && gone.as_mut().poll(context).is_ready()
+            {
+                self.lose_agent(agent, "the agent was deregistered");
+                return Ok(true);
+            }
             let mut taken = std::mem::take(&mut self.taken);
             let polled = own.inbox.inbox().poll_take(&mut own.wait, context, TAKEN_MAX, &mut taken);
             for message in taken.drain(..) {
@@ -167,16 +175,66 @@ impl Connection {
                 return true;
             }
         }
+        if ack == Ack::Prompt && self.put_chunk(number, &reply, message) {
+            return true;
+        }
         let mut headers = Vec::new();
         if self.options.headers && !(settles && mapping::is_bare_reply(message)) {
             let name = message.sender().and_then(|sender| self.known_name(sender)).flatten();
-            mapping::put_headers(message, name.as_deref(), true, &mut headers);
+            mapping::put_headers(message, name.as_deref(), Kind::Reply, &mut headers);
         }
         if settles {
             self.asked.settle(number);
         }
         self.put_reply(&reply, &headers, message.content().as_bytes());
         true
+    }
+
+    /// Writes an agent's reply to a prompt. Returns false for one that is an error.
+    fn put_chunk(&mut self, number: u32, reply: &[u8], message: &Message) -> bool {
+        match message.performative() {
+            Performative::Agree => {}
+            Performative::Refuse | Performative::Failure | Performative::NotUnderstood => return false,
+            performative if mapping::asks(performative) => {
+                let mut subject = Vec::new();
+                self.remember(message.clone(), true, &mut subject);
+                self.put_reply(reply, &[], prompts::query(message, &subject).as_bytes());
+            }
+            _ => {
+                self.put_reply(reply, &[], prompts::response(message).as_bytes());
+                if !prompts::has_more(message) {
+                    self.asked.settle(number);
+                    self.put_reply(reply, &[], b"");
+                }
+            }
+        }
+        true
+    }
+
+    /// Remembers a message that the client may reply to, and appends the subject for that.
+    fn remember(&mut self, message: Message, to_prompt: bool, subject: &mut Vec<u8>) {
+        let now = Instant::now();
+        let number = self.questions.add(Question { message, to_prompt }, now, now + REPLIES_WITHIN);
+        mapping::put_answer_subject(self.number, number, subject);
+    }
+
+    /// Describes the agents that can be prompted, all or one of them.
+    pub(super) fn describe_agents(
+        &mut self,
+        verb: Verb,
+        found: &[(AgentId, Box<str>)],
+        instance: Option<&[u8]>,
+        reply: &[u8],
+    ) {
+        let wanted = |id: AgentId| instance.is_none_or(|instance| id.to_string().as_bytes() == instance);
+        let mut described = false;
+        for (id, name) in found.iter().filter(|(id, _)| wanted(*id)) {
+            described = true;
+            self.put_reply(reply, &[], prompts::describe(verb, *id, name, self.door.payload_max).as_bytes());
+        }
+        if !described {
+            self.report(reply, &Refusal::no_responders("no agent offers the capability prompt"));
+        }
     }
 
     /// Returns an agent's name, as far as the door knows; nothing for a client that has chosen none. `None` means that it
@@ -190,7 +248,8 @@ impl Connection {
         }
         let name = match self.door.name_of(agent)? {
             Named::Name(name) => Some(name),
-            Named::Anonymous | Named::Unknown(_) => None,
+            Named::Anonymous => None,
+            Named::Unknown(_) => return Some(None),
         };
         self.last_sender = Some((agent, name.clone()));
         Some(name)
@@ -215,19 +274,19 @@ impl Connection {
                 (false, None) => return Some(message),
             };
         }
+        let asks = mapping::wants_reply(&message) && !is_notice(&message);
         let mut headers = Vec::new();
         if self.options.headers && !(name.is_none() && mapping::is_bare(&message)) {
-            mapping::put_headers(&message, name.as_deref(), false, &mut headers);
+            let kind = if asks { Kind::Question } else { Kind::Message };
+            mapping::put_headers(&message, name.as_deref(), kind, &mut headers);
         }
-        let mut reply = Vec::new();
         let subscription = self.agents[place].subscription.as_mut()?;
         let ends = subscription.count();
-        if mapping::wants_reply(&message) && !is_notice(&message) {
-            let now = Instant::now();
-            let payload = message.content().clone();
-            let number = self.questions.add(message, now, now + REPLIES_WITHIN);
-            mapping::put_answer_subject(self.number, number, &mut reply);
-            put_to(&mut self.output, subscription, Some(&reply), &headers, payload.as_bytes());
+        if asks {
+            let (content, mut reply) = (message.content().clone(), Vec::new());
+            self.remember(message, false, &mut reply);
+            let subscription = self.agents[place].subscription.as_ref()?;
+            put_to(&mut self.output, subscription, Some(&reply), &headers, content.as_bytes());
         } else {
             put_to(&mut self.output, subscription, None, &headers, message.content().as_bytes());
         }

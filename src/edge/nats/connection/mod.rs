@@ -3,7 +3,7 @@
 //! One task serves a connection; each time it is polled it does all that can be done. All messages of one read go into the
 //! router together, and all that an inbox holds goes out in one write. The client is not read any further while
 //!
-//! - its messages find no room in the shard's channel, or too many bytes of them have not been taken from there;
+//! - its messages find no room in the shard's channel, or too many of them have not left it or its agent's outbox;
 //! - too many of its messages wait to be acknowledged; or
 //! - it does not read what is written to it.
 //!
@@ -13,6 +13,7 @@
 //! Buffers for reading and writing belong to the thread; a connection keeps only what is unfinished.
 
 mod deliver;
+mod flow;
 mod publish;
 mod subscribe;
 
@@ -32,9 +33,11 @@ use caxton_shards::message::{AgentId, Message};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use self::flow::Flow;
 use super::exchanges::Exchanges;
 use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
+use super::prompts::Verb;
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::Stream;
 use super::{Door, Post};
@@ -53,12 +56,6 @@ const OUTPUT_BYTES_MAX: usize = BUFFER_BYTES;
 const UNREAD_BYTES_MAX: usize = 256 << 10;
 /// Maximum number of messages taken from an inbox at a time.
 const TAKEN_MAX: usize = 256;
-/// Maximum number of messages handed over together.
-const BATCH_MAX: usize = 4_096;
-/// Bytes handed over to a shard after which it is asked whether it has taken them.
-const CONFIRMED_EVERY_BYTES: u64 = 256 << 10;
-/// Maximum number of bytes of which it is not known whether the shard has taken them.
-const UNCONFIRMED_BYTES_MAX: u64 = 1 << 20;
 /// Maximum number of messages that wait to be acknowledged.
 const ACKS_MAX: usize = 4_096;
 /// How long questions are remembered for their replies.
@@ -155,29 +152,37 @@ struct Own {
 }
 
 enum Source {
-    Attached(Attachment),
+    /// With what ends when the agent is deregistered by others.
+    Attached(Attachment, Boxed<()>),
     Anonymous(Inbox),
 }
 
 impl Source {
     fn inbox(&self) -> &Inbox {
         match self {
-            Self::Attached(attachment) => attachment.agent().inbox(),
+            Self::Attached(attachment, _) => attachment.agent().inbox(),
             Self::Anonymous(inbox) => inbox,
         }
     }
 }
 
 /// A subscription of the client.
+#[derive(Clone)]
 struct Subscription {
     subject: Box<[u8]>,
     sid: Box<[u8]>,
+    /// Whether it shares with others of its queue group.
+    shares: bool,
     delivered: u64,
     /// The number of messages after which it ends.
     ends_after: Option<u64>,
 }
 
 impl Subscription {
+    fn new(subject: &[u8], sid: &[u8], queue: Option<&[u8]>) -> Self {
+        Self { subject: subject.into(), sid: sid.into(), shares: queue.is_some(), delivered: 0, ends_after: None }
+    }
+
     /// Counts a message, and returns whether the subscription ends with it.
     fn count(&mut self) -> bool {
         self.delivered += 1;
@@ -192,14 +197,24 @@ struct Asked {
     ack: Ack,
 }
 
+/// A message that was delivered to this client and may be replied to.
+#[derive(Clone)]
+struct Question {
+    message: Message,
+    /// Whether it was part of the reply to a prompt.
+    to_prompt: bool,
+}
+
 /// What the client's next operation has to wait for.
 enum Step {
     /// The batch to be handed over.
     HandOver(Boxed<Result<(), BatchError>>),
     /// A subscription's agent to be registered.
-    Register { future: Boxed<Result<Attachment, OutsideError>>, name: AgentName, subject: Box<[u8]>, sid: Box<[u8]> },
+    Register { future: Boxed<Result<Attachment, OutsideError>>, name: AgentName, wanted: Subscription },
     /// The client's own agent to be registered, as it has chosen none.
     Open { future: Boxed<Result<Inbox, CallError<RegistrationError>>>, name: Arc<str> },
+    /// The agents that can be prompted to be found.
+    Discover { future: Boxed<Vec<(AgentId, Box<str>)>>, verb: Verb, instance: Option<Box<[u8]>>, reply: Box<[u8]> },
     /// Room.
     Pause(Pin<Box<Sleep>>),
 }
@@ -238,17 +253,15 @@ struct Connection {
     last_address: (Vec<u8>, Option<AgentId>),
     last_sender: Option<(AgentId, Option<Arc<str>>)>,
     batch: Vec<Message>,
-    batch_bytes: u64,
+    batch_bytes: usize,
     batch_sender: Option<AgentId>,
+    flow: Flow,
     step: Option<Step>,
-    unconfirmed_bytes: u64,
-    /// A question to the shard, and how many bytes its reply confirms.
-    confirmation: Option<(Boxed<()>, u64)>,
     acks: usize,
     acknowledged: u64,
     asked: Exchanges<Asked>,
     /// Messages that were delivered and may be replied to.
-    questions: Exchanges<Message>,
+    questions: Exchanges<Question>,
     taken: Vec<Message>,
     /// Messages that wait for their senders' names, each with the agent that it is for.
     unnamed: VecDeque<(AgentId, Message)>,
@@ -289,9 +302,8 @@ impl Connection {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_sender: None,
+            flow: Flow::new(door.context.router.config().delivery.outbox.into_inner() as usize),
             step: None,
-            unconfirmed_bytes: 0,
-            confirmation: None,
             acks: 0,
             acknowledged: 0,
             asked: Exchanges::default(),
@@ -341,7 +353,7 @@ impl Connection {
         }
         for _ in 0..ROUNDS_MAX {
             let mut worked = self.poll_step(context)?;
-            worked |= self.poll_confirmation(context);
+            worked |= self.flow.poll(&self.door.context.router, context);
             worked |= self.poll_input(context)?;
             worked |= self.poll_post(context);
             worked |= self.poll_inboxes(context)?;
@@ -370,8 +382,14 @@ impl Connection {
             }
             Step::Register { future, .. } => {
                 let Poll::Ready(registered) = future.as_mut().poll(context) else { return Ok(false) };
-                if let Some(Step::Register { name, subject, sid, .. }) = self.step.take() {
-                    self.finish_registration(registered, &name, subject, sid);
+                if let Some(Step::Register { name, wanted, .. }) = self.step.take() {
+                    self.finish_registration(registered, &name, wanted);
+                }
+            }
+            Step::Discover { future, .. } => {
+                let Poll::Ready(found) = future.as_mut().poll(context) else { return Ok(false) };
+                if let Some(Step::Discover { verb, instance, reply, .. }) = self.step.take() {
+                    self.describe_agents(verb, &found, instance.as_deref(), &reply);
                 }
             }
             Step::Open { future, .. } => {
@@ -385,20 +403,10 @@ impl Connection {
         Ok(true)
     }
 
-    fn poll_confirmation(&mut self, context: &mut Context<'_>) -> bool {
-        let Some((question, bytes)) = &mut self.confirmation else { return false };
-        if question.as_mut().poll(context).is_pending() {
-            return false;
-        }
-        self.unconfirmed_bytes -= *bytes;
-        self.confirmation = None;
-        true
-    }
-
     /// Whether the client's next operations can be carried out.
     fn takes_input(&self) -> bool {
         self.step.is_none()
-            && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX
+            && self.flow.has_room(self.batch.len())
             && self.acks < ACKS_MAX
             && self.output.len() - self.written < UNREAD_BYTES_MAX
     }
@@ -473,9 +481,6 @@ impl Connection {
                 break;
             }
             done += length;
-            if self.batch.len() >= BATCH_MAX {
-                self.hand_over(context)?;
-            }
         }
         // What is left may be complete, but then something is awaited whose end makes it due.
         self.input_is_due = !self.takes_input();
@@ -490,7 +495,7 @@ impl Connection {
         match operation {
             Operation::Publish(publication) => return self.publish(&publication, context),
             Operation::Connect(json) => self.connect(json)?,
-            Operation::Subscribe { subject, sid, .. } => self.subscribe(subject, sid),
+            Operation::Subscribe { subject, queue, sid } => self.subscribe(&Subscription::new(subject, sid, queue)),
             Operation::Unsubscribe { sid, after } => self.unsubscribe(sid, after),
             Operation::Ping => {
                 protocol::put_pong(&mut self.output);
@@ -595,6 +600,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.door.posts().remove(&self.number);
+        for own in &self.agents {
+            self.door.forget_subscriber(own.id, self.number);
+        }
         if let Some(own) = &self.anonymous {
             self.door.forget_name(own.id);
         }

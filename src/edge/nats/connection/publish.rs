@@ -8,11 +8,10 @@ use caxton_shards::api::{RegistrationError, SendErrorKind};
 use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message, Performative};
 
 use super::deliver::correlation;
-use super::{
-    AGAIN_AFTER, Asked, Boxed, CONFIRMED_EVERY_BYTES, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step,
-};
+use super::{AGAIN_AFTER, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step};
 use crate::clock::wall_time;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, Refusal, To};
+use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Publication};
 use crate::edge::nats::{Event, Named, subjects};
 use crate::router::Inbox;
@@ -78,12 +77,17 @@ impl Connection {
         if !subjects::is_literal(publication.subject) {
             return Err(Refusal::forbidden("it is no subject that can be published to"));
         }
+        if let Some((verb, instance)) = prompts::service_call(publication.subject) {
+            return Ok(Ok(self.discover(verb, instance, publication)));
+        }
+        if let Some(agent) = prompts::prompted(publication.subject) {
+            return self.prompt(publication, agent?, context);
+        }
         let address = mapping::address(publication.subject).unwrap_or_else(|| {
             Err(Refusal::no_responders(
                 "publish to agent.NAME, capability.NAME, route, or the reply subject of a message",
             ))
         })?;
-        let plan = Plan::read(publication)?;
         let question = match address {
             Address::Answer { connection, number } => {
                 let question = self.questions.get(number).filter(|_| connection == self.number).cloned();
@@ -92,6 +96,13 @@ impl Connection {
             }
             _ => None,
         };
+        let text = match &question {
+            Some((_, question)) if question.to_prompt => Some(prompts::text_of(publication.payload)?),
+            _ => None,
+        };
+        let publication =
+            &Publication { payload: text.as_ref().map_or(publication.payload, |text| text.as_bytes()), ..*publication };
+        let plan = Plan::read(publication, question.as_ref().map(|(_, question)| &question.message))?;
         let named = match plan.sender {
             Some(name) => {
                 let own = self.agents.iter().find(|own| *own.name == *name);
@@ -100,7 +111,7 @@ impl Connection {
                         .id,
                 )
             }
-            None => question.as_ref().and_then(|(_, question)| question.target()),
+            None => question.as_ref().and_then(|(_, question)| question.message.target()),
         };
         let sender = match named {
             Some(sender) => sender,
@@ -123,7 +134,7 @@ impl Connection {
             _ => None,
         };
         let to = match &question {
-            Some((_, question)) => To::Answer(question),
+            Some((_, question)) => To::Answer(&question.message),
             None => To::Address(&address),
         };
         let message = plan.message(to, sender, asked, (self.door.content_max, wall_time()))?;
@@ -145,6 +156,39 @@ impl Connection {
             }
             _ => self.queue(message, publication),
         }
+        self.acknowledge();
+        Ok(Ok(Performed::Done))
+    }
+
+    /// Has the agents found that can be prompted, for the reply subject.
+    fn discover(&mut self, verb: Verb, instance: Option<&[u8]>, publication: &Publication<'_>) -> Performed {
+        if let Some(reply) = publication.reply {
+            let future = Box::pin(prompts::agents(self.context().router.clone()));
+            self.step = Some(Step::Discover { future, verb, instance: instance.map(Into::into), reply: reply.into() });
+        }
+        self.acknowledge();
+        Performed::Done
+    }
+
+    /// Prompts an agent.
+    fn prompt(
+        &mut self,
+        publication: &Publication<'_>,
+        agent: AgentId,
+        context: &mut Context<'_>,
+    ) -> Result<Result<Performed, End>, Refusal> {
+        let text = prompts::text_of(publication.payload)?;
+        let reply = publication.reply.ok_or_else(|| Refusal::of_prompt("it has no reply subject"))?;
+        let sender = match self.default_sender(context) {
+            Ok(Some(sender)) => sender,
+            Ok(None) => return Ok(Ok(Performed::Later)),
+            Err(end) => return Ok(Err(end)),
+        };
+        let builder = Message::builder(Performative::Request).sender(sender).receiver(agent).content(&*text);
+        let message = builder.reply_with(self.ask(reply, Ack::Prompt)).build_within(self.door.content_max);
+        let message = message.map_err(|error| Refusal::of_message(&error))?;
+        self.put_reply(reply, &[], prompts::ACKNOWLEDGED);
+        self.queue(message, publication);
         self.acknowledge();
         Ok(Ok(Performed::Done))
     }
@@ -179,7 +223,7 @@ impl Connection {
     /// Adds a message to those that are handed over together.
     fn queue(&mut self, message: Message, publication: &Publication<'_>) {
         self.batch_sender = message.sender();
-        self.batch_bytes += (publication.payload.len() + publication.headers.len() + size_of::<Message>()) as u64;
+        self.batch_bytes += publication.payload.len() + publication.headers.len();
         self.batch.push(message);
     }
 
@@ -191,30 +235,22 @@ impl Connection {
         let next = Vec::with_capacity(self.batch.len());
         let messages = std::mem::replace(&mut self.batch, next);
         self.batch_sender = None;
-        self.unconfirmed_bytes += std::mem::take(&mut self.batch_bytes);
+        self.flow.hand_over(sender, messages.len(), std::mem::take(&mut self.batch_bytes));
         match self.context().router.try_tell_batch(sender, messages) {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             Err((SendErrorKind::Full, messages)) => {
                 let router = self.context().router.within(Duration::MAX);
                 let mut future: Boxed<_> = Box::pin(async move { router.tell_all(messages).await });
                 match future.as_mut().poll(context) {
-                    Poll::Ready(handed) => handed.map_err(|_| End::Closing)?,
-                    Poll::Pending => self.step = Some(Step::HandOver(future)),
+                    Poll::Ready(handed) => handed.map_err(|_| End::Closing),
+                    Poll::Pending => {
+                        self.step = Some(Step::HandOver(future));
+                        Ok(())
+                    }
                 }
             }
-            Err(_) => return Err(End::Closing),
+            Err(_) => Err(End::Closing),
         }
-        if self.confirmation.is_none() && self.unconfirmed_bytes >= CONFIRMED_EVERY_BYTES {
-            let router = self.context().router.within(Duration::MAX);
-            // What a shard is asked behind messages it replies to when it has taken them.
-            let mut question: Boxed<()> = Box::pin(async move {
-                let _ = router.agent(sender).await;
-            });
-            if question.as_mut().poll(context).is_pending() {
-                self.confirmation = Some((question, self.unconfirmed_bytes));
-            }
-        }
-        Ok(())
     }
 
     /// Returns the agent that sends what names no other: the first one subscribed to, or one without a chosen name. That

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 
 use caxton_shards::domain::AgentName;
+use caxton_shards::message::AgentId;
 
-use super::{Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
+use super::{AGAIN_AFTER, Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
 use crate::edge::doors::{Attachment, OutsideError, OutsideOptions};
-use crate::edge::nats::{Named, mapping, protocol, subjects};
+use crate::edge::nats::{Named, mapping, prompts, protocol, subjects};
+
+/// How often a name that is taken is tried again, which takes about 50 ms.
+const REGISTER_AGAIN_MAX: u32 = 50;
 
 impl Connection {
-    pub(super) fn subscribe(&mut self, subject: &[u8], sid: &[u8]) {
+    pub(super) fn subscribe(&mut self, wanted: &Subscription) {
+        let subject = &*wanted.subject;
         if !subjects::is_pattern(subject) {
             return protocol::put_error(&mut self.output, "Invalid Subject");
         }
         if self.agents.len() + self.replies.len() >= SUBSCRIPTIONS_MAX {
             return self.refuse_subscription(subject, &format!("the limit is {SUBSCRIPTIONS_MAX} subscriptions"));
         }
-        if subject.starts_with(INBOX) {
-            let (subject, sid) = (subject.into(), sid.into());
-            self.replies.push(Subscription { subject, sid, delivered: 0, ends_after: None });
+        if subject.starts_with(INBOX) || subject.starts_with(prompts::HEARTBEAT) {
+            self.replies.push(wanted.clone());
             return;
         }
         let Some(encoded) = subject.strip_prefix(mapping::AGENT).filter(|_| !subjects::has_wildcard(subject)) else {
@@ -33,28 +37,41 @@ impl Connection {
         let Some(identity) = self.identity.clone() else { return };
         let (context, registered) = (Arc::clone(&self.door.context), name.clone());
         let future = Box::pin(async move {
-            let options = OutsideOptions::default();
-            context.outside.register(&context.router, &identity, &registered, options).await
+            let register =
+                || context.outside.register(&context.router, &identity, &registered, OutsideOptions::default());
+            // Another connection of its queue group may be about to register it.
+            for _ in 0..REGISTER_AGAIN_MAX {
+                match register().await {
+                    Err(OutsideError::Taken(_)) => tokio::time::sleep(AGAIN_AFTER).await,
+                    registered => return registered,
+                }
+            }
+            register().await
         });
-        self.step = Some(Step::Register { future, name, subject: subject.into(), sid: sid.into() });
+        self.step = Some(Step::Register { future, name, wanted: wanted.clone() });
     }
 
     pub(super) fn finish_registration(
         &mut self,
         registered: Result<Attachment, OutsideError>,
         name: &AgentName,
-        subject: Box<[u8]>,
-        sid: Box<[u8]>,
+        wanted: Subscription,
     ) {
         match registered {
             Ok(attachment) => {
                 let name: Arc<str> = name.as_str().into();
                 let id = attachment.agent().inbox().id();
                 self.door.set_name(id, Named::Name(Arc::clone(&name)));
-                let subscription = Some(Subscription { subject, sid, delivered: 0, ends_after: None });
-                self.agents.push(Own { id, name, inbox: Source::Attached(attachment), wait: None, subscription });
+                if !wanted.shares {
+                    self.door.take_over(id, self.number);
+                }
+                let subscription = Some(wanted);
+                let agent = Arc::clone(attachment.agent());
+                let gone = Box::pin(async move { agent.gone().await });
+                let inbox = Source::Attached(attachment, gone);
+                self.agents.push(Own { id, name, inbox, wait: None, subscription });
             }
-            Err(error) => self.refuse_subscription(&subject, &error.to_string()),
+            Err(error) => self.refuse_subscription(&wanted.subject, &error.to_string()),
         }
     }
 
@@ -85,10 +102,20 @@ impl Connection {
         }
     }
 
+    /// Gives up an agent that another connection has, or that is registered no longer.
+    pub(super) fn lose_agent(&mut self, agent: AgentId, why: &str) {
+        if let Some(place) = self.agents.iter().position(|own| own.id == agent) {
+            let subject = self.agents.remove(place).subscription.map(|subscription| subscription.subject);
+            self.door.forget_subscriber(agent, self.number);
+            self.refuse_subscription(&subject.unwrap_or_default(), why);
+        }
+    }
+
     /// Gives up an agent for good: without another client it is deregistered.
     pub(super) fn leave_agent(&mut self, place: usize) {
         let own = self.agents.remove(place);
-        if let Source::Attached(attachment) = own.inbox {
+        self.door.forget_subscriber(own.id, self.number);
+        if let Source::Attached(attachment, _) = own.inbox {
             let agent = Arc::clone(attachment.agent());
             drop(attachment);
             if agent.clients() == 0 {
