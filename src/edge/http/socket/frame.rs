@@ -250,8 +250,11 @@ mod tests {
             (masked(0x83, b"x"), PROTOCOL_ERROR),
             (masked(0x82, b"x"), UNSUPPORTED),
             (masked(0x81, b"\xff"), NOT_TEXT),
-            (masked(0x81, &[b'x'; 70_001]), TOO_LARGE),
-            ([masked(0x01, &[b'x'; 60_000]), masked(0x80, &[b'x'; 10_001])].concat(), TOO_LARGE),
+            (masked(0x81, "x".repeat(70_001).as_bytes()), TOO_LARGE),
+            (
+                [masked(0x01, "x".repeat(60_000).as_bytes()), masked(0x80, "x".repeat(10_001).as_bytes())].concat(),
+                TOO_LARGE,
+            ),
         ] {
             assert_eq!(read(&bytes, bytes.len()), Err(violation), "{:?}", &bytes[..2]);
         }
