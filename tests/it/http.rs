@@ -9,8 +9,10 @@ mod operate;
 mod receive;
 mod socket;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 
 use caxton_router::config::Config;
 use caxton_router::serve::Doors;
@@ -63,10 +65,15 @@ impl Served {
     }
 }
 
+/// The requests of all tests so far: method, path and status.
+static OCCURRED: Mutex<BTreeSet<(String, String, u16)>> = Mutex::new(BTreeSet::new());
+
 /// A connection to the API.
 struct Client<S: Read + Write> {
     stream: BufReader<S>,
     headers: String,
+    /// Method and path of the last request.
+    last: (String, String),
 }
 
 /// A response.
@@ -113,7 +120,8 @@ impl Response {
 
 impl<S: Read + Write> Client<S> {
     fn on(stream: S) -> Self {
-        Self { stream: BufReader::new(stream), headers: "Host: localhost\r\n".to_owned() }
+        let headers = "Host: localhost\r\n".to_owned();
+        Self { stream: BufReader::new(stream), headers, last: (String::new(), String::new()) }
     }
 
     /// Sends this token from now on.
@@ -124,6 +132,7 @@ impl<S: Read + Write> Client<S> {
 
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let own = &self.headers;
+        self.last = (method.to_owned(), path.split('?').next().unwrap_or_default().to_owned());
         let head = format!("{method} {path} HTTP/1.1\r\n{own}{headers}Content-Length: {}\r\n\r\n", body.len());
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
@@ -138,6 +147,8 @@ impl<S: Read + Write> Client<S> {
             assert!(read > 0, "the connection ended: {head:?}");
         }
         let status = head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{head}"));
+        let (method, path) = self.last.clone();
+        OCCURRED.lock().unwrap_or_else(PoisonError::into_inner).insert((method, path, status));
         (status, head.to_ascii_lowercase())
     }
 

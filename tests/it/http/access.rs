@@ -40,7 +40,7 @@ fn with_tokens(entries: &[(&str, &str, &str)]) -> (tempfile::TempDir, Served, Ve
 }
 
 #[test]
-fn a_token_is_required_and_permits_its_operations_as_its_agents() {
+pub fn a_token_is_required_and_permits_its_operations_as_its_agents() {
     bounded(|| {
         let (_directory, served, secrets) = with_tokens(&[
             ("billing", "'billing', 'bill-*'", "'send', 'receive'"),
@@ -84,7 +84,7 @@ fn a_token_is_required_and_permits_its_operations_as_its_agents() {
 }
 
 #[test]
-fn without_tokens_no_page_of_another_origin_is_served() {
+pub fn without_tokens_no_page_of_another_origin_is_served() {
     bounded(|| {
         let served = Served::start();
         let request = |headers: &str| {
@@ -116,7 +116,7 @@ fn without_tokens_no_page_of_another_origin_is_served() {
 }
 
 #[test]
-fn what_is_not_served_is_a_problem_too() {
+pub fn what_is_not_served_is_a_problem_too() {
     bounded(|| {
         let served = Served::start();
         let mut client = served.client();
@@ -131,7 +131,7 @@ fn what_is_not_served_is_a_problem_too() {
 }
 
 #[test]
-fn requests_beyond_the_rate_are_refused() {
+pub fn requests_beyond_the_rate_are_refused() {
     bounded(|| {
         let served =
             Served::with(|config| config.set("doors.requests_per_second", "5", "this test").expect("it is legal"));
@@ -162,7 +162,7 @@ fn connect(served: &Served, certificate: &rcgen::Certificate) -> Client<StreamOw
 }
 
 #[test]
-fn with_a_certificate_everything_is_encrypted() {
+pub fn with_a_certificate_everything_is_encrypted() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");

@@ -6,7 +6,7 @@ use super::Served;
 use crate::common::{bounded, silent};
 
 #[test]
-fn agents_are_listed_page_by_page() {
+pub fn agents_are_listed_page_by_page() {
     bounded(|| {
         let served = Served::start();
         for number in 0..7 {
@@ -32,7 +32,7 @@ fn agents_are_listed_page_by_page() {
 }
 
 #[test]
-fn an_outside_agent_is_registered_shown_and_deregistered() {
+pub fn an_outside_agent_is_registered_shown_and_deregistered() {
     bounded(|| {
         let served = Served::start();
         let mut client = served.client();
@@ -64,7 +64,7 @@ fn an_outside_agent_is_registered_shown_and_deregistered() {
 }
 
 #[test]
-fn agents_are_suspended_resumed_and_drained() {
+pub fn agents_are_suspended_resumed_and_drained() {
     bounded(|| {
         let served = Served::start();
         served.register("worker", silent);

@@ -7,7 +7,7 @@ use crate::common::{bounded, on, silent};
 use caxton_router::{Outcome, Performative};
 
 #[test]
-fn a_message_is_accepted_confirmed_or_answered() {
+pub fn a_message_is_accepted_confirmed_or_answered() {
     bounded(|| {
         let served = Served::start();
         served.register_echo("echo");
@@ -29,7 +29,7 @@ fn a_message_is_accepted_confirmed_or_answered() {
 }
 
 #[test]
-fn messages_come_and_go_in_the_string_form_too() {
+pub fn messages_come_and_go_in_the_string_form_too() {
     bounded(|| {
         let served = Served::start();
         served.register_echo("echo");
@@ -47,7 +47,7 @@ fn messages_come_and_go_in_the_string_form_too() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_with_the_reason() {
+pub fn what_cannot_be_sent_is_refused_with_the_reason() {
     bounded(|| {
         let served = Served::with(|config| config.message.content_bytes_max = 1_000.try_into().expect("it is legal"));
         served.register("silent", silent);
@@ -90,7 +90,7 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_request_with_an_idempotency_key_is_carried_out_once() {
+pub fn a_request_with_an_idempotency_key_is_carried_out_once() {
     bounded(|| {
         let served = Served::start();
         let (heard, told) = flume::unbounded();

@@ -6,7 +6,7 @@ use super::Served;
 use crate::common::{bounded, silent};
 
 #[test]
-fn a_conversation_is_shown_while_it_is_open() {
+pub fn a_conversation_is_shown_while_it_is_open() {
     bounded(|| {
         let served = Served::start();
         served.register("seller", silent);
@@ -32,7 +32,7 @@ fn a_conversation_is_shown_while_it_is_open() {
 }
 
 #[test]
-fn dead_letters_are_found_replayed_and_purged_and_each_change_is_audited() {
+pub fn dead_letters_are_found_replayed_and_purged_and_each_change_is_audited() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let audit = directory.path().join("audit.jsonl");
@@ -103,7 +103,7 @@ fn dead_letters_are_found_replayed_and_purged_and_each_change_is_audited() {
 }
 
 #[test]
-fn a_dry_run_says_where_a_message_would_go() {
+pub fn a_dry_run_says_where_a_message_would_go() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let rules = directory.path().join("rules.toml");
@@ -130,7 +130,7 @@ fn a_dry_run_says_where_a_message_would_go() {
 }
 
 #[test]
-fn figures_and_events_say_what_happens() {
+pub fn figures_and_events_say_what_happens() {
     bounded(|| {
         let served = Served::start();
         let (mut client, mut other) = (served.client(), served.client());
@@ -155,7 +155,7 @@ fn figures_and_events_say_what_happens() {
 }
 
 #[test]
-fn a_backup_is_made_while_the_router_runs() {
+pub fn a_backup_is_made_while_the_router_runs() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");
         let (data, backups) = (directory.path().join("data"), directory.path().join("backups"));

@@ -25,7 +25,7 @@ fn contents(deliveries: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn a_long_poll_returns_what_is_there_or_waits_for_it() {
+pub fn a_long_poll_returns_what_is_there_or_waits_for_it() {
     bounded(|| {
         let served = Served::start();
         let (mut client, mut sender) = (served.client(), served.client());
@@ -58,7 +58,7 @@ fn a_long_poll_returns_what_is_there_or_waits_for_it() {
 }
 
 #[test]
-fn an_outside_agent_sends_and_replies_in_its_own_name() {
+pub fn an_outside_agent_sends_and_replies_in_its_own_name() {
     bounded(|| {
         let served = Served::start();
         served.register_echo("echo");
@@ -79,7 +79,7 @@ fn an_outside_agent_sends_and_replies_in_its_own_name() {
 }
 
 #[test]
-fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
+pub fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
     bounded(|| {
         let served = Served::start();
         let mut client = served.client();
@@ -127,7 +127,7 @@ fn begin_stream(client: &mut Client<TcpStream>, path: &str) {
 }
 
 #[test]
-fn a_stream_sends_messages_as_they_come_and_ends_with_its_agent() {
+pub fn a_stream_sends_messages_as_they_come_and_ends_with_its_agent() {
     bounded(|| {
         let served = Served::start();
         let (mut client, mut sender) = (served.client(), served.client());
@@ -159,7 +159,7 @@ fn a_stream_sends_messages_as_they_come_and_ends_with_its_agent() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_holds_back_the_senders() {
+pub fn a_stream_that_nobody_reads_holds_back_the_senders() {
     bounded(|| {
         let served = Served::with(|config| config.mailbox.messages = 100.try_into().expect("it is legal"));
         let (mut client, mut sender) = (served.client(), served.client());

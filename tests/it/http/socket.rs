@@ -59,7 +59,7 @@ fn next(client: &mut Client<TcpStream>) -> Value {
 }
 
 #[test]
-fn an_agent_sends_receives_and_acknowledges_on_one_connection() {
+pub fn an_agent_sends_receives_and_acknowledges_on_one_connection() {
     bounded(|| {
         let served = Served::start();
         served.register_echo("echo");
