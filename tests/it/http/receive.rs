@@ -35,11 +35,15 @@ pub fn a_long_poll_returns_what_is_there_or_waits_for_it() {
         for content in ["1", "2", "3"] {
             tell(&mut sender, "clerk", content);
         }
-        let first = poll(&mut client, "/v1/agents/clerk/messages?max=2&wait_ms=60000");
-        assert_eq!(contents(&first), ["1", "2"]);
-        assert_eq!(first[0]["deliveries"], 1);
-        assert_eq!(first[0]["id"], first[0]["message"]["X-caxton-message-id"]);
-        assert_eq!(contents(&poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000")), ["3"]);
+        let mut taken = Vec::new();
+        while taken.len() < 3 {
+            let some = poll(&mut client, "/v1/agents/clerk/messages?max=2&wait_ms=60000");
+            assert!((1..=2).contains(&some.len()), "{some:?}");
+            taken.extend(some);
+        }
+        assert_eq!(contents(&taken), ["1", "2", "3"]);
+        assert_eq!(taken[0]["deliveries"], 1);
+        assert_eq!(taken[0]["id"], taken[0]["message"]["X-caxton-message-id"]);
         client.send("GET", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
         std::thread::sleep(Duration::from_millis(30));
         tell(&mut sender, "clerk", "4");
@@ -84,16 +88,15 @@ pub fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
         let served = Served::start();
         let mut client = served.client();
         client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
-        for content in ["done", "never"] {
-            tell(&mut client, "clerk", content);
-        }
-        let path = "/v1/agents/clerk/messages?wait_ms=60000&visibility_ms=100";
-        let first = poll(&mut client, path);
-        assert_eq!(contents(&first), ["done", "never"]);
+        tell(&mut client, "clerk", "done");
+        let first = poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000");
+        assert_eq!(contents(&first), ["done"]);
         let ack = json!({"ids": [first[0]["id"]]});
         assert_eq!(client.post("/v1/agents/clerk/ack", &ack).expect(200)["acknowledged"], 1);
         assert_eq!(client.post("/v1/agents/clerk/ack", &ack).expect(200)["acknowledged"], 0, "it is done already");
-        for times in 2..=5 {
+        tell(&mut client, "clerk", "never");
+        let path = "/v1/agents/clerk/messages?wait_ms=60000&visibility_ms=100";
+        for times in 1..=5 {
             let again = poll(&mut client, path);
             assert_eq!((contents(&again), &again[0]["deliveries"]), (vec!["never"], &times.into()));
         }
@@ -105,7 +108,7 @@ pub fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
         assert_eq!(letter.last_error.as_deref(), Some("it was handed out 5 times and not acknowledged"));
         // A client can give one up itself.
         tell(&mut client, "clerk", "broken");
-        let broken = poll(&mut client, path);
+        let broken = poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000");
         let reject = json!({"rejected": [broken[0]["id"]], "reason": "it makes no sense"});
         assert_eq!(client.post("/v1/agents/clerk/ack", &reject).expect(200)["rejected"], 1);
         wait_until("it is given up", || {
