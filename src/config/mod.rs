@@ -195,6 +195,16 @@ impl Config {
         otel::check_protocols(self, &self.provenance.export_protocols)
     }
 
+    /// Whether metrics are served: by themselves, or beside the HTTP API.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn serves_metrics(&self) -> bool {
+        #[cfg(feature = "serve")]
+        if self.http.listen.address().is_some() {
+            return true;
+        }
+        self.metrics.listen.address().is_some()
+    }
+
     /// Whether there is to be a store.
     #[cfg_attr(not(feature = "store"), expect(clippy::unused_self, reason = "only with the feature there can be one"))]
     pub(crate) fn has_store(&self) -> bool {

@@ -99,7 +99,7 @@ impl Beside {
         let used = |place: usize| Signal::ALL.into_iter().any(|signal| destinations_of(config, signal)[place]);
         let destinations = u64::from(used(0)) + u64::from(used(1));
         let edge = config.metrics.listen.address().is_some();
-        Self { telemetry: edge || destinations > 0, destinations, edge }
+        Self { telemetry: config.serves_metrics() || destinations > 0, destinations, edge }
     }
 
     fn threads(self) -> u64 {

@@ -24,7 +24,7 @@ fn begin(
     origin: Instant,
 ) -> Result<(std::vec::IntoIter<RecordFeed>, Option<ExecutorJoinHandle<()>>), StartError> {
     let export = ExportSettings::new(&shared.config).map_err(|error| StartError::Telemetry(error.to_string()))?;
-    if sinks.is_empty() && !export.exports() && shared.config.metrics.listen.address().is_none() {
+    if sinks.is_empty() && !export.exports() && !shared.config.serves_metrics() {
         return Ok((Vec::new().into_iter(), None));
     }
     shared.telemetry.has_thread.store(true, Ordering::Release);
