@@ -10,6 +10,8 @@
 
 mod connection;
 #[cfg(feature = "serve")]
+mod dashboard;
+#[cfg(feature = "serve")]
 pub(crate) mod doors;
 #[cfg(feature = "serve")]
 mod http;

@@ -64,11 +64,11 @@ pub(crate) fn check(shared: &Shared) {
     observe(shared);
 }
 
-/// Counts requests, and says that their responses are not to be kept.
+/// Counts requests, and says of responses that do not say it that they are not to be kept.
 pub(crate) async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     shared.edge.requests.fetch_add(1, Ordering::Relaxed);
     let mut response = next.run(request).await;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

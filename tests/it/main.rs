@@ -39,6 +39,8 @@ mod collected;
 mod config;
 #[cfg(feature = "store")]
 mod damage;
+#[cfg(feature = "serve")]
+mod dashboard;
 mod dead_letters;
 #[cfg(feature = "telemetry")]
 mod edge;

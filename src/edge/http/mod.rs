@@ -52,7 +52,7 @@ use self::names::Names;
 use self::problem::Problem;
 use crate::edge::doors::context::DoorContext;
 use crate::edge::doors::identity::Operation;
-use crate::edge::routes;
+use crate::edge::{dashboard, routes};
 
 pub(crate) use self::messages::WAIT_MS_MAX;
 
@@ -122,7 +122,7 @@ fn endpoints() -> Vec<Endpoint> {
     resources.into_iter().flatten().collect()
 }
 
-/// Returns the routes of the HTTP door: the API, and metrics and health.
+/// Returns the routes of the HTTP door: the API, metrics and health, and the dashboard.
 ///
 /// # Errors
 ///
@@ -138,7 +138,8 @@ pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
     let shared = context.router.shared();
     let api_routes = routes.layer(from_fn_with_state(Arc::clone(shared), routes::count)).with_state(Arc::clone(&api));
     let figures = routes::metrics(shared).layer(from_fn_with_state(api, observers_only));
-    Ok(api_routes.merge(figures).merge(routes::health(shared)).layer(from_fn(as_problems)))
+    let dashboard = dashboard::routes().layer(from_fn_with_state(Arc::clone(shared), routes::count));
+    Ok(api_routes.merge(figures).merge(routes::health(shared)).merge(dashboard).layer(from_fn(as_problems)))
 }
 
 /// Where tokens are used, figures are for those who may observe.

@@ -121,7 +121,7 @@ pub fn what_is_not_served_is_a_problem_too() {
         let served = Served::start();
         let mut client = served.client();
         client.get("/v1/nothing").problem(404, "unknown-path");
-        client.get("/").problem(404, "unknown-path");
+        client.get("/nothing").problem(404, "unknown-path");
         let refused = client.request("DELETE", "/v1/messages", "", "");
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), Some("post"));
