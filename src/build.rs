@@ -12,12 +12,18 @@ fn main() {
         String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    // Without refreshing the index, which would be another change.
+    let changed = git(&["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|text| !text.is_empty());
     // Without the prefix of settings: `cargo run` passes it to the program as well.
     println!("cargo:rustc-env=BUILD_COMMIT={commit}{}", if changed { "-modified" } else { "" });
-    // The commit changes with these files; without a checkout there is nothing to watch.
-    for path in ["HEAD", "index"] {
-        if let Some(path) = git(&["rev-parse", "--git-path", path]) {
+    // Whatever makes another program, and what git writes with every commit and checkout. The index is none of these: any
+    // `git status` may write it.
+    for path in ["Cargo.toml", "src", "shards"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    for path in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", path]).filter(|path| std::path::Path::new(path).exists()) {
             println!("cargo:rerun-if-changed={path}");
         }
     }
