@@ -5,10 +5,17 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use hdrhistogram::{CreationError, Histogram};
+
 /// How long a reply may take before a run has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Size of what is read at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
+
+/// Returns a histogram of times in nanoseconds, up to a minute.
+pub fn times() -> Result<Histogram<u64>, CreationError> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
+}
 
 /// A connection.
 pub struct Client {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::Figures;
-use super::client::{Client, PATIENCE};
+use super::client::{Client, PATIENCE, times as new_times};
 use super::server::Server;
 
 /// Number of connections that send.
@@ -151,7 +151,7 @@ pub fn latency(server: &Server, time: Duration) -> Result<Figures, String> {
         let serve = move |connection: usize| -> Result<Histogram<u64>, String> {
             let request = request(address);
             let mut sender = Sender::connect(address)?;
-            let mut times = Histogram::<u64>::new(3).map_err(text)?;
+            let mut times = new_times().map_err(text)?;
             let mut due =
                 began + interval * u32::try_from(connection).unwrap_or(0) / u32::try_from(CONNECTIONS).unwrap_or(1);
             while due.duration_since(began) < time {
@@ -166,7 +166,7 @@ pub fn latency(server: &Server, time: Duration) -> Result<Figures, String> {
         };
         let threads: Vec<_> =
             (0..CONNECTIONS).map(|connection| std::thread::spawn(move || serve(connection))).collect();
-        let mut times = Histogram::<u64>::new(3).map_err(text)?;
+        let mut times = new_times().map_err(text)?;
         for thread in threads {
             times.add(thread.join().map_err(|_| "a sender panicked".to_owned())??).map_err(text)?;
         }

@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use super::Figures;
-use super::client::{Client, PATIENCE};
+use super::client::{Client, PATIENCE, times as new_times};
 use super::server::{Kind, Server};
 
 /// Size of a message's content, in bytes.
@@ -190,7 +188,7 @@ pub fn latency(server: &Server, time: Duration) -> Result<Figures, String> {
             }
             Ok(())
         });
-        let mut times = Histogram::<u64>::new(3).map_err(text)?;
+        let mut times = new_times().map_err(text)?;
         let (mut replies, mut error) = (0, None);
         while replies < total {
             let received = requester.receive(|delivery| {
@@ -292,9 +290,10 @@ fn durable_with(server: &Server, time: Duration, window: u64) -> Result<f64, Str
                 publisher
                     .receive(|delivery| {
                         acknowledged += 1;
+                        let status = delivery.headers.strip_prefix(b"NATS/1.0 ").is_some();
                         let said = [delivery.headers, delivery.payload].concat();
                         let said = String::from_utf8_lossy(&said).into_owned();
-                        if said.contains("error") || said.contains("503") || said.contains("Error") {
+                        if status || said.contains("Error") || said.contains("\"error\"") {
                             refused = Some(said);
                         }
                     })
