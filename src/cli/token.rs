@@ -100,9 +100,9 @@ impl TokenArguments {
     }
 }
 
-/// Returns a text as a string of TOML, which has the escapes of JSON.
+/// Returns a text as a string of TOML, which has the escapes of JSON, and needs one for DEL too.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// Appends an entry in one write, so that a daemon that reads meanwhile sees all of it or nothing.
