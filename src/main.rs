@@ -21,7 +21,7 @@ struct CommandLine {
 enum Verb {
     /// Check ACL messages or convert them to another form
     Acl(cli::acl::AclArguments),
-    /// Check WebAssembly agents, or create new ones
+    /// Check or create WebAssembly agents; list and control the agents of a running router
     Agent(cli::agent::AgentArguments),
     /// Measure the router on this machine
     Bench(cli::bench::BenchArguments),
@@ -33,22 +33,38 @@ enum Verb {
     Dlq(cli::store::LetterArguments),
     /// Print what a shell needs to complete the words of this command
     Completions(cli::shell::CompletionsArguments),
+    /// List the agents of a running router that provide a capability
+    Df(cli::remote::agents::ProvidersArguments),
     /// Check whether this host can run the router
     Doctor(cli::doctor::DoctorArguments),
+    /// Print what happens in a running router, as it happens
+    Events(cli::remote::events::EventsArguments),
     /// Ask a running router whether it is healthy, for containers and scripts
     Health(cli::health::HealthArguments),
     /// Write the manual pages of this command
     Man(cli::shell::ManArguments),
+    /// Send a message to a running router and wait for the reply
+    Request(cli::remote::messages::RequestArguments),
     /// Route a file of ACL messages and report the outcome of each
     Route(cli::route::RouteArguments),
+    /// Send messages to a running router, or ask where one would go
+    Send(cli::remote::messages::SendArguments),
     /// Run the router as a daemon, which agents and clients outside reach by HTTP and NATS
     Serve(cli::serve::ServeArguments),
     /// Search for faults of the router in simulated runs, each determined by a seed
     Sim(cli::sim::SimArguments),
+    /// Print the figures of a running router
+    Stats(cli::remote::stats::StatsArguments),
     /// Check, dump or compact a data directory
     Store(cli::store::StoreArguments),
+    /// Register an agent at a running router and print its messages
+    Sub(cli::remote::receive::SubscribeArguments),
     /// Create a token for a client of the daemon
     Token(cli::token::TokenArguments),
+    /// Watch a running router: rates, shards, and the agents whose messages wait
+    Top(cli::remote::top::TopArguments),
+    /// Follow a conversation or a message in a running router
+    Trace(cli::remote::trace::TraceArguments),
 }
 
 /// How long the allocator keeps unused memory, in milliseconds.
@@ -83,13 +99,21 @@ fn main() -> ExitCode {
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Dlq(arguments) => cli::store::run_letters(&arguments),
         Verb::Completions(arguments) => cli::shell::complete(&arguments, &mut CommandLine::command()),
+        Verb::Df(arguments) => cli::remote::agents::run_providers(&arguments),
         Verb::Doctor(arguments) => cli::doctor::run(&arguments),
+        Verb::Events(arguments) => cli::remote::events::run(&arguments),
         Verb::Health(arguments) => cli::health::run(&arguments),
         Verb::Man(arguments) => cli::shell::write_manual(&arguments, &CommandLine::command()),
+        Verb::Request(arguments) => cli::remote::messages::run_request(&arguments),
         Verb::Route(arguments) => cli::route::run(&arguments),
+        Verb::Send(arguments) => cli::remote::messages::run_send(&arguments),
         Verb::Serve(arguments) => cli::serve::run(&arguments),
         Verb::Sim(arguments) => cli::sim::run(&arguments),
+        Verb::Stats(arguments) => cli::remote::stats::run(&arguments),
         Verb::Store(arguments) => cli::store::run(&arguments),
+        Verb::Sub(arguments) => cli::remote::receive::run(&arguments),
         Verb::Token(arguments) => cli::token::run(&arguments),
+        Verb::Top(arguments) => cli::remote::top::run(&arguments),
+        Verb::Trace(arguments) => cli::remote::trace::run(&arguments),
     }
 }

@@ -9,6 +9,7 @@ pub mod health;
 mod input;
 pub mod interrupt;
 mod log;
+pub mod remote;
 pub mod route;
 pub mod serve;
 mod settings;
@@ -102,6 +103,20 @@ pub fn counted(count: impl std::fmt::Display, noun: &str) -> String {
     let count = count.to_string();
     let ending = if count == "1" { "" } else { "s" };
     format!("{count} {noun}{ending}")
+}
+
+/// Returns a number without decimals and with separators: `1,234,567`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Figures are positive and below 2^64.
+pub fn thousands(value: f64) -> String {
+    let digits = (value.max(0.0) as u64).to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Prints to standard output. A closed pipe, as in `caxton config show | head`, is not a failure.

@@ -1,6 +1,7 @@
-//! `caxton agent`: checks modules, builds components from them, and creates new agents.
+//! `caxton agent`: checks modules, builds components from them, and creates new agents; lists and controls the agents of a
+//! running router.
 //!
-//! Exit status: 0 on success; 1 if a module is not an agent; 2 if the arguments or a file cannot be used.
+//! Exit status: 0 on success; 1 if a module is not an agent, or the router does not respond or refuses; 2 if the arguments or a file cannot be used.
 
 mod template;
 
@@ -12,6 +13,7 @@ use caxton_router::wasm::{Guest, GuestError, Manifest, OnFailure, Plugin, Sandbo
 use clap::{Args, Subcommand};
 
 use self::template::Language;
+use super::remote::agents::{self, AgentVerb};
 use super::settings::Settings;
 use super::{complain, fail, print, refuse};
 
@@ -52,6 +54,8 @@ enum Verb {
     },
     /// Print the interface of components, world caxton:agent/agent@1.0.0
     Wit,
+    #[command(flatten)]
+    Running(AgentVerb),
 }
 
 /// Runs `caxton agent`.
@@ -70,6 +74,7 @@ pub fn run(arguments: &AgentArguments) -> ExitCode {
             print(caxton_router::wasm::WIT);
             ExitCode::SUCCESS
         }
+        Verb::Running(verb) => agents::run(verb),
     }
 }
 

@@ -16,8 +16,8 @@ use caxton_router::{Agent, AgentId, Context, Message, Outcome as Handled, Perfor
 use serde_json::{Value, json};
 
 use super::load::Kit;
-use super::report::thousands;
 use super::run::Outcome;
+use crate::cli::thousands;
 
 /// A conversation between two agents, step by step.
 struct Script {

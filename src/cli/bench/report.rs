@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::run::Outcome;
 use super::trial::Trial;
+use crate::cli::thousands;
 
 /// The commit that the program was built from, if it was built from a checkout.
 pub const COMMIT: &str = env!("BUILD_COMMIT");
@@ -264,17 +265,4 @@ pub fn write_histogram(path: &Path, latencies: &Histogram<u64>) -> std::io::Resu
         latencies.len()
     )?;
     file.flush()
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Figures are positive and below 2^64.
-pub fn thousands(value: f64) -> String {
-    let digits = (value.max(0.0) as u64).to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -8,9 +8,9 @@ use caxton_router::{Config, Message, Performative};
 use serde_json::{Value, json};
 
 use super::disturbance::{Disturbance, Patients, attempts_of, patients_for};
-use super::report::thousands;
 use super::run::{Length, Outcome, Plan};
 use super::{Scenario, protocols};
+use crate::cli::thousands;
 
 /// Messages per second in the paired scenarios: well below the capacity of two cores.
 const PAIRED_RATE: f64 = 100_000.0;

@@ -1,0 +1,159 @@
+//! One look at a router.
+
+use std::cmp::Reverse;
+
+use serde_json::{Value, json};
+
+use super::super::client::{Client, Trouble};
+use super::super::{list, number, text};
+
+/// The number of agents that are asked for.
+const AGENTS: u64 = 50;
+/// The number of agents that are looked at if the router does not say which are slow.
+const AGENTS_LISTED: u64 = 1_000;
+
+/// What is counted per second.
+pub const RATES: [&str; 6] = ["accepted", "processed", "dead_lettered", "expired", "refused", "retried"];
+
+/// What a router says of itself at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// The health, and each part that is not healthy.
+    pub health: String,
+    pub unwell: Vec<String>,
+    pub stats: Value,
+    /// The agents whose messages wait longest, or that have the most.
+    pub agents: Vec<Row>,
+}
+
+/// An agent whose messages wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub name: String,
+    pub shard: u64,
+    pub state: String,
+    pub messages: u64,
+    pub bytes: u64,
+    /// How long its oldest message has waited, if the router says so.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Sample {
+    /// Asks a router.
+    ///
+    /// # Errors
+    ///
+    /// It does not respond, or refuses.
+    pub fn take(client: &Client) -> Result<Self, Trouble> {
+        let stats = client.get(&["v1", "stats"]).document()?;
+        let (health, unwell) = match client.get(&["healthz"]).even_if_unavailable().document() {
+            Ok(health) => health_of(&health),
+            Err(Trouble::Problem(problem)) => (problem.reason, Vec::new()),
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Self { health, unwell, stats, agents: agents(client)? })
+    }
+
+    /// Returns how long the router has been running, by its own clock.
+    pub fn at_ms(&self) -> u64 {
+        number(&self.stats, "running_for_ms")
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        number(&self.stats["account"], name)
+    }
+
+    /// Returns what was counted per second since an earlier sample; nothing if the router was started meanwhile.
+    pub fn rates_since(&self, earlier: &Self) -> Option<[f64; RATES.len()]> {
+        let passed_ms = self.at_ms().checked_sub(earlier.at_ms()).filter(|passed| *passed > 0)?;
+        let per_second = |name: &str| {
+            let counted = self.count(name).saturating_sub(earlier.count(name));
+            counted as f64 * 1e3 / passed_ms as f64
+        };
+        Some(RATES.map(per_second))
+    }
+
+    /// Returns it in JSON, with the rates since an earlier sample.
+    pub fn in_json(&self, earlier: Option<&Self>) -> Value {
+        let rates = earlier.and_then(|earlier| self.rates_since(earlier)).map(|rates| {
+            let rounded = rates.map(|rate| (rate * 10.0).round() / 10.0);
+            RATES.iter().map(|name| (*name).to_owned()).zip(rounded.map(Value::from)).collect::<serde_json::Map<_, _>>()
+        });
+        let agents = self.agents.iter().map(|row| {
+            json!({
+                "agent": row.name,
+                "shard": row.shard,
+                "state": row.state,
+                "messages": row.messages,
+                "bytes": row.bytes,
+                "oldest_ms": row.oldest_ms,
+            })
+        });
+        json!({
+            "health": self.health,
+            "unwell": self.unwell,
+            "per_second": rates,
+            "stats": self.stats,
+            "agents": agents.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn health_of(health: &Value) -> (String, Vec<String>) {
+    let parts = list(health, "components").iter().filter(|part| text(part, "status") != "healthy");
+    let unwell = parts.map(|part| format!("{} {}: {}", text(part, "status"), text(part, "name"), text(part, "why")));
+    (format!("{}, {}", text(health, "status"), text(health, "phase")), unwell.collect())
+}
+
+/// Returns the agents whose messages wait, the slowest first.
+fn agents(client: &Client) -> Result<Vec<Row>, Trouble> {
+    let row = |agent: &Value, name: &str, messages: &str, bytes: &str| Row {
+        name: text(agent, name).to_owned(),
+        shard: number(agent, "shard"),
+        state: text(agent, "state").to_owned(),
+        messages: number(agent, messages),
+        bytes: number(agent, bytes),
+        oldest_ms: agent["oldest_ms"].as_u64(),
+    };
+    match client.get(&["healthz", "slow"]).query("limit", AGENTS).even_if_unavailable().document() {
+        Ok(slow) => {
+            return Ok(list(&slow, "agents").iter().map(|agent| row(agent, "agent", "messages", "bytes")).collect());
+        }
+        // It is not served, or not for this token.
+        Err(Trouble::Problem(_)) => {}
+        Err(trouble) => return Err(trouble),
+    }
+    let (agents, _) = super::super::agents::all(client, AGENTS_LISTED)?;
+    let rows = agents.iter().map(|agent| row(agent, "name", "mailbox_messages", "mailbox_bytes"));
+    let mut rows: Vec<_> = rows.filter(|row| row.messages > 0).collect();
+    rows.sort_by_key(|row| Reverse(row.messages));
+    rows.truncate(usize::try_from(AGENTS).unwrap_or(usize::MAX));
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_ms: u64, accepted: u64) -> Sample {
+        let stats = json!({"running_for_ms": at_ms, "account": {"accepted": accepted}});
+        Sample { stats, ..Sample::default() }
+    }
+
+    #[test]
+    fn rates_are_by_the_clock_of_the_router() {
+        let (earlier, later) = (sample(1_000, 10), sample(3_000, 110));
+        assert_eq!(later.rates_since(&earlier).map(|rates| rates[0]), Some(50.0));
+        assert_eq!(later.in_json(Some(&earlier))["per_second"]["accepted"], 50.0);
+        assert_eq!(earlier.rates_since(&later), None, "it was started again");
+        assert_eq!(later.rates_since(&later), None);
+        assert!(later.in_json(None)["per_second"].is_null());
+    }
+
+    #[test]
+    fn what_is_not_healthy_is_named() {
+        let health = json!({"status": "degraded", "phase": "running", "components": [
+            {"name": "rings", "status": "healthy", "why": null}, {"name": "disk", "status": "degraded", "why": "it is full"}]});
+        assert_eq!(health_of(&health), ("degraded, running".to_owned(), vec!["degraded disk: it is full".to_owned()]));
+    }
+}
