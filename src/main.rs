@@ -25,11 +25,11 @@ enum Verb {
     Agent(cli::agent::AgentArguments),
     /// Measure the router on this machine
     Bench(cli::bench::BenchArguments),
-    /// List or draw the conversations in a data directory
+    /// List or draw the conversations in a data directory, or an open one of a running router
     Conv(cli::store::ConversationArguments),
     /// Check or show the configuration
     Config(cli::config::ConfigArguments),
-    /// List, show, replay or purge the dead letters in a data directory
+    /// List, show, replay or purge the dead letters of a running router or in a data directory
     Dlq(cli::store::LetterArguments),
     /// Print what a shell needs to complete the words of this command
     Completions(cli::shell::CompletionsArguments),

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod agent;
 pub mod bench;
 pub mod config;
+mod diagram;
 pub mod doctor;
 pub mod health;
 mod input;

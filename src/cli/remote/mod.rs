@@ -7,6 +7,8 @@
 pub mod agents;
 mod client;
 mod contexts;
+pub mod conversations;
+pub mod dead_letters;
 pub mod events;
 pub mod messages;
 mod options;

@@ -1,4 +1,5 @@
-//! `caxton conv`: conversations of durable messages in a data directory, as lists and as sequence diagrams.
+//! `caxton conv`: conversations, as lists and as sequence diagrams: those of durable messages in a data directory, and the
+//! open ones of a running router.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use caxton_router::AgentId;
+use caxton_router::domain::AgentName;
 use caxton_router::message::ConversationId;
 use caxton_router::store::inspect::{Exchange, Inspection};
 use clap::{Args, Subcommand};
 
-use super::{counted, look, printable, see, unreachable_place};
-
-/// Width of a participant's column, in characters.
-const COLUMN: usize = 24;
+use super::{ONE_PLACE, counted, look, printable, see, unreachable_place};
+use crate::cli::diagram::{Diagram, Step};
+use crate::cli::refuse;
+use crate::cli::remote::Remote;
+use crate::cli::remote::conversations::{Form, show as show_running};
 
 /// Arguments of `caxton conv`.
 #[derive(Debug, Args)]
@@ -30,30 +33,49 @@ enum ConversationVerb {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
-    /// Draw a conversation as a sequence diagram, with its protocol violations; safe while a router uses the directory
+    /// Draw a conversation as a sequence diagram: of a data directory, with its protocol violations, also while a router
+    /// uses it; or an open one of a running router
+    #[command(allow_missing_positional = true)]
     Show {
-        /// The data directory
+        /// The data directory; without it a running router is asked
         #[arg(value_name = "DIR")]
-        directory: PathBuf,
+        directory: Option<PathBuf>,
         /// Its id, as printed by `ls` or as in the messages
         #[arg(value_name = "ID")]
         id: String,
+        /// The agent that began it; needed for a running router
+        #[arg(long, value_name = "NAME", required_unless_present = "directory", conflicts_with = "directory")]
+        by: Option<AgentName>,
         /// Print Mermaid syntax
-        #[arg(long)]
+        #[arg(long, conflicts_with = "json")]
         mermaid: bool,
+        /// Print what a running router says as JSON
+        #[arg(long, conflicts_with = "directory")]
+        json: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
 }
 
 /// Runs `caxton conv`.
 pub fn run(arguments: &ConversationArguments) -> ExitCode {
-    let (ConversationVerb::Ls { directory } | ConversationVerb::Show { directory, .. }) = &arguments.verb;
-    if let Some(code) = unreachable_place(directory) {
-        return code;
-    }
     match &arguments.verb {
-        ConversationVerb::Ls { directory } => see(look(directory), |inspection| Ok(list(inspection))),
-        ConversationVerb::Show { directory, id, mermaid } => {
-            see(look(directory), |inspection| show(directory, inspection, id, *mermaid))
+        ConversationVerb::Ls { directory } => {
+            unreachable_place(directory).unwrap_or_else(|| see(look(directory), |inspection| Ok(list(inspection))))
+        }
+        ConversationVerb::Show { directory: Some(_), remote, .. } if remote.is_named() => refuse(ONE_PLACE),
+        ConversationVerb::Show { directory: Some(directory), id, mermaid, .. } => unreachable_place(directory)
+            .unwrap_or_else(|| see(look(directory), |inspection| show(directory, inspection, id, *mermaid))),
+        ConversationVerb::Show { directory: None, id, by, mermaid, json, remote } => {
+            let Some(by) = by else { return refuse("--by: name the agent that began the conversation") };
+            let form = if *json {
+                Form::Json
+            } else if *mermaid {
+                Form::Mermaid
+            } else {
+                Form::Text
+            };
+            show_running(remote, by, id, form)
         }
     }
 }
@@ -73,7 +95,7 @@ fn list(inspection: &Inspection) -> String {
             "{id} {state:<5} {}{broken}, {}, begun by {}",
             counted(exchange.steps.len(), "message"),
             printable(protocol),
-            name_of(&names, *initiator)
+            printable(&name_of(&names, *initiator))
         );
     }
     if text.is_empty() {
@@ -89,7 +111,11 @@ fn show(directory: &Path, inspection: &Inspection, id: &str, mermaid: bool) -> R
         return Err(format!("there is no conversation {} in {}", printable(id), directory.display()));
     }
     let names = names(inspection);
-    let draw = |exchange: &Exchange| if mermaid { in_mermaid(exchange, &names) } else { in_text(exchange, &names) };
+    let draw = |exchange: &Exchange| {
+        let diagram = diagram(exchange, &names);
+        let end = if exchange.closed { "ended" } else { "open" };
+        if mermaid { diagram.in_mermaid() } else { format!("{}{end}\n", diagram.in_text()) }
+    };
     // Several agents may have begun conversations with the same id.
     Ok(found.into_iter().map(|(_, exchange)| draw(exchange)).collect::<Vec<_>>().join("\n"))
 }
@@ -114,7 +140,7 @@ fn names(inspection: &Inspection) -> BTreeMap<AgentId, String> {
 }
 
 fn name_of(names: &BTreeMap<AgentId, String>, agent: AgentId) -> String {
-    names.get(&agent).map_or_else(|| agent.to_string().chars().take(12).collect(), |name| printable(name).into_owned())
+    names.get(&agent).map_or_else(|| agent.to_string().chars().take(12).collect(), Clone::clone)
 }
 
 fn participants(exchange: &Exchange) -> Vec<AgentId> {
@@ -129,63 +155,12 @@ fn participants(exchange: &Exchange) -> Vec<AgentId> {
     participants
 }
 
-/// Draws columns for participants, arrows for messages.
-fn in_text(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> String {
-    let participants = participants(exchange);
-    let mut text = String::new();
-    for agent in &participants {
-        let name: String = name_of(names, *agent).chars().take(COLUMN - 2).collect();
-        let _ = write!(text, "{name:<COLUMN$}");
-    }
-    text = text.trim_end().to_owned() + "\n";
-    for step in &exchange.steps {
-        let place = |agent: Option<AgentId>| participants.iter().position(|other| Some(*other) == agent);
-        let (Some(from), Some(to)) = (place(step.message.sender()), place(step.message.target())) else { continue };
-        let mut line: Vec<char> = vec![' '; participants.len() * COLUMN];
-        for column in 0..participants.len() {
-            line[column * COLUMN] = '|';
-        }
-        let label = step.message.performative().to_string();
-        let (left, right) = (from.min(to) * COLUMN, from.max(to) * COLUMN);
-        if from == to {
-            let arrow = format!("<- {label}");
-            line.splice(left + 1..(left + 1 + arrow.chars().count()).min(left + COLUMN), arrow.chars());
-        } else {
-            line[left + 1..right].fill('-');
-            if from < to {
-                line[right - 1] = '>';
-            } else {
-                line[left + 1] = '<';
-            }
-            let at = left + 3;
-            for (place, letter) in format!(" {label} ").chars().enumerate().take(right.saturating_sub(at + 1)) {
-                line[at + place] = letter;
-            }
-        }
-        let mut line: String = line.into_iter().collect::<String>().trim_end().to_owned();
-        if step.violates {
-            line.push_str("   violates the protocol");
-        }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text.push_str(if exchange.closed { "ended\n" } else { "open\n" });
-    text
-}
-
-fn in_mermaid(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> String {
-    let participants = participants(exchange);
-    let mut text = String::from("sequenceDiagram\n");
-    for (place, agent) in participants.iter().enumerate() {
-        let _ = writeln!(text, "    participant a{place} as {}", name_of(names, *agent).replace([';', ':', '#'], " "));
-    }
-    for step in &exchange.steps {
-        let place = |agent: Option<AgentId>| participants.iter().position(|other| Some(*other) == agent);
-        let (Some(from), Some(to)) = (place(step.message.sender()), place(step.message.target())) else { continue };
-        let _ = writeln!(text, "    a{from}->>a{to}: {}", step.message.performative());
-        if step.violates {
-            let _ = writeln!(text, "    Note over a{to}: violates the protocol");
-        }
-    }
-    text
+fn diagram(exchange: &Exchange, names: &BTreeMap<AgentId, String>) -> Diagram {
+    let agents = participants(exchange);
+    let place = |agent: Option<AgentId>| agents.iter().position(|other| Some(*other) == agent);
+    let steps = exchange.steps.iter().filter_map(|step| {
+        let (from, to) = (place(step.message.sender())?, place(step.message.target())?);
+        Some(Step { from, to, performative: step.message.performative().to_string(), violates: step.violates })
+    });
+    Diagram { participants: agents.iter().map(|agent| name_of(names, *agent)).collect(), steps: steps.collect() }
 }

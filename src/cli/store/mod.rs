@@ -1,4 +1,5 @@
-//! `caxton store`, `caxton dlq` and `caxton conv`: tools for a data directory.
+//! `caxton store`, `caxton dlq` and `caxton conv`: tools for a data directory. Without one, `dlq` and `conv` ask a running
+//! router.
 //!
 //! Reading is safe while a router uses the directory. Changing is not: `dlq replay`, `dlq purge` and `store compact`
 //! start a temporary router, which the directory's lock refuses while another one runs.
@@ -7,6 +8,7 @@
 //! read.
 
 mod conversations;
+mod filter;
 mod letters;
 mod tool;
 
@@ -27,6 +29,10 @@ pub use self::conversations::{ConversationArguments, run as run_conversations};
 pub use self::letters::{LetterArguments, run as run_letters};
 use self::tool::with_router;
 use super::{counted, fail, print, printable, printable_lines, refuse};
+
+/// Said if a command is told of two places.
+const ONE_PLACE: &str =
+    "name a data directory, or a running router by --url, --context, --token-file or --certificate: not both";
 
 /// Arguments of `caxton store`.
 #[derive(Debug, Args)]
