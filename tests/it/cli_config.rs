@@ -171,14 +171,18 @@ fn the_same_mistake_ends_every_verb_with_the_same_status() {
             [
                 "acl check",
                 "agent check",
+                "agent ls",
                 "bench",
                 "conv ls",
                 "config show",
                 "dlq ls",
                 "doctor",
                 "route",
+                "send",
                 "sim",
+                "stats",
                 "store check",
+                "top",
             ]
             .map(|verb| format!("{verb} --no-such-option"))
             .into(),

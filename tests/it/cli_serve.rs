@@ -12,13 +12,14 @@ use crate::edge::get;
 use crate::program;
 
 /// A running daemon, killed if the test does not see its end.
-struct Daemon {
+pub struct Daemon {
     child: Child,
     errors: BufReader<ChildStderr>,
 }
 
 impl Daemon {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
+    /// Starts it with one shard.
+    pub fn start(data: &Path, arguments: &[&str]) -> Self {
         let mut command = program::caxton();
         command.args(["serve", "--shards", "1", "--data"]).arg(data).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
@@ -27,7 +28,7 @@ impl Daemon {
     }
 
     /// Returns the next line that begins like this, without the beginning.
-    fn line(&mut self, beginning: &str) -> String {
+    pub fn line(&mut self, beginning: &str) -> String {
         let mut line = String::new();
         while self.errors.read_line(&mut line).expect("it writes text") > 0 {
             if let Some(rest) = line.trim_end().strip_prefix(beginning) {
@@ -38,16 +39,18 @@ impl Daemon {
         panic!("it does not write \"{beginning}\"");
     }
 
-    fn http(&mut self) -> SocketAddr {
+    /// Returns where it serves the HTTP API, from the line that says so.
+    pub fn http(&mut self) -> SocketAddr {
         self.line("http: http://").trim_end_matches('/').parse().expect("an address")
     }
 
-    fn send(&self, signal: Signal) {
+    /// Sends a signal.
+    pub fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Waits for its end, and returns what else it wrote.
-    fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         let mut rest = String::new();
         self.errors.read_to_string(&mut rest).expect("it writes text");
         (self.child.wait().expect("it ends"), rest)

@@ -25,6 +25,8 @@ mod cli_config;
 #[cfg(feature = "cli")]
 mod cli_logs;
 #[cfg(feature = "cli")]
+mod cli_remote;
+#[cfg(feature = "cli")]
 mod cli_route;
 #[cfg(feature = "cli")]
 mod cli_serve;
