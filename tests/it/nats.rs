@@ -531,6 +531,14 @@ fn a_token_says_who_a_client_is() {
         reader.subscribe("agent.reader", "1");
         reader.publish("agent.clerk", "", &[], "may not");
         assert!(reader.line().contains("this token may not send"));
+        // A token that is removed ends what was connected with it.
+        let text = std::fs::read_to_string(&file).expect("it is there");
+        let (kept, _) = text.rsplit_once("[[token]]").expect("there are two");
+        std::fs::write(&file, kept).expect("it can be written");
+        served.doors.reload(served.router.config()).expect("the file is right");
+        reader.say("PING\r\n");
+        assert_eq!(reader.line(), "-ERR 'User Authentication Revoked'");
+        client.settle();
         served.stop();
     });
 }

@@ -35,6 +35,16 @@ impl Access {
         Ok(Self { tokens, tls, local: Arc::new(Identity::local()) })
     }
 
+    /// Takes over who is recognised already, and revokes what is permitted no more.
+    fn succeed(&mut self, former: &Self) {
+        match (&mut self.tokens, &former.tokens) {
+            (Some(tokens), Some(former)) => tokens.succeed(former),
+            (Some(_), None) => former.local.revoke(),
+            (None, Some(former)) => Tokens::default().succeed(former),
+            (None, None) => self.local = Arc::clone(&former.local),
+        }
+    }
+
     /// Whether tokens are required.
     pub fn requires_token(&self) -> bool {
         self.tokens.is_some()
@@ -97,8 +107,10 @@ impl DoorContext {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces it. Connections keep the certificate that they were shown.
-    pub(super) fn set_access(&self, access: Access) {
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    /// Replaces it. Connections keep the certificate that they were shown; what they may do follows the new tokens.
+    pub(super) fn set_access(&self, mut access: Access) {
+        let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        access.succeed(&current);
+        *current = Arc::new(access);
     }
 }

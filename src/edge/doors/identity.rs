@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use caxton_shards::domain::AgentName;
@@ -91,13 +92,21 @@ pub(crate) struct Identity {
     agents: Vec<Pattern>,
     operations: u8,
     expires: Option<SystemTime>,
+    /// Whether its token is gone, or means something else now.
+    is_revoked: AtomicBool,
 }
 
 impl Identity {
     /// Returns the identity of everybody on this host, where no tokens are used.
     pub fn local() -> Self {
         let operations = Operation::ALL.iter().fold(0, |all, operation| all | *operation as u8);
-        Self { name: "local".into(), agents: vec![Pattern::Prefix(String::new())], operations, expires: None }
+        Self {
+            name: "local".into(),
+            agents: vec![Pattern::Prefix(String::new())],
+            operations,
+            expires: None,
+            is_revoked: AtomicBool::new(false),
+        }
     }
 
     /// Returns the name, for logs and for the audit.
@@ -105,9 +114,27 @@ impl Identity {
         &self.name
     }
 
-    /// Whether this may be done. A token that has expired meanwhile permits nothing.
+    /// Whether this may be done. A token that has [ended](Self::has_ended) meanwhile permits nothing.
     pub fn may(&self, operation: Operation) -> bool {
-        self.operations & operation as u8 != 0 && !self.has_expired(SystemTime::now())
+        self.operations & operation as u8 != 0 && !self.has_ended()
+    }
+
+    /// Whether the token has expired, or was removed or changed since it was presented.
+    pub fn has_ended(&self) -> bool {
+        self.is_revoked.load(Ordering::Relaxed) || self.has_expired(SystemTime::now())
+    }
+
+    /// Ends what the token permits.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether two tokens permit the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.agents == other.agents
+            && self.operations == other.operations
+            && self.expires == other.expires
     }
 
     /// Whether this agent is one of theirs.
@@ -219,12 +246,23 @@ impl Tokens {
                 agents: agents.iter().map(|text| Pattern::new(text)).collect(),
                 operations: operations.iter().fold(0, |all, operation| all | *operation as u8),
                 expires: expires.transpose()?,
+                is_revoked: AtomicBool::new(false),
             };
             if identities.insert(hash, Arc::new(identity)).is_some() {
                 return Err(refuse("another token has the same hash".to_owned()));
             }
         }
         Ok(Self { identities })
+    }
+
+    /// Takes over the identities of tokens that mean the same as before, and revokes the others.
+    pub(super) fn succeed(&mut self, former: &Self) {
+        for (hash, identity) in &former.identities {
+            match self.identities.get_mut(hash) {
+                Some(mine) if mine.is_like(identity) => *mine = Arc::clone(identity),
+                _ => identity.revoke(),
+            }
+        }
     }
 
     /// Returns who has this token.
@@ -300,6 +338,23 @@ mod tests {
         assert_eq!(tokens.identify(&old.secret).map(drop), Err(TokenError::Expired));
         assert_eq!(tokens.identify("cxt_00").map(drop), Err(TokenError::Unknown));
         assert_eq!(tokens.identify(&mine.hash).map(drop), Err(TokenError::Unknown), "a hash is no secret");
+    }
+
+    #[test]
+    fn a_token_that_is_removed_or_changed_permits_nothing_more() {
+        let [kept, removed, changed] = [(); 3].map(|()| NewToken::random().expect("random bytes"));
+        let entry = |token: &NewToken, operation: &str| {
+            format!("[[token]]\nname = 'a'\nhash = '{}'\noperations = ['{operation}']\n", token.hash)
+        };
+        let read = |text: &str| Tokens::parse(text).expect("tokens");
+        let before = read(&[entry(&kept, "send"), entry(&removed, "send"), entry(&changed, "send")].concat());
+        let [first, second, third] =
+            [&kept, &removed, &changed].map(|token| before.identify(&token.secret).expect("it is known"));
+        let mut after = read(&[entry(&kept, "send"), entry(&changed, "observe")].concat());
+        after.succeed(&before);
+        assert!(first.may(Operation::Send) && !second.may(Operation::Send) && !third.may(Operation::Send));
+        assert!(Arc::ptr_eq(&first, &after.identify(&kept.secret).expect("it is known")));
+        assert!(after.identify(&changed.secret).expect("it is known").may(Operation::Observe));
     }
 
     #[test]

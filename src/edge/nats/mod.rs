@@ -74,7 +74,7 @@ enum Event {
     /// A message that was sent was accepted, or not.
     Sent { reply: Box<[u8]>, result: Result<MessageId, SendErrorKind> },
     /// Another connection, which takes messages of the same agent, has taken one that is for this connection.
-    Reply(Message),
+    Reply(AgentId, Message),
     /// Another connection has subscribed to this agent.
     TakenOver(AgentId),
 }

@@ -46,7 +46,7 @@ impl Connection {
         let Poll::Ready(events) = self.post.clone().poll(context) else { return false };
         for event in events {
             match event {
-                Event::Reply(message) => drop(self.put_as_reply(&message)),
+                Event::Reply(agent, message) => drop(self.put_as_reply(agent, &message)),
                 Event::TakenOver(agent) => self.lose_agent(agent, "another connection has subscribed to it"),
                 Event::Sent { reply, result } => {
                     self.acks -= 1;
@@ -133,9 +133,9 @@ impl Connection {
             && to != self.number
             && let Some(post) = self.door.posts().get(&to)
         {
-            return post.put(Event::Reply(message));
+            return post.put(Event::Reply(agent, message));
         }
-        if !self.put_as_reply(&message)
+        if !self.put_as_reply(agent, &message)
             && let Some(unnamed) = self.put_message(agent, message)
         {
             let sender = unnamed.sender().unwrap_or(agent);
@@ -156,10 +156,11 @@ impl Connection {
         }
     }
 
-    /// Writes a message to the reply subject that it is for, if it is a reply to one of this client's messages.
-    fn put_as_reply(&mut self, message: &Message) -> bool {
+    /// Writes a message for this agent to the reply subject that it is for, if it is a reply to one of this client's
+    /// messages. What a message repeats can be guessed; that of another agent's message opens nothing.
+    fn put_as_reply(&mut self, agent: AgentId, message: &Message) -> bool {
         let Some(number) = message.in_reply_to().and_then(|value| number_of(value, self.number)) else { return false };
-        let Some(asked) = self.asked.get(number) else { return false };
+        let Some(asked) = self.asked.get(number).filter(|asked| asked.sender == agent) else { return false };
         let (reply, ack) = (asked.reply.clone(), asked.ack);
         let settles = message.performative() != Performative::Agree;
         if is_notice(message) {

@@ -68,6 +68,8 @@ const AUTHENTICATED_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Rounds after which a busy connection lets others have their turn.
 const ROUNDS_MAX: usize = 8;
+/// What a client is told whose token has expired, or was removed or changed.
+const AUTHORIZATION_ENDED: &str = "User Authentication Revoked";
 /// What the subjects begin with at which clients await replies.
 const INBOX: &[u8] = b"_INBOX";
 
@@ -192,6 +194,8 @@ impl Subscription {
 
 /// A message of this client that awaits a reply.
 struct Asked {
+    /// Its sender, to which replies are addressed.
+    sender: AgentId,
     /// The subject for replies.
     reply: Box<[u8]>,
     ack: Ack,
@@ -350,6 +354,9 @@ impl Connection {
     fn poll_all(&mut self, context: &mut Context<'_>) -> Result<(), End> {
         if self.closing.as_mut().poll(context).is_ready() {
             return Err(End::Closing);
+        }
+        if self.identity.as_ref().is_some_and(|identity| identity.has_ended()) {
+            return Err(End::Refused(AUTHORIZATION_ENDED));
         }
         for _ in 0..ROUNDS_MAX {
             let mut worked = self.poll_step(context)?;

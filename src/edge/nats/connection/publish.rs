@@ -53,7 +53,7 @@ impl Connection {
         let performative = if publication.reply.is_some() { Performative::Request } else { Performative::Inform };
         let mut builder = Message::builder(performative).sender(sender).receiver(receiver).content(publication.payload);
         if let Some(reply) = publication.reply {
-            builder = builder.reply_with(self.ask(reply, Ack::Reply));
+            builder = builder.reply_with(self.ask(sender, reply, Ack::Reply));
         }
         let built = if publication.payload.len() <= CONTENT_INLINE_BYTES {
             builder.build()
@@ -130,7 +130,7 @@ impl Connection {
             }
         }
         let asked = match (publication.reply, plan.ack) {
-            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(reply, ack)),
+            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(sender, reply, ack)),
             _ => None,
         };
         let to = match &question {
@@ -185,7 +185,7 @@ impl Connection {
             Err(end) => return Ok(Err(end)),
         };
         let builder = Message::builder(Performative::Request).sender(sender).receiver(agent).content(&*text);
-        let message = builder.reply_with(self.ask(reply, Ack::Prompt)).build_within(self.door.content_max);
+        let message = builder.reply_with(self.ask(sender, reply, Ack::Prompt)).build_within(self.door.content_max);
         let message = message.map_err(|error| Refusal::of_message(&error))?;
         self.put_reply(reply, &[], prompts::ACKNOWLEDGED);
         self.queue(message, publication);
@@ -193,10 +193,10 @@ impl Connection {
         Ok(Ok(Performed::Done))
     }
 
-    /// Remembers the reply subject of a message, and returns the value that replies to it repeat.
-    fn ask(&mut self, reply: &[u8], ack: Ack) -> Correlation {
+    /// Remembers the reply subject of a message of this agent, and returns the value that replies to it repeat.
+    fn ask(&mut self, sender: AgentId, reply: &[u8], ack: Ack) -> Correlation {
         let now = Instant::now();
-        let number = self.asked.add(Asked { reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
+        let number = self.asked.add(Asked { sender, reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
         correlation(self.number, number)
     }
 
