@@ -93,6 +93,18 @@ fn apply(config: &mut Config, setting: &str) -> Result<(), String> {
     config.set(key.trim(), value.trim(), SET_OPTION).map_err(|error| error.to_string())
 }
 
+/// The directory of compiled modules, in the data directory.
+const COMPILED_MODULES: &str = "modules";
+
+/// Keeps compiled modules in the data directory, if there is one and no other place is set.
+pub fn keep_compiled_modules(config: &mut Config) {
+    if let Some(directory) = config.store.directory.path()
+        && config.wasm.cache.path().is_none()
+    {
+        config.wasm.cache = directory.join(COMPILED_MODULES).into();
+    }
+}
+
 /// Whether no source but the preset set a key.
 pub fn is_unsaid(config: &Config, key: &str) -> bool {
     matches!(config.origin(key), Some(Origin::Preset(_)))

@@ -30,8 +30,8 @@ pub struct TokenArguments {
     /// What its owner may do, separated by commas: send messages, receive them, observe everything, operate the router
     #[arg(long, value_name = "OPERATIONS", value_delimiter = ',', default_value = "send,receive")]
     operations: Vec<Allowed>,
-    /// The time after which it gives no access, such as 90d; by default it has none
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// The time after which it gives no access, such as 90d, up to 100 years; by default it has none
+    #[arg(long, value_name = "TIME", value_parser = parse_expiry)]
     expires_in: Option<Duration>,
     /// Append it to this file of tokens, which is created if it is missing
     #[arg(long, value_name = "FILE")]
@@ -59,6 +59,14 @@ impl Allowed {
             Self::Operate => Operation::Operate,
         }
     }
+}
+
+/// The longest time for which a token may give access: further dates have no form.
+const EXPIRES_IN_MAX: Duration = Duration::from_hours(100 * 365 * 24);
+
+fn parse_expiry(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= EXPIRES_IN_MAX { Ok(time) } else { Err("expected up to 100 years".to_owned()) }
 }
 
 /// Runs `caxton token`.
@@ -93,8 +101,9 @@ impl TokenArguments {
             list(self.agents.clone()),
             list(operations)
         );
-        if let Some(time) = self.expires_in.and_then(|time| now.checked_add(time)) {
-            let _ = writeln!(entry, "expires = \"{}\"", humantime::format_rfc3339_seconds(time));
+        if let Some(time) = self.expires_in {
+            let expires = humantime::format_rfc3339_seconds(now + time);
+            writeln!(entry, "expires = \"{expires}\"").expect("a time within this millennium has a form");
         }
         entry
     }

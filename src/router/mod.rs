@@ -134,6 +134,18 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+impl StartError {
+    /// Whether the settings, or files that they name, are the reason, and not the host or the data directory.
+    pub fn is_of_settings(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::TooManyRules { .. } => true,
+            #[cfg(feature = "wasm")]
+            Self::Plugins(_) | Self::TooManyPlugins { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Returns one sentence for each problem of a host.
 fn host_in_words(problems: &[Finding]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();

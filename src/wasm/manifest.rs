@@ -142,8 +142,13 @@ impl Manifest {
     ///
     /// As for [`Manifest::load`].
     pub fn beside(module: &Path) -> Result<Self, ManifestError> {
-        let path = module.with_extension("toml");
+        let path = Self::path_beside(module);
         if path.exists() { Self::load(&path) } else { Ok(Self::default()) }
+    }
+
+    /// Returns the path of the manifest that belongs to a module: `echo.toml` beside `echo.wasm`.
+    pub fn path_beside(module: &Path) -> PathBuf {
+        module.with_extension("toml")
     }
 
     /// Parses a manifest. `path` is used in errors.

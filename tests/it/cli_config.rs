@@ -235,6 +235,8 @@ fn a_token_is_shown_once_and_its_file_keeps_the_hash() {
     assert!(!entry.contains(secret.trim()), "only its hash is kept");
     assert_eq!(printed(&caxton(&["token", "x", "--file", "/nowhere/tokens.toml"], &[])).0, Some(1));
     assert_eq!(printed(&caxton(&["token", "x", "--operations", "fly"], &[])).0, Some(2));
+    assert_eq!(printed(&caxton(&["token", "x", "--expires-in", "8000y", "--file", path], &[])).0, Some(2));
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), entry, "a refused token leaves the file alone");
 }
 
 #[test]

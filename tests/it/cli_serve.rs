@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::edge::get;
+use crate::edge::{exchange, get, wait_until};
 use crate::program;
 
 /// A running daemon, killed if the test does not see its end.
@@ -81,6 +81,31 @@ fn it_serves_until_it_is_told_to_stop() {
 }
 
 #[test]
+fn a_second_signal_says_what_is_left_behind() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut daemon = Daemon::start(data.path(), &["--http", "0", "--shutdown-timeout", "600"]);
+    let address = daemon.http();
+    let request = |method: &str, path: &str, body: &str| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let head = head + "Content-Type: application/json\r\n\r\n";
+        let response = exchange(address, (head + body).as_bytes()).expect("it responds");
+        assert!(response.starts_with("HTTP/1.1 20"), "{response}");
+    };
+    request("PUT", "/v1/agents/clerk", "{}");
+    request("POST", "/v1/messages", r#"{"performative": "inform", "receiver": ["clerk"], "content": "tea"}"#);
+    daemon.send(Signal::TERM);
+    // Nobody takes the message, so that the router drains for ten minutes.
+    wait_until("it drains", || get(address, "/readyz").0 == 503);
+    daemon.send(Signal::TERM);
+    let (status, rest) = daemon.end();
+    assert_eq!(status.code(), Some(143), "{rest}");
+    assert!(rest.contains("ended at once: ") && rest.contains("1 of 1 accepted messages are left behind"), "{rest}");
+}
+
+#[test]
 fn agents_of_the_settings_are_deployed_and_replaced() {
     let data = tempfile::tempdir().expect("a directory");
     let module = data.path().join("echo.wat");
@@ -93,6 +118,9 @@ fn agents_of_the_settings_are_deployed_and_replaced() {
     std::fs::write(&module, format!("{text}\n;; changed\n")).expect("it can be written");
     daemon.send(Signal::HUP);
     assert_eq!(daemon.line("echo@example.org: "), "its new module takes over");
+    std::fs::write(module.with_extension("toml"), "[limits]\ncall_ms = 100\n").expect("it can be written");
+    daemon.send(Signal::HUP);
+    assert_eq!(daemon.line("echo@example.org: "), "its new module takes over", "its manifest has changed");
     std::fs::write(&module, "(module").expect("it can be written");
     daemon.send(Signal::HUP);
     assert!(daemon.line("echo@example.org: ").starts_with("its module stays: "));
@@ -104,15 +132,24 @@ fn agents_of_the_settings_are_deployed_and_replaced() {
 fn a_reload_names_what_it_cannot_change_and_keeps_all_after_a_mistake() {
     let data = tempfile::tempdir().expect("a directory");
     let settings = data.path().join("caxton.toml");
-    std::fs::write(&settings, "[mailbox]\nmessages = 50\n").expect("it can be written");
+    let rules = data.path().join("rules.toml");
+    std::fs::write(&rules, "").expect("it can be written");
+    let with_messages = |messages: &str| {
+        let text = format!("[mailbox]\nmessages = {messages}\n[rules]\nfiles = \"{}\"\n", rules.display());
+        std::fs::write(&settings, text).expect("it can be written");
+    };
+    with_messages("50");
     let file = settings.display().to_string();
     let mut daemon = Daemon::start(&data.path().join("data"), &["--http", "0", "--config", &file]);
     let address = daemon.http();
     daemon.line("data: ");
-    std::fs::write(&settings, "[mailbox]\nmessages = 60\n").expect("it can be written");
+    with_messages("60");
+    std::fs::write(&rules, "# changed\n").expect("it can be written");
     daemon.send(Signal::HUP);
+    let changed = format!("{} has changed: it applies at the next start", rules.display());
+    assert_eq!(daemon.line("rules.files: "), changed);
     assert_eq!(daemon.line("settings that apply at the next start: "), "mailbox.messages = 60");
-    std::fs::write(&settings, "[mailbox]\nmessages = many\n").expect("it can be written");
+    with_messages("many");
     daemon.send(Signal::HUP);
     assert!(daemon.line("SIGHUP: nothing was changed: ").contains("caxton.toml"));
     assert_eq!(get(address, "/readyz").0, 200);

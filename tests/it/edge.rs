@@ -21,7 +21,7 @@ pub fn address_of(router: &Router) -> SocketAddr {
 }
 
 /// Sends this and returns everything that comes back, until the connection is closed.
-fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
+pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     // The other side may have read enough before everything is written.

@@ -47,8 +47,6 @@ use super::log::{self, LogOption};
 use super::settings::{self, MetricsOption, Settings};
 use super::{complain, fail, printing_failed, refuse};
 
-/// The directory of compiled modules of guests, in the data directory.
-const COMPILED_MODULES: &str = "modules";
 /// Limits of `--timeout`, in seconds.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 /// Minimum similarity of a suggested word, from 0 to 1.
@@ -239,13 +237,7 @@ impl From<std::io::Error> for Stop {
 
 impl From<StartError> for Stop {
     fn from(error: StartError) -> Self {
-        match error {
-            StartError::Config(_)
-            | StartError::Plugins(_)
-            | StartError::TooManyPlugins { .. }
-            | StartError::TooManyRules { .. } => Self::Arguments(error.to_string()),
-            error => Self::Router(error.to_string()),
-        }
+        if error.is_of_settings() { Self::Arguments(error.to_string()) } else { Self::Router(error.to_string()) }
     }
 }
 
@@ -506,11 +498,7 @@ impl RouteArguments {
         if let Some(directory) = &self.data {
             config.store.directory = directory.clone().into();
         }
-        if let Some(directory) = config.store.directory.path()
-            && config.wasm.cache.path().is_none()
-        {
-            config.wasm.cache = directory.join(COMPILED_MODULES).into();
-        }
+        settings::keep_compiled_modules(&mut config);
         Ok(config)
     }
 }

@@ -1,9 +1,7 @@
 //! The agents in WebAssembly that the settings name.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use caxton_router::domain::AgentName;
 use caxton_router::store::directory::prepare_directory;
@@ -11,11 +9,22 @@ use caxton_router::wasm::{Deployment, Guest, GuestStates, Manifest, STATES_FILE,
 use caxton_router::{Config, Router};
 use futures_lite::future::block_on;
 
+use super::stamp::{Stamp, stamp};
+
 /// Checked and compiled agents, before the router runs.
 pub struct Guests {
     sandbox: Option<Sandbox>,
     states: Option<GuestStates>,
-    agents: Vec<(AgentName, PathBuf, Guest, Manifest)>,
+    agents: Vec<Loaded>,
+}
+
+/// An agent whose module was compiled.
+struct Loaded {
+    name: AgentName,
+    file: PathBuf,
+    guest: Guest,
+    manifest: Manifest,
+    read: Stamps,
 }
 
 /// The agents of a running router.
@@ -30,19 +39,18 @@ struct Running {
     name: AgentName,
     file: PathBuf,
     deployment: Deployment,
-    /// What the module's file was like when it was read.
-    read: Mutex<Option<Stamp>>,
+    /// What its files were like before they were read.
+    read: Mutex<Stamps>,
 }
 
-/// By what a changed file is recognised: its size and the time of its last change.
-type Stamp = (u64, SystemTime);
+/// Those of a module and of its manifest.
+type Stamps = [Stamp; 2];
 
 /// Old conversations stay with the old version of a module for up to this time, in milliseconds.
 const REPLACED_WITHIN_MS: u64 = 60_000;
 
-fn stamp(file: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
+fn stamps(module: &Path) -> Stamps {
+    [stamp(module), stamp(&Manifest::path_beside(module))]
 }
 
 impl Guests {
@@ -66,9 +74,10 @@ impl Guests {
         };
         let mut agents = Vec::with_capacity(config.agents.deploy.len());
         for (name, file) in config.agents.deploy.iter() {
+            let read = stamps(file);
             let (guest, manifest) =
                 load(&sandbox, states.as_ref(), file).map_err(|error| format!("agents.deploy: {name}: {error}"))?;
-            agents.push((name.clone(), file.to_owned(), guest, manifest));
+            agents.push(Loaded { name: name.clone(), file: file.to_owned(), guest, manifest, read });
         }
         Ok(Self { sandbox: Some(sandbox), states, agents })
     }
@@ -81,15 +90,14 @@ impl Guests {
     pub fn deploy(self, router: &Router) -> Result<Deployed, String> {
         let Self { sandbox, states, agents } = self;
         let mut deployed = Vec::with_capacity(agents.len());
-        for (name, file, guest, manifest) in agents {
+        for Loaded { name, file, guest, manifest, read } in agents {
             let (mut registration, deployment) = guest.deploy(name.clone());
             for capability in manifest.offers {
                 registration = registration.offering(capability);
             }
             let registered = router.blocking().register_one(registration);
             registered.map_err(|error| format!("agents.deploy: {name}: {error}"))?;
-            let read = Mutex::new(stamp(&file));
-            deployed.push(Running { name, file, deployment, read });
+            deployed.push(Running { name, file, deployment, read: Mutex::new(read) });
         }
         Ok(Deployed { sandbox, states, agents: deployed })
     }
@@ -111,13 +119,14 @@ impl Deployed {
         self.agents.len()
     }
 
-    /// Loads the modules whose files have changed. Each takes over for new conversations. Returns one line for each.
-    pub fn replace_changed(&self, router: &Router) -> Vec<String> {
+    /// Loads the modules that have changed, or whose manifests have, for as long as `goes_on` says so. Each takes over
+    /// for new conversations. Returns one line for each.
+    pub fn replace_changed(&self, router: &Router, goes_on: impl Fn() -> bool) -> Vec<String> {
         let Some(sandbox) = &self.sandbox else { return Vec::new() };
         let replace = |agent: &Running| {
-            let now = stamp(&agent.file);
+            let now = stamps(&agent.file);
             let mut read = agent.read.lock().unwrap_or_else(PoisonError::into_inner);
-            if now.is_some() && *read == now {
+            if *read == now {
                 return None;
             }
             let replaced = load(sandbox, self.states.as_ref(), &agent.file).and_then(|(guest, _)| {
@@ -132,6 +141,6 @@ impl Deployed {
                 Err(error) => format!("{}: its module stays: {error}", agent.name),
             })
         };
-        self.agents.iter().filter_map(replace).collect()
+        self.agents.iter().take_while(|_| goes_on()).filter_map(replace).collect()
     }
 }

@@ -7,6 +7,7 @@
 mod guests;
 mod manager;
 mod reload;
+mod stamp;
 
 use std::env;
 use std::path::PathBuf;
@@ -17,11 +18,13 @@ use caxton_router::config::{ListenAddress, Preset, ShardChoice};
 use caxton_router::domain::ShardCount;
 use caxton_router::error::StartError;
 use caxton_router::serve::Doors;
+use caxton_router::stats::Report;
 use caxton_router::{Config, Router};
 use clap::Args;
 
 use self::guests::{Deployed, Guests};
-use self::reload::Reloads;
+use self::reload::{Hangups, Reloadable};
+use self::stamp::StartFiles;
 use super::interrupt::{self, Interrupt};
 use super::log::LogOption;
 use super::settings::{self, MetricsOption, Settings};
@@ -29,8 +32,6 @@ use super::{complain, counted, fail, refuse};
 
 /// Where the HTTP API is served if no setting opens a door.
 const USUAL_HTTP: &str = "127.0.0.1:7411";
-/// The directory of compiled modules of agents, in the data directory.
-const COMPILED_MODULES: &str = "modules";
 /// A wait for a signal that is repeated. Signals end it early.
 const WAIT: Duration = Duration::from_hours(1);
 
@@ -106,13 +107,7 @@ enum Stop {
 
 impl From<StartError> for Stop {
     fn from(error: StartError) -> Self {
-        match error {
-            StartError::Config(_)
-            | StartError::Plugins(_)
-            | StartError::TooManyPlugins { .. }
-            | StartError::TooManyRules { .. } => Self::Arguments(error.to_string()),
-            error => Self::Start(error.to_string()),
-        }
+        if error.is_of_settings() { Self::Arguments(error.to_string()) } else { Self::Start(error.to_string()) }
     }
 }
 
@@ -139,16 +134,14 @@ impl ServeArguments {
             let directory = usual_directory(|name| env::var_os(name).map(PathBuf::from));
             config.store.directory = directory.ok_or("--data: name a data directory, because HOME is not set")?.into();
         }
-        if let Some(directory) = config.store.directory.path()
-            && config.wasm.cache.path().is_none()
-        {
-            config.wasm.cache = directory.join(COMPILED_MODULES).into();
-        }
+        settings::keep_compiled_modules(&mut config);
         Ok(config)
     }
 
     /// Serves until a signal. Returns whether everything came to its end.
     fn serve(&self, config: Config, interrupt: &Interrupt) -> Result<bool, Stop> {
+        let hangups = Hangups::listen().map_err(|error| Stop::Start(format!("cannot listen for SIGHUP: {error}")))?;
+        let files = StartFiles::of(&config);
         let guests = Guests::load(&config).map_err(Stop::Arguments)?;
         let router = Router::builder().config(config).cancelled_by(interrupt.cancel_start()).start();
         let router = match router {
@@ -168,34 +161,41 @@ impl ServeArguments {
             Ok((deployed, doors))
         });
         let served = deployed.and_then(|(deployed, doors)| {
-            self.serve_until_signal(&router, &doors, &deployed, deadline, interrupt)?;
-            Ok(doors)
+            let reloadable =
+                Reloadable { router: &router, doors: &doors, deployed: &deployed, files: &files, interrupt };
+            let report = self.serve_until_signal(hangups, reloadable, deadline)?;
+            doors.close();
+            Ok(report)
         });
-        // If a signal has begun the shutdown already, this waits for its end. The doors stay open meanwhile, so that
-        // outside agents can take what is theirs.
-        let report = router.shutdown(deadline);
-        served.map_err(Stop::Start)?.close();
-        let report = report.map_err(|error| Stop::Start(error.to_string()))?;
+        let report = served.map_err(|complaint| {
+            // Nothing was accepted from outside yet.
+            let _ = router.shutdown(deadline);
+            Stop::Start(complaint)
+        })?;
         complain(&report.to_string());
         Ok(report.balances() && report.left_behind() == 0)
     }
 
+    /// Serves until a signal, and then until the router has stopped. The doors stay open meanwhile, so that outside agents
+    /// can take what is theirs.
     fn serve_until_signal(
         &self,
-        router: &Router,
-        doors: &Doors,
-        deployed: &Deployed,
+        hangups: Hangups,
+        reloadable: Reloadable<'_>,
         deadline: Duration,
-        interrupt: &Interrupt,
-    ) -> Result<(), String> {
+    ) -> Result<Report, String> {
+        let Reloadable { router, doors, deployed, interrupt, .. } = reloadable;
         std::thread::scope(|scope| {
-            let _reloads = Reloads::listen(scope, router, doors, deployed, || self.config())
-                .map_err(|error| format!("cannot listen for SIGHUP: {error}"))?;
+            let reloads = hangups.obey(scope, reloadable, || self.config());
+            let reloads = reloads.map_err(|error| format!("cannot listen for SIGHUP: {error}"))?;
             tell(router, doors, deployed);
             let _watchdog = manager::ready(router);
+            // A second signal says what is left behind.
             let _watch = interrupt.watch(router, deadline, manager::stopping);
             while !interrupt.wait(WAIT) {}
-            Ok(())
+            drop(reloads);
+            // The signal has begun this; here its end is waited for.
+            router.shutdown(deadline).map_err(|error| error.to_string())
         })
     }
 }

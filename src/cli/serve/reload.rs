@@ -1,7 +1,8 @@
 //! SIGHUP: reading again what may change while the daemon runs.
 //!
-//! Tokens, certificates and the modules of agents are read again. Other settings that have changed are named, and apply at
-//! the next start. A mistake in the settings, in the tokens or in a certificate leaves everything as it was.
+//! Tokens, certificates and the modules of agents are read again. Other settings that have changed, and files of rules,
+//! protocols and plugins, are named: they apply at the next start. A mistake in the settings, in the tokens or in a
+//! certificate leaves everything as it was.
 
 use std::io;
 use std::thread::{Builder, Scope};
@@ -13,40 +14,65 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::guests::Deployed;
 use super::manager;
+use super::stamp::StartFiles;
 use crate::cli::complain;
+use crate::cli::interrupt::Interrupt;
 
 /// Settings whose files are read again under their old names.
 const READ_AGAIN: [&str; 4] = ["doors.tokens", "doors.certificate", "doors.key", "doors.client_certificates"];
 
-/// Obeys SIGHUP until it is dropped.
-pub struct Reloads(Handle);
+/// What a reload reads and changes.
+#[derive(Clone, Copy)]
+pub struct Reloadable<'a> {
+    pub router: &'a Router,
+    pub doors: &'a Doors,
+    pub deployed: &'a Deployed,
+    pub files: &'a StartFiles,
+    pub interrupt: &'a Interrupt,
+}
 
-impl Reloads {
-    /// Begins to listen. `load` reads the settings of the command.
+/// SIGHUP, listened for from the beginning of the start, when its default action would end the process.
+pub struct Hangups(Signals);
+
+impl Hangups {
+    /// Begins to listen.
     ///
     /// # Errors
     ///
-    /// The operating system does not let the process listen, or has no thread for it.
-    pub fn listen<'scope, 'a: 'scope>(
+    /// The operating system does not let the process listen.
+    pub fn listen() -> io::Result<Self> {
+        Signals::new([SIGHUP]).map(Self)
+    }
+
+    /// Obeys the signals that have arrived and those to come. `load` reads the settings of the command.
+    ///
+    /// # Errors
+    ///
+    /// The operating system has no thread for it.
+    pub fn obey<'scope, 'a: 'scope>(
+        mut self,
         scope: &'scope Scope<'scope, 'a>,
-        router: &'a Router,
-        doors: &'a Doors,
-        deployed: &'a Deployed,
+        reloadable: Reloadable<'a>,
         load: impl Fn() -> Result<Config, String> + Send + 'a,
-    ) -> io::Result<Self> {
-        let mut signals = Signals::new([SIGHUP])?;
-        let handle = signals.handle();
+    ) -> io::Result<Reloads> {
+        let handle = self.0.handle();
+        let is_stopping = move || reloadable.interrupt.signal().is_some();
         let reload = move || {
-            for _ in signals.forever() {
+            for _ in self.0.forever() {
                 manager::reloading();
-                complain(&reload(router, doors, deployed, &load));
-                manager::reloaded();
+                complain(&reloadable.reload(&load));
+                if !is_stopping() {
+                    manager::reloaded();
+                }
             }
         };
         Builder::new().name("caxton-reload".to_owned()).spawn_scoped(scope, reload)?;
-        Ok(Self(handle))
+        Ok(Reloads(handle))
     }
 }
+
+/// Obeys SIGHUP until it is dropped.
+pub struct Reloads(Handle);
 
 impl Drop for Reloads {
     fn drop(&mut self) {
@@ -54,23 +80,28 @@ impl Drop for Reloads {
     }
 }
 
-/// Reads everything again, and says what came of it.
-fn reload(router: &Router, doors: &Doors, deployed: &Deployed, load: impl Fn() -> Result<Config, String>) -> String {
-    const UNCHANGED: &str = "SIGHUP: nothing was changed";
-    let config = match load() {
-        Ok(config) => config,
-        Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
-    };
-    if let Err(error) = doors.reload(&config) {
-        return format!("{UNCHANGED}: {error}");
+impl Reloadable<'_> {
+    /// Reads everything again, and returns what came of it.
+    fn reload(&self, load: impl Fn() -> Result<Config, String>) -> String {
+        const UNCHANGED: &str = "SIGHUP: nothing was changed";
+        let config = match load() {
+            Ok(config) => config,
+            Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
+        };
+        if let Err(error) = self.doors.reload(&config) {
+            return format!("{UNCHANGED}: {error}");
+        }
+        let mut lines = vec!["SIGHUP: tokens and certificates were read again".to_owned()];
+        lines.extend(self.deployed.replace_changed(self.router, || self.interrupt.signal().is_none()));
+        for (setting, file) in self.files.changed() {
+            lines.push(format!("{setting}: {} has changed: it applies at the next start", file.display()));
+        }
+        let changed = changed(self.router.config(), &config);
+        if !changed.is_empty() {
+            lines.push(format!("settings that apply at the next start: {}", changed.join(", ")));
+        }
+        lines.join("\n")
     }
-    let mut lines = vec!["SIGHUP: tokens and certificates were read again".to_owned()];
-    lines.extend(deployed.replace_changed(router));
-    let changed = changed(router.config(), &config);
-    if !changed.is_empty() {
-        lines.push(format!("settings that apply at the next start: {}", changed.join(", ")));
-    }
-    lines.join("\n")
 }
 
 /// Returns the settings that differ and are not read again, each with its new value.
