@@ -1,6 +1,6 @@
 //! The router's own notices, and how they describe messages.
 
-use super::{AgentId, Message, Performative};
+use super::{AgentId, Message, MessageId, Performative};
 
 /// The name of the router's own agent: the agent management system of FIPA SC00023.
 pub const ROUTER_NAME: &str = "ams";
@@ -8,6 +8,17 @@ pub const ROUTER_NAME: &str = "ams";
 /// Whether the router itself sent this message.
 pub fn is_notice(message: &Message) -> bool {
     message.sender() == Some(router_id())
+}
+
+/// Returns the message that a notice of the router reports as processed; nothing for other messages.
+pub fn processed_message(notice: &Message) -> Option<MessageId> {
+    if !is_notice(notice) {
+        return None;
+    }
+    // As written by `describe`: the act, the id, the receiver.
+    let about = notice.content().as_text()?.strip_prefix("((processed (")?;
+    let digits = about.split(&[' ', ')']).nth(1)?.strip_prefix('m').filter(|digits| digits.len() == 32)?;
+    MessageId::from_u128(u128::from_str_radix(digits, 16).ok()?)
 }
 
 /// Returns the id of the router's own agent.
@@ -44,4 +55,23 @@ pub(crate) fn quote(text: &str) -> String {
 /// Whether a notice of the router reports that a message was given up.
 pub(crate) fn tells_of_failure(performative: Performative) -> bool {
     matches!(performative, Performative::Failure | Performative::NotUnderstood)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_names_the_message_that_was_processed() {
+        let id = MessageId::from_u128(0x17);
+        let message = Message::builder(Performative::Request).id(id.unwrap()).receiver(AgentId::of_text("a) (b"));
+        let about = describe(&message.build().unwrap());
+        let of = |sender, word| {
+            let notice = Message::builder(Performative::Inform).sender(sender).content(format!("(({word} ({about})))"));
+            processed_message(&notice.build().unwrap())
+        };
+        assert_eq!(of(router_id(), "processed"), id);
+        assert_eq!(of(router_id(), "delivered"), None);
+        assert_eq!(of(AgentId::of_text("mallory"), "processed"), None);
+    }
 }
