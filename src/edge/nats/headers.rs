@@ -87,6 +87,11 @@ impl<'a> HeaderWriter<'a> {
         Self { output }
     }
 
+    /// Returns a name as it is written: without what would end it.
+    pub fn name_of(name: &str) -> String {
+        name.chars().filter(|letter| *letter > ' ' && *letter != ':').collect()
+    }
+
     /// Adds a header. What would end its line becomes a blank, and what would end its name is left out.
     pub fn put(&mut self, name: &str, value: &[u8]) {
         self.output.extend(name.bytes().filter(|byte| *byte > b' ' && *byte != b':'));

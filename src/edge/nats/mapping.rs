@@ -9,8 +9,8 @@ use caxton_shards::codec::text::{self, Limits, NamedParameters, for_each_own_par
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit};
 use caxton_shards::message::{
-    AgentId, Choice, ConversationId, Correlation, JSON_LANGUAGE, Message, MessageBuilder, MessageError, MessageId,
-    Performative, Receipt, Receiver, Reliability, WallTime,
+    AgentId, Choice, ConversationId, ConversationRole, Correlation, JSON_LANGUAGE, Message, MessageBuilder,
+    MessageError, MessageId, Performative, Receipt, Receiver, Reliability, WallTime,
 };
 
 use super::headers::{HeaderWriter, Headers};
@@ -109,11 +109,15 @@ impl Refusal {
 
     /// Why a message cannot be built.
     pub fn of_message(error: &MessageError) -> Self {
-        let reason = match error {
-            MessageError::ContentTooLarge { .. } => "content-too-large",
-            _ => "invalid-message",
+        let (code, reason) = match error {
+            MessageError::ContentTooLarge { .. } => (413, "content-too-large"),
+            _ => (400, "invalid-message"),
         };
-        Self::new(400, reason, error)
+        Self::new(code, reason, error)
+    }
+
+    fn of_receivers() -> Self {
+        Self::new(400, "invalid-message", "the message names other receivers than its subject")
     }
 
     /// A subject that stands for nothing here, or a reply to nothing.
@@ -271,6 +275,18 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
+    /// Refuses what a sender without a name of its own cannot say: its repeated messages are recognised by its name, which
+    /// is another one on each connection.
+    pub fn check_unnamed(&self) -> Result<(), Refusal> {
+        const MESSAGE_ID: &str = "Nats-Msg-Id";
+        match self.headers.get(MESSAGE_ID) {
+            Some(_) => {
+                Err(Refusal::of_header(MESSAGE_ID.as_bytes(), "subscribe to agent.NAME first, to be known again"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether a header only repeats one of the question.
     fn is_echo(&self, name: &[u8], value: &[u8]) -> bool {
         let same = |(known, repeated): (&[u8], &[u8])| known.eq_ignore_ascii_case(name) && repeated == value;
@@ -359,22 +375,22 @@ impl<'a> Plan<'a> {
         if foreign {
             return Err(Refusal::of_send_error(&SendErrorKind::ForeignSender));
         }
-        let (named, has_sender) = (message.receiver().clone(), message.sender().is_some());
-        let mut builder = message.into_builder();
+        let has_sender = message.sender().is_some();
+        let mut builder = match to {
+            To::Address(address) => {
+                let named = message.receiver().clone();
+                let builder = message.into_builder();
+                match (named, address) {
+                    (Receiver::Unaddressed, address) => self.address(builder, address)?,
+                    (Receiver::Agent(named), Address::Agent(agent)) if named == *agent => builder,
+                    (_, Address::Rules) => builder,
+                    _ => return Err(Refusal::of_receivers()),
+                }
+            }
+            To::Answer(question) => completed_reply(message, question)?,
+        };
         if !has_sender {
             builder = builder.sender(sender);
-        }
-        let address = match to {
-            To::Address(address) => address.clone(),
-            To::Answer(question) => question.sender().map_or(Address::Rules, Address::Agent),
-        };
-        match (named, address) {
-            (Receiver::Unaddressed, address) => builder = self.address(builder, &address)?,
-            (Receiver::Agent(named), Address::Agent(agent)) if named == agent => {}
-            (_, Address::Rules) => {}
-            _ => {
-                return Err(Refusal::new(400, "invalid-message", "the message names other receivers than its subject"));
-            }
         }
         builder = self.parameters(builder, sender, now)?;
         self.finish(builder, asked, limit)
@@ -449,6 +465,36 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Completes a whole message that replies to a question: with the receiver, with what it repeats, and with the
+/// conversation, as far as it names none.
+fn completed_reply(message: Message, question: &Message) -> Result<MessageBuilder, Refusal> {
+    let like = question.reply(message.performative()).build().map_err(|error| Refusal::of_message(&error))?;
+    match message.receiver() {
+        Receiver::Unaddressed => {}
+        named if named == like.receiver() => {}
+        _ => return Err(Refusal::of_receivers()),
+    }
+    let (is_addressed, repeats) = (*message.receiver() != Receiver::Unaddressed, message.in_reply_to().is_some());
+    let converses = message.conversation().is_some();
+    let mut builder = message.into_builder();
+    if let Some(asker) = like.target().filter(|_| !is_addressed) {
+        builder = builder.receiver(asker);
+    }
+    if let Some(value) = like.in_reply_to_text().filter(|_| !repeats) {
+        builder = builder.in_reply_to_text(&value);
+    }
+    if let Some(conversation) = like.conversation().filter(|_| !converses) {
+        if let Some(text) = like.conversation_text() {
+            builder = builder.conversation_text(&text);
+        }
+        builder = match (like.role(), like.initiator()) {
+            (ConversationRole::Member, Some(initiator)) => builder.conversation_of(conversation, initiator),
+            (role, _) => builder.conversation_as(conversation, role),
+        };
+    }
+    Ok(builder)
+}
+
 /// Where a message goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum To<'a> {
@@ -488,6 +534,8 @@ const OPTIONS: [&str; 8] = [
 const READ_BEFORE: [&str; 4] = ["performative", "sender", "ack", "choice"];
 /// What a user-defined parameter begins with that stands for a header without `X-`.
 const USER_HEADER: &str = "X-nats-";
+/// What the router's own parameters begin with.
+const OWN_PARAMETER: &str = "X-caxton-";
 
 impl HeaderName {
     fn of(name: &str) -> Self {
@@ -501,7 +549,7 @@ impl HeaderName {
                 "reply-by" => Self::ReplyBy,
                 own if READ_BEFORE.contains(&own) => Self::Known,
                 own if PARAMETERS.contains(&own) => Self::Parameter(own.to_owned()),
-                own if OPTIONS.contains(&own) => Self::Parameter(format!("X-caxton-{own}")),
+                own if OPTIONS.contains(&own) => Self::Parameter(format!("{OWN_PARAMETER}{own}")),
                 _ => Self::Unknown,
             };
         }
@@ -514,6 +562,20 @@ impl HeaderName {
             _ => Self::Parameter(format!("{USER_HEADER}{name}")),
         }
     }
+}
+
+/// Returns the header for a user-defined parameter: its name without the prefix where that leaves a name that says nothing
+/// else, so that no parameter can pass for a header of the router.
+fn user_header(parameter: &str) -> String {
+    let mut name = HeaderWriter::name_of(parameter);
+    if name.get(..USER_HEADER.len()).is_some_and(|start| start.eq_ignore_ascii_case(USER_HEADER)) {
+        name.drain(..USER_HEADER.len());
+    }
+    let is_free = match HeaderName::of(&name) {
+        HeaderName::Parameter(meant) => !name.is_empty() && meant.ends_with(&name) && !meant.starts_with(OWN_PARAMETER),
+        _ => false,
+    };
+    if is_free { name } else { format!("{USER_HEADER}{name}") }
 }
 
 /// Whether an act asks for a reply.
@@ -606,11 +668,10 @@ pub(super) fn put_headers(message: &Message, sender: Option<&str>, kind: Kind, o
     }
     for_each_own_parameter(message, |name, value| match name {
         "X-caxton-traceparent" => put("traceparent", Some(value)),
-        name => put(&format!("Caxton-{}", capitalised(&name["X-caxton-".len()..])), Some(value)),
+        name => put(&format!("Caxton-{}", capitalised(&name[OWN_PARAMETER.len()..])), Some(value)),
     });
     for parameter in message.details().map_or(&[][..], |details| &details.user_parameters) {
-        let name = parameter.name.strip_prefix(USER_HEADER).unwrap_or(&parameter.name);
-        put(name, Some(&value_of(&parameter.value)));
+        put(&user_header(&parameter.name), Some(&value_of(&parameter.value)));
     }
     if is_reply && matches!(performative, Performative::Refuse | Performative::Failure | Performative::NotUnderstood) {
         let code = if performative == Performative::Failure { "500" } else { "400" };
@@ -800,6 +861,79 @@ mod tests {
             assert_eq!((reply.sender(), reply.target()), (Some(seller), Some(AgentId::of_text("buyer"))));
             assert_eq!(reply.conversation_text().as_deref(), Some("c1"));
             assert!(reply.details().is_none_or(|details| details.user_parameters.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_whole_message_that_replies_repeats_what_the_question_says() {
+        let question = Message::builder(Performative::QueryRef)
+            .sender(AgentId::of_text("buyer"))
+            .receiver("seller")
+            .conversation_text("plums")
+            .reply_with_text("q7");
+        let question = question.build().expect("it is valid");
+        let reply = |payload: &str| {
+            let headers = block(&[("Content-Type", ACL_TEXT)]);
+            let publication =
+                Publication { subject: b"_R.1.1", reply: None, headers: &headers, payload: payload.as_bytes() };
+            let plan = Plan::read(&publication, Some(&question)).expect("it is valid");
+            let (limit, seller) = (ContentLimit::default(), AgentId::of_text("seller"));
+            plan.message(To::Answer(&question), seller, None, (limit, WallTime(0)))
+        };
+        let bare = reply("(inform :content \"7\")").expect("it is valid");
+        assert_eq!((bare.target(), bare.sender()), (question.sender(), question.target()));
+        assert_eq!((bare.in_reply_to_text().as_deref(), bare.in_reply_to()), (Some("q7"), question.reply_with()));
+        assert_eq!(
+            (bare.conversation_text().as_deref(), bare.role()),
+            (Some("plums"), question.reply(bare.performative()).build().expect("it is valid").role())
+        );
+        let own = reply("(inform :receiver buyer :in-reply-to q8 :conversation-id pears)").expect("it is valid");
+        assert_eq!(own.in_reply_to_text().as_deref(), Some("q8"));
+        assert_eq!(own.conversation_text().as_deref(), Some("pears"));
+        assert_eq!(reply("(inform :receiver other)").map_err(|refusal| refusal.code), Err(400));
+    }
+
+    #[test]
+    fn no_user_defined_parameter_becomes_a_header_of_the_router() {
+        for name in [
+            "X-nats-Caxton-Sender",
+            "Caxton-Sender",
+            "caxton-priority",
+            "Caxton-Unknown",
+            "C:axton-Sender",
+            "X-nats-C axton-Sender",
+            "Nats-Service-Error",
+            "x-NATS-nats-service-error-code",
+            "X-nats-Nats-Msg-Id",
+            "X-nats-Content-Type",
+            "content-type",
+            "traceparent",
+            "X-nats-",
+            " ",
+        ] {
+            let header = user_header(name);
+            assert!(header.starts_with(USER_HEADER), "{name:?} becomes {header:?}");
+        }
+        // In the JSON form, the names of parameters are free.
+        let text = r#"{"performative":"inform","user-defined":[{"name":"Caxton-Sender","string":"forged"}]}"#;
+        let limits = json::limits(ContentLimit::default());
+        let message = json::from_json(text.as_bytes(), WallTime(0), &limits).expect("it is valid");
+        let mut output = Vec::new();
+        put_headers(&message, None, Kind::Message, &mut output);
+        let written = Headers::read(&output).expect("it is well formed");
+        let forged = Some(b"forged".as_slice());
+        assert_eq!((written.get("Caxton-Sender"), written.get("X-nats-Caxton-Sender")), (None, forged));
+        for (name, header) in [("X-nats-Shop", "Shop"), ("Shop", "Shop"), ("X-Trail", "X-Trail")] {
+            assert_eq!(user_header(name), header);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_user_defined_parameter_has_a_header_of_its_own(name in "(X-nats-)?([Cc]axton-|[Nn]ats-)?[ -~é]{0,8}") {
+            let header = user_header(&name).to_ascii_lowercase();
+            let reserved = ["caxton-", "nats-"].iter().any(|prefix| header.starts_with(prefix));
+            proptest::prop_assert!(!reserved && !["", "content-type", "traceparent"].contains(&&*header), "{header}");
         }
     }
 
