@@ -231,6 +231,53 @@ fn a_subscriber_is_asked_and_answers() {
 }
 
 #[test]
+fn only_the_agent_that_was_asked_replies() {
+    bounded(|| {
+        let served = Served::start(2, |_| {});
+        let (oracle, mallory) = (router_gets(&served, "oracle"), router_gets(&served, "mallory"));
+        let mut asker = served.client();
+        asker.subscribe("agent.pythia", "3");
+        asker.say("SUB _INBOX.a 2\r\n");
+        asker.publish("agent.oracle", "_INBOX.a", &[], "why?");
+        let question = oracle.blocking().recv_within(PATIENCE).expect("it comes");
+        let forged = Message::builder(Performative::Inform).receiver("pythia").content("forged");
+        let forged = forged.in_reply_to(question.reply_with().expect("it asks"));
+        mallory.blocking().send(forged.build().expect("it is valid")).expect("it is accepted");
+        let forged = asker.next();
+        assert_eq!((forged.subject.as_str(), forged.payload.as_str()), ("agent.pythia", "forged"));
+        assert!(forged.headers.contains("Caxton-Sender: mallory"), "{}", forged.headers);
+        let reply = question.reply(Performative::Inform).content("because");
+        oracle.blocking().send(reply.build().expect("it is valid")).expect("it is accepted");
+        let reply = asker.next();
+        assert_eq!((reply.subject.as_str(), reply.payload.as_str()), ("_INBOX.a", "because"));
+        let other = Served::start(1, |_| {});
+        let number = |client: &Client| {
+            let info: serde_json::Value = serde_json::from_str(&client.info).expect("it is JSON");
+            info["client_id"].as_u64()
+        };
+        assert_ne!(number(&served.client()), number(&other.client()), "numbers do not begin anew");
+        other.stop();
+        served.stop();
+    });
+}
+
+#[test]
+fn a_connection_replies_as_an_agent_that_it_still_has() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let (mut asker, mut oracle) = (served.client(), served.client());
+        oracle.subscribe("agent.oracle", "1");
+        asker.publish("agent.oracle", "_INBOX.a", &[], "why?");
+        let question = oracle.next();
+        oracle.say("UNSUB 1\r\n");
+        oracle.publish(&question.reply.expect("it asks"), "", &[], "because");
+        let refused = oracle.line();
+        assert!(refused.contains("has given up the agent that was asked"), "{refused}");
+        served.stop();
+    });
+}
+
+#[test]
 fn nobody_to_answer_is_told_as_in_nats() {
     bounded(|| {
         let served = Served::start(2, |_| {});
@@ -274,6 +321,9 @@ fn refusals_carry_the_reason() {
         client.publish("agent.refuser", "_INBOX.me", &[("Caxton-Reliability", "durable")], "please");
         let refused = client.next();
         assert!(refused.headers.contains("Caxton-Reason: durability-unavailable"), "{}", refused.headers);
+        client.publish("agent.refuser", "_INBOX.me", &[("Nats-Msg-Id", "7")], "please");
+        let refused = client.next();
+        assert!(refused.headers.contains("Nats-Msg-Id: subscribe to agent.NAME first"), "{}", refused.headers);
         client.publish("foo.bar", "", &[], "x");
         assert!(client.line().starts_with("-ERR 'Permissions Violation for Publish to \"foo.bar\""));
         client.settle();
@@ -453,8 +503,11 @@ fn durable_messages_are_acknowledged_when_they_are_on_disk() {
         }
         let receipt = [("Caxton-Ack", "receipt")];
         client.publish("agent.clerk", "_INBOX.acks", &receipt, "tell me");
-        assert_eq!(text_of(&inbox.blocking().recv_within(PATIENCE).expect("it comes")), "tell me");
-        assert!(client.next().headers.contains("Caxton-Accepted: m"));
+        let told_of = inbox.blocking().recv_within(PATIENCE).expect("it comes");
+        assert_eq!(text_of(&told_of), "tell me");
+        let accepted = format!("Caxton-Accepted: {}\r\n", told_of.id().expect("it has one"));
+        let receipt = client.next();
+        assert!(receipt.headers.contains(&accepted), "{} {accepted}", receipt.headers);
         served.stop();
     });
 }
@@ -531,6 +584,14 @@ fn a_token_says_who_a_client_is() {
         reader.subscribe("agent.reader", "1");
         reader.publish("agent.clerk", "", &[], "may not");
         assert!(reader.line().contains("this token may not send"));
+        // Whose the agents of a connection are does not change.
+        let mut client = Client::connect(served.address, &format!(",\"auth_token\":\"{}\"", mine.secret));
+        client.subscribe("agent.bill-9", "1");
+        client.say(&format!("CONNECT {{\"verbose\":true,\"auth_token\":\"{}\"}}\r\n", mine.secret));
+        assert_eq!(client.line(), "+OK");
+        client.say(&format!("CONNECT {{\"auth_token\":\"{}\"}}\r\n", other.secret));
+        assert_eq!(client.line(), "-ERR 'Authorization Violation'");
+        let mut client = Client::connect(served.address, &format!(",\"auth_token\":\"{}\"", mine.secret));
         // A token that is removed ends what was connected with it.
         let text = std::fs::read_to_string(&file).expect("it is there");
         let (kept, _) = text.rsplit_once("[[token]]").expect("there are two");

@@ -49,7 +49,7 @@ struct Door {
     local: SocketAddr,
     payload_max: usize,
     content_max: ContentLimit,
-    /// The number of connections so far.
+    /// The number of the last connection.
     connections: AtomicU32,
     /// Where each connection gets what others have for it.
     posts: Mutex<HashMap<u32, Arc<Post>>>,
@@ -117,7 +117,7 @@ impl Door {
             local,
             payload_max: payload_max.min(PAYLOAD_BYTES_MAX),
             content_max,
-            connections: AtomicU32::new(0),
+            connections: AtomicU32::new(first_connection()),
             posts: Mutex::default(),
             names: Mutex::default(),
             subscribers: Mutex::default(),
@@ -168,6 +168,14 @@ impl Door {
     fn forget_name(&self, agent: AgentId) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
     }
+}
+
+/// Returns a number to begin with that cannot be guessed: replies to durable messages of an earlier run name a connection
+/// that is none of this run's.
+fn first_connection() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+
+    (RandomState::new().hash_one(0) & u64::from(u32::MAX >> 1)).try_into().unwrap_or(0)
 }
 
 /// Serves clients of NATS until the doors are closed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use caxton_shards::api::{DeliveryError, SendErrorKind};
+use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
 use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
 
 use super::{Boxed, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, Source, Subscription, TAKEN_MAX};
@@ -157,10 +157,12 @@ impl Connection {
     }
 
     /// Writes a message for this agent to the reply subject that it is for, if it is a reply to one of this client's
-    /// messages. What a message repeats can be guessed; that of another agent's message opens nothing.
+    /// messages. What a message repeats can be guessed: only the agent that was asked, and the router, reply to it.
     fn put_as_reply(&mut self, agent: AgentId, message: &Message) -> bool {
         let Some(number) = message.in_reply_to().and_then(|value| number_of(value, self.number)) else { return false };
-        let Some(asked) = self.asked.get(number).filter(|asked| asked.sender == agent) else { return false };
+        let Some(asked) = self.asked.get(number).filter(|asked| asked.is_answered_by(agent, message)) else {
+            return false;
+        };
         let (reply, ack) = (asked.reply.clone(), asked.ack);
         let settles = message.performative() != Performative::Agree;
         if is_notice(message) {
@@ -169,10 +171,11 @@ impl Connection {
                 self.report(&reply, &Refusal::of_delivery_error(&error));
                 return true;
             }
-            let is_receipt = message.content().as_bytes().starts_with(b"((processed (");
-            if is_receipt && ack == Ack::Receipt {
+            if ack == Ack::Receipt
+                && let Some(id) = processed_message(message)
+            {
                 self.asked.settle(number);
-                self.put_acknowledgement(&reply, message.id().ok_or(SendErrorKind::Stopping));
+                self.put_acknowledgement(&reply, Ok(id));
                 return true;
             }
         }
@@ -297,7 +300,7 @@ impl Connection {
         None
     }
 
-    fn owns(&self, agent: AgentId) -> bool {
+    pub(super) fn owns(&self, agent: AgentId) -> bool {
         self.agents.iter().chain(&self.anonymous).any(|own| own.id == agent)
     }
 }

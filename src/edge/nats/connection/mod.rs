@@ -42,6 +42,7 @@ use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::Stream;
 use super::{Door, Post};
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
+use crate::message::is_notice;
 use crate::router::Inbox;
 use crate::router::error::{BatchError, CallError};
 use crate::router::inbox::InboxWait;
@@ -68,6 +69,8 @@ const AUTHENTICATED_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Rounds after which a busy connection lets others have their turn.
 const ROUNDS_MAX: usize = 8;
+/// What a client is told that does not say who it is, or is unknown.
+const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 /// What a client is told whose token has expired, or was removed or changed.
 const AUTHORIZATION_ENDED: &str = "User Authentication Revoked";
 /// What the subjects begin with at which clients await replies.
@@ -196,9 +199,19 @@ impl Subscription {
 struct Asked {
     /// Its sender, to which replies are addressed.
     sender: AgentId,
+    /// The agent that was asked, and is the only one to reply; `None` if the router chose it.
+    receiver: Option<AgentId>,
     /// The subject for replies.
     reply: Box<[u8]>,
     ack: Ack,
+}
+
+impl Asked {
+    /// Whether a message to this agent is a reply of the one that was asked, or a notice of the router.
+    fn is_answered_by(&self, agent: AgentId, message: &Message) -> bool {
+        self.sender == agent
+            && (is_notice(message) || self.receiver.is_none_or(|receiver| message.sender() == Some(receiver)))
+    }
 }
 
 /// A message that was delivered to this client and may be replied to.
@@ -497,7 +510,7 @@ impl Connection {
 
     fn perform(&mut self, operation: Operation<'_>, context: &mut Context<'_>) -> Result<Performed, End> {
         if self.identity.is_none() && !matches!(operation, Operation::Connect(_)) {
-            return Err(End::Refused("Authorization Violation"));
+            return Err(End::Refused(AUTHORIZATION_VIOLATION));
         }
         match operation {
             Operation::Publish(publication) => return self.publish(&publication, context),
@@ -528,7 +541,12 @@ impl Connection {
         };
         let token = options.take_token();
         let identity = self.context().access().identify(token.as_deref());
-        self.identity = Some(identity.map_err(|_| End::Refused("Authorization Violation"))?);
+        let identity = identity.map_err(|_| End::Refused(AUTHORIZATION_VIOLATION))?;
+        // Agents that are registered already are those of the former identity.
+        if self.identity.as_ref().is_some_and(|former| former.name() != identity.name()) {
+            return Err(End::Refused(AUTHORIZATION_VIOLATION));
+        }
+        self.identity = Some(identity);
         self.may_send = self.identity.as_ref().is_some_and(|identity| identity.may(Right::Send));
         self.options = options;
         Ok(())

@@ -8,7 +8,9 @@ use caxton_shards::api::{RegistrationError, SendErrorKind};
 use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message, Performative};
 
 use super::deliver::correlation;
-use super::{AGAIN_AFTER, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step};
+use super::{
+    AGAIN_AFTER, AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step,
+};
 use crate::clock::wall_time;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, Refusal, To};
 use crate::edge::nats::prompts::{self, Verb};
@@ -53,7 +55,7 @@ impl Connection {
         let performative = if publication.reply.is_some() { Performative::Request } else { Performative::Inform };
         let mut builder = Message::builder(performative).sender(sender).receiver(receiver).content(publication.payload);
         if let Some(reply) = publication.reply {
-            builder = builder.reply_with(self.ask(sender, reply, Ack::Reply));
+            builder = builder.reply_with(self.ask(sender, Some(receiver), reply, Ack::Reply));
         }
         let built = if publication.payload.len() <= CONTENT_INLINE_BYTES {
             builder.build()
@@ -111,7 +113,12 @@ impl Connection {
                         .id,
                 )
             }
-            None => question.as_ref().and_then(|(_, question)| question.message.target()),
+            None => match question.as_ref().and_then(|(_, question)| question.message.target()) {
+                Some(asked) if !self.owns(asked) => {
+                    return Err(Refusal::forbidden("this connection has given up the agent that was asked"));
+                }
+                asked => asked,
+            },
         };
         let sender = match named {
             Some(sender) => sender,
@@ -121,6 +128,9 @@ impl Connection {
                 Err(end) => return Ok(Err(end)),
             },
         };
+        if self.anonymous.as_ref().is_some_and(|own| own.id == sender) {
+            plan.check_unnamed()?;
+        }
         if self.batch_sender.is_some_and(|other| other != sender) || plan.ack == Some(Ack::Accepted) {
             if let Err(end) = self.hand_over(context) {
                 return Ok(Err(end));
@@ -130,7 +140,14 @@ impl Connection {
             }
         }
         let asked = match (publication.reply, plan.ack) {
-            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(sender, reply, ack)),
+            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => {
+                let receiver = match (&address, &question) {
+                    (Address::Agent(agent), _) => Some(*agent),
+                    (_, Some((_, question))) => question.message.sender(),
+                    _ => None,
+                };
+                Some(self.ask(sender, receiver, reply, ack))
+            }
             _ => None,
         };
         let to = match &question {
@@ -185,7 +202,8 @@ impl Connection {
             Err(end) => return Ok(Err(end)),
         };
         let builder = Message::builder(Performative::Request).sender(sender).receiver(agent).content(&*text);
-        let message = builder.reply_with(self.ask(sender, reply, Ack::Prompt)).build_within(self.door.content_max);
+        let message =
+            builder.reply_with(self.ask(sender, Some(agent), reply, Ack::Prompt)).build_within(self.door.content_max);
         let message = message.map_err(|error| Refusal::of_message(&error))?;
         self.put_reply(reply, &[], prompts::ACKNOWLEDGED);
         self.queue(message, publication);
@@ -193,10 +211,11 @@ impl Connection {
         Ok(Ok(Performed::Done))
     }
 
-    /// Remembers the reply subject of a message of this agent, and returns the value that replies to it repeat.
-    fn ask(&mut self, sender: AgentId, reply: &[u8], ack: Ack) -> Correlation {
+    /// Remembers the reply subject of a message of this agent to another one, if it is to one, and returns the value that
+    /// replies to it repeat.
+    fn ask(&mut self, sender: AgentId, receiver: Option<AgentId>, reply: &[u8], ack: Ack) -> Correlation {
         let now = Instant::now();
-        let number = self.asked.add(Asked { sender, reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
+        let number = self.asked.add(Asked { sender, receiver, reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
         correlation(self.number, number)
     }
 
@@ -264,7 +283,7 @@ impl Connection {
             self.hand_over(context)?;
             return Ok(own.filter(|_| self.step.is_none()));
         }
-        let Some(identity) = &self.identity else { return Err(End::Refused("Authorization Violation")) };
+        let Some(identity) = &self.identity else { return Err(End::Refused(AUTHORIZATION_VIOLATION)) };
         let prefix =
             if self.context().access().requires_token() { format!("{}-", identity.name()) } else { String::new() };
         let again = if self.anonymous_names > 0 { format!("-{}", self.anonymous_names) } else { String::new() };
