@@ -611,6 +611,19 @@ impl Driver {
                         leftovers.push(message);
                     }
                 }
+                Output::CloseInbox(number) => {
+                    if let Some(mut inbox) = self.inboxes.remove(&number) {
+                        inbox.end_acknowledging();
+                        self.inputs.extend(inbox.taken(number));
+                        self.inputs.push_back(Input::Closed(inbox.agent(), number, inbox.leftovers()));
+                    }
+                }
+                Output::InboxEnded(number) => {
+                    // Its owner can still read what it was given, and then learns that nothing follows.
+                    if let Some(mut inbox) = self.inboxes.remove(&number) {
+                        inbox.end_acknowledging();
+                    }
+                }
                 Output::Event(event) => {
                     #[cfg(feature = "telemetry")]
                     if let Some(log) = &self.log {

@@ -182,7 +182,7 @@ pub enum ReceiveError {
     /// None arrived in time.
     #[error("nothing came in time")]
     TimedOut,
-    /// The router has stopped.
+    /// The router has stopped, or the agent of the inbox was removed.
     #[error("the router has stopped")]
     Stopped,
     /// A blocking call was made on a shard's own thread.
@@ -271,7 +271,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// Returns [`ReceiveError::Stopped`] when the router has stopped and everything was taken, and
+    /// Returns [`ReceiveError::Stopped`] when the router has stopped, or the agent was removed, and everything was taken, and
     /// [`ReceiveError::WouldDeadlock`] on a shard's own thread.
     pub async fn recv(&self) -> Result<Message, ReceiveError> {
         self.recv_within(Duration::MAX).await

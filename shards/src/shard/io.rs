@@ -215,6 +215,11 @@ pub enum Output {
     Answer(Token, Answer),
     /// A message for an inbox. The shard never sends more than the inbox has room for.
     Deliver(InboxNumber, Message),
+    /// The inbox is to be closed, because the deadline of its agent's drain is over: an [`Input::Closed`] with what was not
+    /// processed has to follow. The agent is removed then.
+    CloseInbox(InboxNumber),
+    /// The inbox has no agent any more: it gets nothing further.
+    InboxEnded(InboxNumber),
     /// An event for observers.
     Event(Event),
 }

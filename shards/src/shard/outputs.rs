@@ -51,6 +51,16 @@ impl Outputs {
         self.list.push(Output::Deliver(inbox, message));
     }
 
+    /// Has an inbox closed.
+    pub fn close_inbox(&mut self, inbox: InboxNumber) {
+        self.list.push(Output::CloseInbox(inbox));
+    }
+
+    /// Reports that an inbox has no agent any more.
+    pub fn end_inbox(&mut self, inbox: InboxNumber) {
+        self.list.push(Output::InboxEnded(inbox));
+    }
+
     pub fn watch_events(&mut self, detail: EventDetail) {
         self.detail = detail;
     }

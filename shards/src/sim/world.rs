@@ -409,6 +409,9 @@ impl World {
                 assert!(node.answers.insert(token.0, answer).is_none(), "{token:?} was answered twice");
             }
             Output::Deliver(inbox, message) => self.put_into_inbox(shard, inbox, message),
+            Output::CloseInbox(inbox) => self.close_inbox(inbox),
+            // Its owner can still read what it was given.
+            Output::InboxEnded(_) => {}
             Output::Event(event) => node.events.push(event),
         }
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::redundant_closure_for_method_calls)] // The method is not general enough in its lifetimes.
 
-use caxton_shards::agent::{Outcome, Polled, Registration};
+use caxton_shards::agent::{Outcome, Polled};
 use caxton_shards::api::{
     AgentState, Answer, AskError, DRAINING_AGENTS_MAX, Drained, Event, InboxNumber, Input, LifecycleError,
     RegistrationError, StopReason, is_notice,
@@ -373,6 +373,29 @@ fn an_inbox_is_drained_when_its_owner_has_taken_everything() {
 }
 
 #[test]
+fn what_the_owner_of_a_draining_inbox_has_not_taken_at_the_deadline_becomes_dead_letters() {
+    let mut world = World::new(2);
+    let (sender, told) = world.add_listener(1, "sender");
+    let name = world.name_on(0, "inbox");
+    let agent = AgentId::of(&name);
+    let inbox = world.open_inbox(name, 3).unwrap();
+    for _ in 0..5 {
+        world.send(inform(sender, agent, "x").build().unwrap()).unwrap();
+    }
+    world.run();
+    let drained = world.drain_later(agent, 1_000);
+    world.run();
+    assert_eq!(world.read_inbox(inbox, 1).len(), 1);
+    world.advance(1_001);
+    assert_eq!(world.take_drained(agent, drained), Some(Ok(Drained { left: 4 })));
+    world.run();
+    assert_eq!((world.total().processed, world.dead(DeadLetterReason::DrainDeadline)), (1, 4));
+    assert_eq!(told.notices().len(), 4);
+    assert!(world.open_inboxes().is_empty(), "it is closed");
+    world.assert_settled();
+}
+
+#[test]
 fn a_drain_waits_for_durable_messages_and_for_outboxes_and_for_notices_that_find_no_room() {
     let mut world = Setup::new(2).lanes(1, 1).configured(|config| config.durability = Durability::Journal).start();
     let (far, _) = world.add_listener(1, "far");
@@ -432,8 +455,11 @@ fn only_so_many_agents_are_drained_at_a_time() {
     let mut world = World::new(1);
     let sender = world.add(0, "sender", Script::idle());
     let names = (0..=DRAINING_AGENTS_MAX).map(|number| AgentName::try_new(format!("inbox-{number}")).unwrap());
-    let agents: Vec<AgentId> =
-        names.map(|name| world.register(Registration::outside(name, InboxNumber(1), 1))).collect();
+    let mut agents = Vec::new();
+    for name in names {
+        agents.push(AgentId::of(&name));
+        world.open_inbox(name, 1).unwrap();
+    }
     let mut drains = Vec::new();
     for agent in &agents {
         world.send_later(inform(sender, *agent, "x").build().unwrap());
@@ -447,7 +473,7 @@ fn only_so_many_agents_are_drained_at_a_time() {
     assert_eq!(world.state(agents[DRAINING_AGENTS_MAX]), AgentState::Active);
     world.advance(1_000);
     for (agent, drained) in agents.iter().zip(drains) {
-        assert_eq!(world.take_drained(*agent, drained), Some(Ok(Drained { left: 0 })));
+        assert_eq!(world.take_drained(*agent, drained), Some(Ok(Drained { left: 1 })));
     }
     let drained = world.drain_later(agents[DRAINING_AGENTS_MAX], 0);
     world.advance(1);

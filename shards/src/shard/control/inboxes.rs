@@ -100,25 +100,40 @@ impl Shard {
 
     /// Handles an inbox dropped by its owner: messages not taken are abandoned, and the agent is removed.
     pub(in crate::shard) fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
-        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
-            self.remove_agent(index, StopReason::InboxClosed);
+        let Some(why) = self.why_closed(agent) else { return };
+        if let Some((index, given_back)) = self.empty_inbox(agent, inbox, messages, why) {
+            let slot = self.agents.get_mut(index);
+            if let Some(drain) = slot.and_then(|slot| slot.cold.as_mut()?.drain.as_mut()) {
+                drain.given_back = given_back;
+            }
+            self.remove_agent(index, why);
         }
     }
 
     /// Handles messages returned by an inbox. It then has room again for the router's own messages.
     pub(in crate::shard) fn take_back(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
-        if let Some(index) = self.empty_inbox(agent, inbox, messages) {
+        if let Some((index, _)) = self.empty_inbox(agent, inbox, messages, StopReason::InboxClosed) {
             self.schedule(index);
         }
     }
 
-    /// Abandons messages that come back out of an inbox. Returns its agent if the inbox is still the current one.
+    /// Returns why the agent of a closed inbox is removed: its owner has dropped it, or the deadline of its drain is over.
+    fn why_closed(&mut self, agent: AgentId) -> Option<StopReason> {
+        let index = self.agents.find(agent)?;
+        let cold = self.agents.get_mut(index)?.cold.as_ref();
+        let is_over = cold.and_then(|cold| cold.drain.as_ref()).is_some_and(|drain| drain.is_over);
+        Some(if is_over { StopReason::DrainDeadline } else { StopReason::InboxClosed })
+    }
+
+    /// Abandons messages that come back out of an inbox. Returns its agent and how many there were, if the inbox is still the
+    /// current one.
     pub(in crate::shard) fn empty_inbox(
         &mut self,
         agent: AgentId,
         inbox: InboxNumber,
         mut messages: Vec<Message>,
-    ) -> Option<AgentIndex> {
+        why: StopReason,
+    ) -> Option<(AgentIndex, u32)> {
         messages.retain(|message| !is_notice(message));
         let index = self.agents.find(agent)?;
         let slot = self.agents.get_mut(index)?;
@@ -138,7 +153,7 @@ impl Shard {
             self.ledger.count_unfinished(Stage::Inbox, u64::from(given_back));
             DeadLetterReason::Stopped
         } else {
-            DeadLetterReason::Deregistered
+            why.for_what_waited()
         };
         self.settle_taken(index);
         for message in messages.into_iter().take(given_back as usize) {
@@ -148,7 +163,7 @@ impl Shard {
             self.dead_letter(envelope, reason, Reservation::Nothing);
         }
         self.send_receipts_of_inbox(index);
-        Some(index)
+        Some((index, given_back))
     }
 
     /// Settles durable messages that an inbox took.

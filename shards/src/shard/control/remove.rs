@@ -31,6 +31,7 @@ impl Shard {
             Behaviour::InboxState(outside) => {
                 self.ledger.process(u64::from(outside.handed_out));
                 self.held.count_outside(-i64::from(outside.handed_out));
+                self.outputs.end_inbox(outside.inbox);
             }
             Behaviour::Running | Behaviour::Gateway => {}
         }
@@ -81,7 +82,7 @@ impl Shard {
         }
         if let Some(drain) = drain {
             self.timers.cancel(drain.deadline);
-            self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held })));
+            self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held + drain.given_back })));
         }
         if why != StopReason::NotStarted {
             self.agents.bury(id, name, why, total);

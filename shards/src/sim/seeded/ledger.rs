@@ -294,6 +294,7 @@ impl Ledger {
                 }
             }
             Output::Event(event) => self.happened(event),
+            Output::CloseInbox(_) | Output::InboxEnded(_) => {}
         }
     }
 
