@@ -28,6 +28,8 @@ enum Doing {
     Idle,
     /// It takes a response that has no end.
     Streaming,
+    /// It is being closed, to make room.
+    Closing,
 }
 
 /// Why the edge closed a connection.
@@ -107,14 +109,16 @@ impl Connection {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Returns since when it waits for its peer; none while a request is being handled, or a stream is taken.
+    /// Returns since when it waits for its peer; none while a request is being handled, or a stream is taken, or if it is
+    /// being closed.
     pub fn waits_since(&self) -> Option<Instant> {
         let (doing, since) = self.state();
-        (!matches!(doing, Doing::Handling | Doing::Streaming)).then_some(since)
+        (!matches!(doing, Doing::Handling | Doing::Streaming | Doing::Closing)).then_some(since)
     }
 
     /// Closes it, to make room for another one.
     pub fn close(&self) {
+        self.turn(Doing::Closing);
         self.closing.notify_one();
     }
 
@@ -147,6 +151,7 @@ impl Connection {
             Doing::Handling => (since + limits.request_within, CloseReason::Slow),
             Doing::Idle => (since + limits.idle_within, CloseReason::Idle),
             Doing::Streaming => (since + limits.idle_within, CloseReason::Slow),
+            Doing::Closing => (since, CloseReason::Room),
         }
     }
 
@@ -273,6 +278,8 @@ mod tests {
         assert_eq!(due(), (limits.idle_within, CloseReason::Idle));
         connection.receive();
         assert_eq!(due(), (limits.head_within, CloseReason::Slow));
+        connection.close();
+        assert_eq!((due(), connection.waits_since()), ((Duration::ZERO, CloseReason::Room), None));
     }
 
     #[test]

@@ -267,10 +267,10 @@ impl OpenConnections {
             let rest = WAITS_MIN.saturating_sub(since.elapsed());
             if rest.is_zero() {
                 longest.close();
-                self.ended.notified().await;
-            } else {
-                let _ = tokio::time::timeout(rest, self.ended.notified()).await;
             }
+            // One that does not end at once is not waited for: meanwhile nobody else would be accepted.
+            let within = if rest.is_zero() { WAITS_MIN } else { rest };
+            let _ = tokio::time::timeout(within, self.ended.notified()).await;
         }
     }
 }
@@ -301,4 +301,22 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_does_not_end_holds_up_no_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it can be built");
+        runtime.block_on(async {
+            let mut open = OpenConnections { list: vec![Arc::new(Connection::new())], ended: Arc::default() };
+            let has_room = tokio::time::timeout(Duration::from_mins(1), open.make_room(1)).await;
+            assert_eq!(has_room, Ok(false), "nothing else can be closed");
+            open.list.push(Arc::new(Connection::new()));
+            open.list[1].end();
+            assert!(open.make_room(2).await);
+        });
+    }
 }

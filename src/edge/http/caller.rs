@@ -117,8 +117,8 @@ impl Rates {
         Self { per_second: f64::from(per_second), buckets: Mutex::default() }
     }
 
-    /// Counts a request.
-    fn take(&self, identity: &Arc<str>, now: Instant) -> Result<(), Problem> {
+    /// Counts a request, or a message that is sent over a WebSocket.
+    pub fn take(&self, identity: &Arc<str>, now: Instant) -> Result<(), Problem> {
         if self.per_second <= 0.0 {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use caxton_shards::codec::json::to_json;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::MessageId;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
@@ -25,7 +25,7 @@ use super::reply::{JSON, Reply};
 use super::{socket, stream};
 use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::Operation;
-use crate::edge::doors::outside::Attachment;
+use crate::edge::doors::outside::{Attachment, OutsideAgent};
 use crate::router::inbox::ReceiveError;
 
 /// Maximum number of messages handed out at a time.
@@ -174,12 +174,12 @@ fn in_json(api: &Api, deliveries: &[Delivery]) -> Bytes {
 /// Which messages are finished.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Acknowledgement {
+pub(super) struct Acknowledgement {
     #[serde(default)]
-    ids: Vec<String>,
+    pub ids: Vec<String>,
     #[serde(default)]
-    rejected: Vec<String>,
-    reason: Option<String>,
+    pub rejected: Vec<String>,
+    pub reason: Option<String>,
 }
 
 async fn acknowledge(
@@ -191,27 +191,41 @@ async fn acknowledge(
     let (parts, body) = request.into_parts();
     let attachment = attach(&api, &caller, &name)?;
     let agent = attachment.agent();
-    if !agent.is_acknowledged() {
-        let detail =
-            format!("{name} is registered without acknowledgements: its messages are processed when they are taken");
-        return Err(Problem::conflict("other-mode", detail));
-    }
+    requires_acknowledgements(agent)?;
     let read: Option<Acknowledgement> = read_json(&api.bodies, &parts.headers, body).await?;
-    let Some(Acknowledgement { ids, rejected, reason }) = read else {
+    let Some(acknowledgement) = read else {
         return Err(Problem::bad("bad-document", "expected {\"ids\": [...]}"));
     };
-    if ids.len() + rejected.len() > IDS_MAX {
-        return Err(Problem::unfit("too-many-ids", format!("the limit is {IDS_MAX} ids")));
+    acknowledgement.carry_out(agent).map(|done| Reply::ok(&done))
+}
+
+impl Acknowledgement {
+    /// Acknowledges and gives up what it says, and returns how many messages of each.
+    pub fn carry_out(&self, agent: &OutsideAgent) -> Result<Value, Problem> {
+        requires_acknowledgements(agent)?;
+        if self.ids.len() + self.rejected.len() > IDS_MAX {
+            return Err(Problem::unfit("too-many-ids", format!("the limit is {IDS_MAX} ids")));
+        }
+        let (ids, rejected) = (parse_ids(&self.ids)?, parse_ids(&self.rejected)?);
+        let acknowledged = agent.acknowledge(&ids);
+        let why = self.reason.as_deref().unwrap_or("its receiver gave it up");
+        let rejected = agent.reject(&rejected, why);
+        Ok(json!({ "acknowledged": acknowledged, "rejected": rejected }))
     }
-    let (ids, rejected) = (parse_ids(&ids)?, parse_ids(&rejected)?);
-    let acknowledged = agent.acknowledge(&ids);
-    let why = reason.as_deref().unwrap_or("its receiver gave it up");
-    let rejected = agent.reject(&rejected, why);
-    Ok(Reply::ok(&json!({ "acknowledged": acknowledged, "rejected": rejected })))
+}
+
+fn requires_acknowledgements(agent: &OutsideAgent) -> Result<(), Problem> {
+    if agent.is_acknowledged() {
+        return Ok(());
+    }
+    let name = agent.name();
+    let detail =
+        format!("{name} is registered without acknowledgements: its messages are processed when they are taken");
+    Err(Problem::conflict("other-mode", detail))
 }
 
 /// Parses the ids of messages.
-pub(super) fn parse_ids(texts: &[String]) -> Result<Vec<MessageId>, Problem> {
+fn parse_ids(texts: &[String]) -> Result<Vec<MessageId>, Problem> {
     let parse = |text: &String| {
         let detail = || format!("{text:?} is not the id of a message: expected m and 32 hexadecimal digits");
         parse_id(text).ok_or_else(|| Problem::unfit("bad-message-id", detail()))

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ fn send(client: &mut Client<TcpStream>, value: &Value) {
     client.stream.get_mut().write_all(&frame).expect("it is sent");
 }
 
-/// Returns the next frame of text.
+/// Returns the next frame of text. Pings before it are answered.
 fn next(client: &mut Client<TcpStream>) -> Value {
     loop {
         let mut head = [0; 2];
@@ -53,6 +54,7 @@ fn next(client: &mut Client<TcpStream>) -> Value {
         match head[0] & 0xf {
             1 => return serde_json::from_slice(&body).expect("it is JSON"),
             8 => panic!("the WebSocket was closed: {body:?}"),
+            9 => client.stream.get_mut().write_all(&[0x8a, 0x80, 0, 0, 0, 0]).expect("the pong is sent"),
             _ => {}
         }
     }
@@ -87,5 +89,63 @@ pub fn an_agent_sends_receives_and_acknowledges_on_one_connection() {
         other.get("/v1/agents/clerk/ws").problem(400, "no-websocket");
         drop(socket);
         served.stop();
+    });
+}
+
+#[test]
+fn a_client_that_only_listens_to_a_busy_agent_stays_and_gets_everything() {
+    bounded(|| {
+        const IDLE: Duration = Duration::from_secs(3);
+        let served = Served::with(|config| config.set("doors.idle_ms", "3000", "this test").expect("it is legal"));
+        let mut other = served.client();
+        other.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let (began, mut number) = (Instant::now(), 0_u32);
+        while began.elapsed() < 2 * IDLE {
+            let content = number.to_string();
+            let message = json!({"performative": "inform", "receiver": ["clerk"], "content": content});
+            other.post("/v1/messages", &message).expect(202);
+            assert_eq!(next(&mut socket)["message"]["content"], content);
+            number += 1;
+        }
+        drop(socket);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_websocket_keeps_nobody_from_being_served() {
+    bounded(|| {
+        let served = Served::with(|config| config.set("doors.connections_max", "4", "this test").expect("it is legal"));
+        served.client().json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let idle: Vec<_> = (0..6).map(|_| served.client()).collect();
+        assert_eq!(served.client().get("/livez").status, 200);
+        send(&mut socket, &json!({"type": "ack", "ids": []}));
+        assert_eq!(next(&mut socket)["type"], "acknowledged", "it stays, because it is no idle connection");
+        drop((idle, socket));
+        served.stop();
+    });
+}
+
+#[test]
+fn what_a_websocket_sends_and_acknowledges_is_limited_as_requests_are() {
+    bounded(|| {
+        let served =
+            Served::with(|config| config.set("doors.requests_per_second", "5", "this test").expect("it is legal"));
+        served.client().json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        send(&mut socket, &json!({"type": "ack", "ids": [format!("m{}1", "0".repeat(31))]}));
+        assert_eq!(next(&mut socket)["reason"], "other-mode");
+        let message = json!({"performative": "inform", "receiver": ["nobody"]});
+        let refused = (0..1_000).find_map(|_| {
+            send(&mut socket, &json!({"type": "send", "message": message}));
+            let response = std::iter::repeat_with(|| next(&mut socket)).find(|frame| frame["type"] != "message");
+            response.filter(|response| response["type"] == "problem")
+        });
+        assert_eq!(refused.expect("there is a limit")["reason"], "too-many-requests");
+        drop(socket);
+        served.doors.close();
+        served.router.shutdown(crate::common::PATIENCE).expect("this is no shard's thread");
     });
 }

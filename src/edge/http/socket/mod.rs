@@ -14,6 +14,7 @@ mod frame;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -27,7 +28,6 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::frame::{Frame, Reader, Violation, accept_of};
 use super::Api;
@@ -36,8 +36,9 @@ use super::endpoint::{AGENT, Endpoint, responds};
 use super::messages::parse_json;
 use super::parameters::{AgentOfPath, Parameters};
 use super::problem::Problem;
-use super::receive::{BATCH_MAX, VISIBILITY, attach, parse_ids, stream_permit, visibility};
-use super::stream::heartbeat;
+use super::receive::{Acknowledgement, BATCH_MAX, VISIBILITY, attach, visibility};
+use super::stream::{OpenStream, heartbeat};
+use crate::edge::OpenConnection;
 use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::{Identity, Operation};
 use crate::edge::doors::outside::Attachment;
@@ -71,21 +72,22 @@ struct Socket {
     identity: Arc<Identity>,
     attachment: Attachment,
     visibility: Duration,
-    _permit: OwnedSemaphorePermit,
+    _open: OpenStream,
 }
 
 async fn open(
     State(api): State<Arc<Api>>,
     caller: Caller,
     AgentOfPath(name): AgentOfPath,
+    Extension(connection): Extension<Arc<OpenConnection>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::read(request.uri(), &["visibility_ms"])?;
     let visibility = visibility(&parameters)?;
     let attachment = attach(&api, &caller, &name)?;
     let accept = handshake(request.headers())?;
-    let permit = stream_permit(&api)?;
-    let socket = Socket { api, identity: caller.identity, attachment, visibility, _permit: permit };
+    let open = OpenStream::begin(&api, connection)?;
+    let socket = Socket { api, identity: caller.identity, attachment, visibility, _open: open };
     let upgraded = hyper::upgrade::on(request);
     tokio::spawn(async move {
         // The client may be gone before it has read the response.
@@ -152,24 +154,31 @@ impl Socket {
         let mut reader = Reader::new(MESSAGE_BYTES_MAX);
         let mut buffer = vec![0; READ_BYTES];
         let mut heard = Instant::now();
+        let mut ping_at = heard + heartbeat(&self.api);
         let status = loop {
-            let next = self.next(&mut stream, &mut buffer).await;
-            if !self.identity.may(Operation::Receive) || heard.elapsed() > self.api.context.idle {
+            // What was taken is written: it is lost otherwise.
+            if !self.identity.may(Operation::Receive) {
                 break GOING_AWAY;
             }
+            let next = self.next(&mut stream, &mut buffer, ping_at).await;
             let mut output = Vec::new();
             match next {
                 Next::Read(0) => return,
                 Next::Read(length) => {
-                    heard = Instant::now();
                     reader.add(&buffer[..length]);
                     match self.obey(&mut reader, &mut output).await {
                         Ok(true) => {}
                         Ok(false) => break NORMAL,
                         Err(Violation(status)) => break status,
                     }
+                    // Sending may have waited for room, in which the client could not be heard.
+                    heard = Instant::now();
                 }
-                Next::Heartbeat => frame::write_ping(&mut output),
+                Next::Heartbeat if heard.elapsed() > self.api.context.idle => break GOING_AWAY,
+                Next::Heartbeat => {
+                    frame::write_ping(&mut output);
+                    ping_at = Instant::now() + heartbeat(&self.api);
+                }
                 Next::Deliveries(deliveries) => self.deliver(&deliveries, &mut output).await,
                 Next::End => break GOING_AWAY,
             }
@@ -182,17 +191,18 @@ impl Socket {
         let _ = self.write(&mut stream, &output).await;
     }
 
-    async fn next(&self, stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Next {
+    /// Waits for what happens next. The heartbeat comes before messages, which a busy agent always has.
+    async fn next(&self, stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], ping_at: Instant) -> Next {
         let read = async { stream.read(buffer).await.map_or(Next::Read(0), Next::Read) };
         let deliveries = async {
             let received = self.attachment.agent().receive(BATCH_MAX, self.visibility).await;
             received.map_or(Next::End, Next::Deliveries)
         };
         let silence = async {
-            tokio::time::sleep(heartbeat(&self.api)).await;
+            tokio::time::sleep_until(ping_at.into()).await;
             Next::Heartbeat
         };
-        futures_lite::future::or(read, futures_lite::future::or(deliveries, silence)).await
+        futures_lite::future::or(read, futures_lite::future::or(silence, deliveries)).await
     }
 
     /// Writes bytes. Returns false if the client is gone, or has not taken them in time.
@@ -241,7 +251,7 @@ impl Socket {
                 (reference, sent.map(|id| json!({ "type": "sent", "message": id.to_string() })))
             }
             Ok(Order::Ack { reference, ids, rejected, reason }) => {
-                (reference, self.finish(&ids, &rejected, reason.as_deref()))
+                (reference, self.finish(&Acknowledgement { ids, rejected, reason }))
             }
             Err(error) => (Value::Null, Err(Problem::bad("bad-document", error))),
         };
@@ -258,17 +268,16 @@ impl Socket {
         if !self.identity.may(Operation::Send) {
             return Err(Problem::forbidden("operation-not-permitted", "the token does not permit send"));
         }
+        self.api.rates.take(self.identity.name(), Instant::now())?;
         let mut message = parse_json(&self.api, &self.identity, message.to_string().as_bytes())?;
         message.set_sender_if_absent(self.attachment.agent().inbox().id());
         let sent = self.api.context.router.within(self.api.context.idle).send(message).await;
         sent.map_err(|error| Problem::of_send(error.kind()))
     }
 
-    fn finish(&self, ids: &[String], rejected: &[String], reason: Option<&str>) -> Result<Value, Problem> {
-        let (ids, rejected) = (parse_ids(ids)?, parse_ids(rejected)?);
-        let agent = self.attachment.agent();
-        let acknowledged = agent.acknowledge(&ids);
-        let rejected = agent.reject(&rejected, reason.unwrap_or("its receiver gave it up"));
-        Ok(json!({ "type": "acknowledged", "acknowledged": acknowledged, "rejected": rejected }))
+    fn finish(&self, acknowledgement: &Acknowledgement) -> Result<Value, Problem> {
+        let mut done = acknowledgement.carry_out(self.attachment.agent())?;
+        done["type"] = "acknowledged".into();
+        Ok(done)
     }
 }
