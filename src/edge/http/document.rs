@@ -64,7 +64,9 @@ fn operation(endpoint: &Endpoint) -> Value {
         responses.insert(documented.status.to_string(), response);
     }
     let general: &[u16] = if endpoint.requires.is_empty() { &[] } else { &[401, 403, 429, 503] };
-    for status in general.iter().chain(endpoint.problems) {
+    // The body may take too long.
+    let of_bodies: &[u16] = if endpoint.body.is_empty() { &[] } else { &[408] };
+    for status in general.iter().chain(of_bodies).chain(endpoint.problems) {
         let title = StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
         let problem = json!({ "description": title.unwrap_or_default(), "content": content(&[(PROBLEM, "Problem")]) });
         responses.insert(status.to_string(), problem);

@@ -129,7 +129,7 @@ impl Endpoint {
     }
 
     /// Returns what fulfils it.
-    pub fn into_handler(self) -> MethodRouter<Arc<Api>> {
-        self.handler
+    pub fn handler(&self) -> MethodRouter<Arc<Api>> {
+        self.handler.clone()
     }
 }

@@ -28,12 +28,13 @@ mod route;
 mod socket;
 mod stream;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::StatusCode;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
@@ -129,10 +130,21 @@ fn endpoints() -> Vec<Endpoint> {
 /// The file of the audit cannot be opened.
 pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
     let api = Arc::new(Api::new(context)?);
+    let mut paths: BTreeMap<&str, (MethodRouter<Arc<Api>>, Vec<&str>)> = BTreeMap::new();
+    let endpoints = endpoints();
+    for endpoint in &endpoints {
+        let (handler, methods) = paths.entry(endpoint.path).or_default();
+        *handler = std::mem::take(handler).merge(endpoint.handler());
+        methods.push(endpoint.method.as_str());
+    }
     let mut routes = axum::Router::new();
-    for endpoint in endpoints() {
-        let path = endpoint.path;
-        let handler: MethodRouter<Arc<Api>> = endpoint.into_handler();
+    for (path, (handler, methods)) in paths {
+        let allowed = HeaderValue::from_str(&methods.join(","));
+        let refusal = [(ALLOW, allowed.unwrap_or_else(|_| HeaderValue::from_static("")))];
+        let refuse = move || std::future::ready((StatusCode::METHOD_NOT_ALLOWED, refusal.clone()));
+        let handler = handler.fallback(refuse.clone());
+        // GET would be carried out for HEAD: what a client then does not get is lost.
+        let handler = if methods.contains(&"GET") { handler.head(refuse) } else { handler };
         routes = routes.route(path, handler);
     }
     let shared = context.router.shared();
@@ -142,15 +154,16 @@ pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
     Ok(api_routes.merge(figures).merge(routes::health(shared)).merge(dashboard).layer(from_fn(as_problems)))
 }
 
-/// Where tokens are used, figures are for those who may observe.
+/// Figures are, where tokens are used, for those who may observe, and elsewhere not for pages of others.
 async fn observers_only(
     State(api): State<Arc<Api>>,
     caller: Result<Caller, Problem>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let caller = caller?;
     if api.context.access().requires_token() {
-        caller?.require(Operation::Observe)?;
+        caller.require(Operation::Observe)?;
     }
     Ok(next.run(request).await)
 }

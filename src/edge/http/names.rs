@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message};
@@ -11,57 +12,83 @@ use crate::router::Router;
 /// Maximum number of names kept.
 const NAMES_MAX: usize = 65_536;
 
+/// How long the names that messages lack are looked up: what carries them waits for it.
+const LOOK_UP_WITHIN: Duration = Duration::from_millis(200);
+/// Time after which an agent that nobody knew is looked up again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// What is known of an agent's name.
+enum Known {
+    Name(AgentName),
+    /// Nobody knew the agent at this time.
+    Unknown(Instant),
+}
+
 /// The names of agents that messages have mentioned.
 #[derive(Default)]
-pub(super) struct Names(Mutex<HashMap<AgentId, AgentName>>);
+pub(super) struct Names(Mutex<HashMap<AgentId, Known>>);
 
 impl Names {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, AgentName>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a name.
     pub fn note(&self, name: &AgentName) {
+        self.set(AgentId::of(name), Known::Name(name.clone()));
+    }
+
+    fn set(&self, agent: AgentId, known: Known) {
         let mut names = self.lock();
         if names.len() >= NAMES_MAX {
             names.clear();
         }
-        names.insert(AgentId::of(name), name.clone());
+        names.insert(agent, known);
     }
 
     /// Asks the router for the names that these messages lack.
     pub async fn learn(&self, router: &Router, messages: impl Iterator<Item = &Message>) {
-        let unknown: HashSet<AgentId> = {
-            let names = self.lock();
-            let agents = messages.flat_map(unnamed).filter(|agent| !names.contains_key(agent));
-            agents.collect()
-        };
-        for agent in unknown {
-            self.learn_one(router, agent).await;
-        }
+        self.look_up(router, messages.flat_map(unnamed).collect()).await;
     }
 
     /// Returns an agent's name, if the router knows it.
     pub async fn of(&self, router: &Router, agent: AgentId) -> Option<AgentName> {
-        if let Some(name) = self.get(agent) {
-            return Some(name);
-        }
-        self.learn_one(router, agent).await;
+        self.look_up(router, HashSet::from([agent])).await;
         self.get(agent)
     }
 
-    async fn learn_one(&self, router: &Router, agent: AgentId) {
-        // A router that is stopping says nothing: the id stands for the name then.
-        if let Ok(Some(view)) = router.agent(agent).await
-            && let Ok(name) = view.name.parse()
+    /// Looks up the agents that are not known. Their ids stand for the names of those that a shard does not know in time.
+    async fn look_up(&self, router: &Router, mut agents: HashSet<AgentId>) {
         {
-            self.note(&name);
+            let names = self.lock();
+            agents.retain(|agent| match names.get(agent) {
+                None => true,
+                Some(Known::Name(_)) => false,
+                Some(Known::Unknown(since)) => since.elapsed() >= UNKNOWN_FOR,
+            });
+        }
+        let ends = Instant::now() + LOOK_UP_WITHIN;
+        for agent in agents {
+            let within = ends.saturating_duration_since(Instant::now());
+            match router.within(within).agent(agent).await {
+                Ok(Some(view)) => {
+                    if let Ok(name) = view.name.parse() {
+                        self.set(agent, Known::Name(name));
+                    }
+                }
+                Ok(None) => self.set(agent, Known::Unknown(Instant::now())),
+                // There is no time left, or the router is stopping.
+                Err(_) => return,
+            }
         }
     }
 
     /// Returns a name that is known already.
     pub fn get(&self, agent: AgentId) -> Option<AgentName> {
-        self.lock().get(&agent).cloned()
+        match self.lock().get(&agent) {
+            Some(Known::Name(name)) => Some(name.clone()),
+            _ => None,
+        }
     }
 }
 

@@ -47,12 +47,12 @@ async fn explain(State(api): State<Arc<Api>>, caller: Caller, request: Request) 
     Parameters::read(&parts.uri, &[])?;
     let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max).await?;
     let message = read_message(&api, &caller.identity, &parts.headers, &body.bytes)?;
-    api.explain(&message).await.map(|route| Reply::ok(&route))
+    api.explain(&caller, &message).await.map(|route| Reply::ok(&route))
 }
 
 impl Api {
     /// Returns where a message would go.
-    async fn explain(&self, message: &Message) -> Result<Value, Problem> {
+    async fn explain(&self, caller: &Caller, message: &Message) -> Result<Value, Problem> {
         let router = &self.context.router;
         let (rule, receiver) = self.destination(message);
         let (capability, agents) = match receiver {
@@ -72,7 +72,7 @@ impl Api {
         }
         let mut receivers = Vec::new();
         for agent in agents.iter().take(RECEIVERS_SHOWN_MAX) {
-            receivers.push(self.receiver(*agent).await?);
+            receivers.push(self.receiver(caller, *agent).await?);
         }
         let reason = match (&capability, agents.is_empty()) {
             (Some(_), true) => Some("no-provider"),
@@ -89,7 +89,7 @@ impl Api {
             "receivers": receivers,
             "receivers_in_all": agents.len(),
             "dead_letter": reason,
-            "conversation": self.conversation(message).await?,
+            "conversation": self.conversation(caller, message).await?,
         }))
     }
 
@@ -115,7 +115,7 @@ impl Api {
     }
 
     /// Returns what would happen at a receiver.
-    async fn receiver(&self, agent: AgentId) -> Result<Value, Problem> {
+    async fn receiver(&self, caller: &Caller, agent: AgentId) -> Result<Value, Problem> {
         let router = &self.context.router;
         let view = router.agent(agent).await?;
         let name = match &view {
@@ -130,19 +130,25 @@ impl Api {
             Some(_) if view.as_ref().is_some_and(|view| view.closed) => "waits",
             Some(_) => "delivered",
         };
+        let figures = view.as_ref().filter(|_| may_see(caller, &name));
         Ok(json!({
             "name": name,
             "shard": router.partition().shard_of(agent).0,
             "state": view.as_ref().map(|view| view.state.as_str()),
-            "mailbox_messages": view.as_ref().map(|view| view.mailbox_messages),
+            "mailbox_messages": figures.map(|view| view.mailbox_messages),
             "outcome": outcome,
         }))
     }
 
-    /// Returns how the conversation of a message stands, as far as it is open and its sender or receiver began it.
-    async fn conversation(&self, message: &Message) -> Result<Value, Problem> {
+    /// Returns how the conversation of a message stands, as far as it is open, and its sender or receiver began it and the
+    /// caller may see what concerns that agent.
+    async fn conversation(&self, caller: &Caller, message: &Message) -> Result<Value, Problem> {
         let Some(id) = message.conversation() else { return Ok(Value::Null) };
         for initiator in [message.sender(), message.target()].into_iter().flatten() {
+            let name = self.names.of(&self.context.router, initiator).await;
+            if !may_see(caller, &name.map(|name| name.to_string()).unwrap_or_default()) {
+                continue;
+            }
             if let Some(view) = self.context.router.conversation(initiator, id).await? {
                 let protocol = view.protocol.as_ref();
                 return Ok(json!({
@@ -156,5 +162,13 @@ impl Api {
             }
         }
         Ok(json!({ "open": false, "protocol": message.protocol_term().map(Term::as_str) }))
+    }
+}
+
+/// Whether the caller may see what concerns an agent of this name.
+fn may_see(caller: &Caller, name: &str) -> bool {
+    match name.parse() {
+        Ok(name) => caller.require_sight_of(&name).is_ok(),
+        Err(_) => caller.identity.may(Operation::Observe),
     }
 }

@@ -47,6 +47,7 @@ pub fn a_token_is_required_and_permits_its_operations_as_its_agents() {
             ("rival", "'billing'", "'receive'"),
             ("watcher", "", "'observe'"),
             ("operator", "", "'operate'"),
+            ("sender", "", "'send'"),
         ]);
         served.register_echo("echo");
         let mut nobody = served.client();
@@ -60,7 +61,7 @@ pub fn a_token_is_required_and_permits_its_operations_as_its_agents() {
         }
         let mut clients = secrets.iter().map(|secret| served.client().with_token(secret));
         let mut next = || clients.next().expect("there is another token");
-        let (mut billing, mut rival, mut watcher, mut operator) = (next(), next(), next(), next());
+        let (mut billing, mut rival, mut watcher, mut operator, mut sender) = (next(), next(), next(), next(), next());
         billing.json("PUT", "/v1/agents/billing", &json!({})).expect(201);
         billing.json("PUT", "/v1/agents/other", &json!({})).problem(403, "foreign-agent");
         billing.get("/v1/agents/billing").expect(200);
@@ -77,6 +78,19 @@ pub fn a_token_is_required_and_permits_its_operations_as_its_agents() {
         watcher.get("/v1/agents/echo").expect(200);
         assert_eq!(watcher.get("/metrics").status, 200);
         watcher.request("POST", "/v1/agents/echo/suspend", "", "").problem(403, "operation-not-permitted");
+        let question = json!({
+            "performative": "request", "sender": "billing", "receiver": ["echo"], "protocol": "fipa-request",
+            "conversation-id": "c-1",
+        });
+        let asked = json!({"performative": "inform", "receiver": ["billing"], "conversation-id": "c-1"});
+        billing.post("/v1/messages", &question).expect(202);
+        let own = billing.post("/v1/route", &asked).expect(200);
+        assert!(own["receivers"][0]["mailbox_messages"].is_u64() && own["conversation"]["open"] == true, "{own}");
+        let foreign = json!({"performative": "inform", "receiver": ["echo"]});
+        assert!(billing.post("/v1/route", &foreign).expect(200)["receivers"][0]["mailbox_messages"].is_null());
+        let seen = sender.post("/v1/route", &asked).expect(200);
+        assert!(seen["receivers"][0]["mailbox_messages"].is_null() && seen["conversation"]["open"] == false, "{seen}");
+        assert!(watcher.post("/v1/route", &foreign).expect(200)["receivers"][0]["mailbox_messages"].is_u64());
         operator.request("POST", "/v1/agents/echo/suspend", "", "").expect(200);
         operator.request("DELETE", "/v1/agents/billing", "", "").expect(204);
         served.stop();
@@ -102,6 +116,12 @@ pub fn without_tokens_no_page_of_another_origin_is_served() {
         }
         for host in ["Host: example.org\r\n", "Host: 10.0.0.1\r\n", "Host: localhost.example.org:7411\r\n"] {
             request(host).problem(403, "foreign-host");
+        }
+        for path in ["/metrics", "/metrics/internal", "/healthz/slow", "/v1/agents"] {
+            let mut client = served.client();
+            client.headers = "Host: example.org\r\n".to_owned();
+            client.get(path).problem(403, "foreign-host");
+            assert_eq!(served.client().get(path).status, 200, "{path}");
         }
         for origin in [
             "Origin: http://example.org",
