@@ -409,6 +409,19 @@ impl Inbox {
         Poll::Ready(Ok(()))
     }
 
+    /// Closes the inbox as dropping it does: it gets nothing further, and its agent is deregistered.
+    #[cfg(feature = "serve")]
+    pub(crate) fn close(&self) {
+        self.state.closed.store(true, Ordering::Release);
+        self.tell_shard();
+    }
+
+    /// Whether its agent is no longer registered, as far as this is known here. It gets nothing further.
+    #[cfg(feature = "serve")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.receiver.is_disconnected()
+    }
+
     fn tell_shard(&self) {
         let shared = self.router.shared();
         // If it is announced already, the shard has not begun to look, and will see this too.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::api::is_notice;
 use caxton_shards::message::{Message, MessageId};
+use tokio::sync::Notify;
 
 use super::outside::OutsideAgent;
 use crate::router::inbox::ReceiveError;
@@ -38,11 +39,15 @@ struct HandedOut {
 /// The messages that are handed out, those for the longest time first. There are at most as many as the inbox has room
 /// for.
 #[derive(Default)]
-pub(crate) struct Deliveries(Mutex<VecDeque<HandedOut>>);
+pub(crate) struct Deliveries {
+    handed_out: Mutex<VecDeque<HandedOut>>,
+    /// Notified of a message that was handed out: others that wait have to know when it is due.
+    changed: Notify,
+}
 
 impl Deliveries {
     fn lock(&self) -> MutexGuard<'_, VecDeque<HandedOut>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,7 +66,10 @@ impl OutsideAgent {
     /// The router has stopped and everything was taken, or the agent was deregistered.
     pub async fn receive(&self, max: usize, visible_after: Duration) -> Result<Vec<Delivery>, ReceiveError> {
         loop {
-            let ready = self.take(max, visible_after);
+            let mut changed = std::pin::pin!(self.deliveries().changed.notified());
+            // From here on nothing is missed that another reader is handed.
+            changed.as_mut().enable();
+            let ready = self.take(max, visible_after)?;
             if !ready.is_empty() {
                 return Ok(ready);
             }
@@ -69,8 +77,8 @@ impl OutsideAgent {
             let due = self.deliveries().lock().iter().map(|handed_out| handed_out.due).min();
             let redelivery = async {
                 match due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => std::future::pending().await,
+                    Some(due) => futures_lite::future::or(tokio::time::sleep_until(due.into()), changed).await,
+                    None => changed.await,
                 }
                 Ok(None)
             };
@@ -89,7 +97,14 @@ impl OutsideAgent {
     }
 
     /// Returns up to `max` messages that are there now.
-    pub fn take(&self, max: usize, visible_after: Duration) -> Vec<Delivery> {
+    ///
+    /// # Errors
+    ///
+    /// The agent was deregistered.
+    pub fn take(&self, max: usize, visible_after: Duration) -> Result<Vec<Delivery>, ReceiveError> {
+        if self.is_gone() {
+            return Err(ReceiveError::Stopped);
+        }
         let mut deliveries = Vec::new();
         if self.is_acknowledged() {
             for HandedOut { message, times, .. } in self.overdue(max) {
@@ -102,7 +117,7 @@ impl OutsideAgent {
             }
         }
         self.take_new(max, visible_after, &mut deliveries);
-        deliveries
+        Ok(deliveries)
     }
 
     fn take_new(&self, max: usize, visible_after: Duration, deliveries: &mut Vec<Delivery>) {
@@ -118,11 +133,14 @@ impl OutsideAgent {
     fn overdue(&self, max: usize) -> Vec<HandedOut> {
         let mut handed_out = self.deliveries().lock();
         let now = Instant::now();
-        let mut overdue = Vec::new();
+        let (mut overdue, mut bytes) = (Vec::new(), 0);
         while overdue.len() < max
+            && bytes < TOGETHER_BYTES_MAX
             && let Some(place) = handed_out.iter().position(|handed_out| handed_out.due <= now)
         {
-            overdue.extend(handed_out.remove(place));
+            let Some(found) = handed_out.remove(place) else { break };
+            bytes += found.message.content().len();
+            overdue.push(found);
         }
         overdue
     }
@@ -131,6 +149,7 @@ impl OutsideAgent {
         if self.is_acknowledged() && !is_notice(&message) {
             let due = Instant::now() + visible_after;
             self.deliveries().lock().push_back(HandedOut { message: message.clone(), times, due });
+            self.deliveries().changed.notify_waiters();
         }
         Delivery { message, times }
     }

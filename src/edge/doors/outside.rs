@@ -20,7 +20,7 @@ use crate::router::error::CallError;
 use crate::router::{Inbox, Router};
 
 /// How an outside agent is registered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OutsideOptions {
     /// Its capabilities.
     pub capabilities: Vec<CapabilityName>,
@@ -65,7 +65,7 @@ pub(crate) enum OutsideError {
 pub(crate) struct OutsideAgent {
     name: AgentName,
     owner: Arc<str>,
-    acknowledged: bool,
+    options: OutsideOptions,
     inbox: Inbox,
     clients: Mutex<Clients>,
     /// Messages that clients were handed and have not acknowledged.
@@ -79,8 +79,8 @@ struct Clients {
     attached: usize,
     /// Since when there has been none.
     gone_since: Instant,
-    /// Whether the end of its grace period is watched.
-    is_watched: bool,
+    /// The earliest end of its grace period, if that is watched.
+    watched_until: Option<Instant>,
 }
 
 impl OutsideAgent {
@@ -96,7 +96,12 @@ impl OutsideAgent {
 
     /// Whether its messages are to be acknowledged.
     pub fn is_acknowledged(&self) -> bool {
-        self.acknowledged
+        self.options.acknowledged
+    }
+
+    /// Returns how it is registered.
+    pub fn options(&self) -> &OutsideOptions {
+        &self.options
     }
 
     /// Returns the name of the identity that has registered it.
@@ -106,6 +111,11 @@ impl OutsideAgent {
 
     pub(super) fn deliveries(&self) -> &Deliveries {
         &self.deliveries
+    }
+
+    /// Whether it is no longer registered here.
+    pub fn is_gone(&self) -> bool {
+        *self.is_gone.borrow()
     }
 
     /// Waits until it is no longer registered here: its clients have to let it go.
@@ -144,8 +154,9 @@ impl Drop for Attachment {
         clients.attached -= 1;
         if clients.attached == 0 {
             clients.gone_since = Instant::now();
-            if !std::mem::replace(&mut clients.is_watched, true) {
+            if clients.watched_until.is_none() && !self.agent.is_gone() {
                 let ends = clients.gone_since + self.agents.grace;
+                clients.watched_until = Some(ends);
                 drop(clients);
                 self.agents.lock().without_client.insert((ends, self.agent.inbox.id()));
                 self.agents.changed.notify_one();
@@ -169,6 +180,19 @@ struct State {
     agents: HashMap<AgentId, Slot>,
     /// Agents that lost their last client, each once, with the earliest end of its grace period.
     without_client: BTreeSet<(Instant, AgentId)>,
+}
+
+impl State {
+    /// Removes an agent that is open, and lets its clients know.
+    fn remove(&mut self, id: AgentId) -> Option<Slot> {
+        let Some(Slot::Open(agent)) = self.agents.get(&id) else { return None };
+        agent.is_gone.send_replace(true);
+        agent.inbox.close();
+        if let Some(ends) = agent.lock().watched_until.take() {
+            self.without_client.remove(&(ends, id));
+        }
+        self.agents.remove(&id)
+    }
 }
 
 #[derive(Debug)]
@@ -205,6 +229,12 @@ impl OutsideAgents {
         let id = AgentId::of(name);
         {
             let mut state = self.lock();
+            if let Some(Slot::Open(agent)) = state.agents.get(&id)
+                && agent.inbox.has_ended()
+            {
+                // The router has removed it, which is no concern of its former clients any more.
+                drop(state.remove(id));
+            }
             let agents = state.agents.len();
             match state.agents.entry(id) {
                 Entry::Occupied(slot) => {
@@ -212,7 +242,7 @@ impl OutsideAgents {
                     if agent.owner != *identity.name() {
                         return Err(OutsideError::Taken(name.clone()));
                     }
-                    if agent.acknowledged != options.acknowledged {
+                    if agent.is_acknowledged() != options.acknowledged {
                         return Err(OutsideError::OtherMode(name.clone()));
                     }
                     return Ok(self.attach_to(agent));
@@ -226,8 +256,8 @@ impl OutsideAgents {
         // Frees the name also when the future is dropped.
         let reserved = Reserved { agents: self, id };
         let mut builder = router.inbox(name.clone());
-        for capability in options.capabilities {
-            builder = builder.offering(capability);
+        for capability in &options.capabilities {
+            builder = builder.offering(capability.clone());
         }
         if options.acknowledged {
             builder = builder.acknowledged();
@@ -239,12 +269,12 @@ impl OutsideAgents {
             builder = builder.overflow(policy);
         }
         let inbox = builder.open().await?;
-        let clients = Mutex::new(Clients { attached: 0, gone_since: Instant::now(), is_watched: false });
+        let clients = Mutex::new(Clients { attached: 0, gone_since: Instant::now(), watched_until: None });
         let owner = Arc::clone(identity.name());
         let agent = Arc::new(OutsideAgent {
             name: name.clone(),
             owner,
-            acknowledged: options.acknowledged,
+            options,
             inbox,
             clients,
             deliveries: Deliveries::default(),
@@ -280,25 +310,29 @@ impl OutsideAgents {
         Attachment { agent: Arc::clone(agent), agents: Arc::clone(self) }
     }
 
-    /// Returns an agent by its name.
+    /// Returns an agent by its name, unless the router has removed it.
     pub fn get(&self, name: &AgentName) -> Option<Arc<OutsideAgent>> {
         match self.lock().agents.get(&AgentId::of(name)) {
-            Some(Slot::Open(agent)) => Some(Arc::clone(agent)),
+            Some(Slot::Open(agent)) if !agent.inbox.has_ended() => Some(Arc::clone(agent)),
             _ => None,
         }
     }
 
-    /// Forgets an agent. It is deregistered once no request of its clients uses it any more; what it has not taken
-    /// becomes dead letters. Returns whether it was there.
+    /// Forgets an agent, and closes its inbox: it is deregistered, and its clients get nothing further. What was not
+    /// processed becomes dead letters. Returns whether it was there.
     pub fn deregister(&self, name: &AgentName) -> bool {
-        let mut state = self.lock();
-        let id = AgentId::of(name);
-        let Some(Slot::Open(agent)) = state.agents.get(&id) else { return false };
-        agent.is_gone.send_replace(true);
-        let removed = state.agents.remove(&id);
+        let removed = self.lock().remove(AgentId::of(name));
         // Dropping an inbox takes no lock of ours, but it may be the last handle of the router.
-        drop(state);
         removed.is_some()
+    }
+
+    /// Forgets an agent that the router has removed, unless another one has its name by now.
+    pub fn forget(&self, removed: &Arc<OutsideAgent>) {
+        let mut state = self.lock();
+        let id = AgentId::of(&removed.name);
+        if matches!(state.agents.get(&id), Some(Slot::Open(agent)) if Arc::ptr_eq(agent, removed)) {
+            state.remove(id);
+        }
     }
 
     /// Returns the number of agents.
@@ -326,8 +360,9 @@ impl OutsideAgents {
         let Some(Slot::Open(agent)) = state.agents.get(&id) else { return None };
         let mut clients = agent.lock();
         let extended = clients.gone_since + self.grace;
-        clients.is_watched = clients.attached == 0 && extended > ends;
-        let (is_watched, is_attached) = (clients.is_watched, clients.attached > 0);
+        let is_watched = clients.attached == 0 && extended > ends;
+        clients.watched_until = is_watched.then_some(extended);
+        let is_attached = clients.attached > 0;
         drop(clients);
         if is_watched {
             state.without_client.insert((extended, id));
@@ -345,5 +380,33 @@ struct Reserved<'a> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.agents.lock().agents.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Preset};
+
+    #[test]
+    fn an_agent_that_is_deregistered_leaves_nothing_to_be_watched() {
+        let router = Router::builder().config(Config::preset(Preset::Testing)).start().expect("it starts");
+        let outside = Arc::new(OutsideAgents::new(10, Duration::from_mins(1)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
+        runtime.block_on(async {
+            for (name, is_attached) in [("ann", false), ("bob", true)] {
+                let name = name.parse().expect("it is a name");
+                let registered = outside.register(&router, &Identity::local(), &name, OutsideOptions::default()).await;
+                let mut attachment = Some(registered.expect("it is registered"));
+                if !is_attached {
+                    attachment = None;
+                    assert_eq!(outside.lock().without_client.len(), 1);
+                }
+                assert!(outside.deregister(&name));
+                drop(attachment);
+                assert!(outside.lock().without_client.is_empty(), "{name}");
+            }
+        });
+        router.shutdown(Duration::from_mins(1)).expect("this is no shard's thread");
     }
 }

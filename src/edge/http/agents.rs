@@ -18,7 +18,8 @@ use super::body::read_json;
 use super::caller::Caller;
 use super::endpoint::{AGENT, Endpoint, Parameter, Place, query, responds};
 use super::parameters::{AgentOfPath, Parameters, path_text};
-use super::problem::Problem;
+use super::problem::{Effect, Problem};
+use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
 use crate::edge::doors::outside::OutsideOptions;
@@ -36,9 +37,10 @@ const CAPABILITIES_MAX: usize = 256;
 const DRAIN_MS_MAX: u64 = 300_000;
 const DRAIN_MS: u64 = 30_000;
 /// How long a deregistration waits until the agent is gone.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
-/// How often it looks.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// How soon it looks again at first, and how soon at the latest: each time it waits twice as long.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     const ONE: &str = "/v1/agents/{name}";
@@ -61,8 +63,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Method::PUT,
         ONE,
         "registerAgent",
-        "Registers an outside agent, or returns the one that the same token has registered. Without a client it stays \
-         registered for doors.grace_ms.",
+        "Registers an outside agent, or returns the one that the same token has registered in the same way. Without a \
+         client it stays registered for doors.grace_ms.",
         register,
     )
     .requires(&[Operation::Receive])
@@ -72,7 +74,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         responds(201, "The agent was registered.", &[(JSON, "Agent")]),
         responds(200, "The agent was registered before.", &[(JSON, "Agent")]),
     ])
-    .problems(&[400, 409, 413, 415, 422]);
+    .problems(&[400, 404, 409, 413, 415, 422]);
     let deregister_agent = Endpoint::new(
         Method::DELETE,
         ONE,
@@ -230,7 +232,11 @@ async fn register(
     let outside = &api.context.outside;
     let is_new = outside.get(&name).is_none();
     // Its client counts as gone from the end of the request on, until it reads its messages.
-    let attachment = outside.register(&api.context.router, &caller.identity, &name, options).await?;
+    let attachment = outside.register(&api.context.router, &caller.identity, &name, options.clone()).await?;
+    if !is_new && *attachment.agent().options() != options {
+        let detail = format!("{name} is registered with other options: deregister it first to change them");
+        return Err(Problem::conflict("other-options", detail));
+    }
     api.names.note(&name);
     let view = look_up(&api, &name).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -271,19 +277,28 @@ async fn deregister(
 }
 
 impl Api {
-    /// Deregisters an outside agent, and waits until it is gone: its streams let it go, and its shard notices.
+    /// Deregisters an outside agent, and waits until its shard has noticed.
     async fn let_go(&self, name: &AgentName) -> Result<(), Problem> {
-        self.context.outside.deregister(name);
+        let outside = &self.context.outside;
+        outside.deregister(name);
         let gone = async {
+            let mut pause = LOOK_AGAIN;
             loop {
-                let view = self.context.router.agent(AgentId::of(name)).await?;
-                if view.is_none_or(|view| view.state == AgentState::Stopped) {
+                let view = self.context.router.agent(AgentId::of(name)).await;
+                let view = view.map_err(|error| Problem::from(error).with_effect(Effect::Possible))?;
+                // Who has registered the name again could do so only once it was free.
+                if view.is_none_or(|view| view.state == AgentState::Stopped) || outside.get(name).is_some() {
                     return Ok::<_, Problem>(());
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_AGAIN_MAX);
             }
         };
-        tokio::time::timeout(GONE_WITHIN, gone).await.unwrap_or(Ok(()))
+        let late = |_| {
+            let detail = format!("{name} gets nothing further, but its shard has not removed it in time");
+            Problem::unavailable("unresponsive", detail).with_effect(Effect::Possible)
+        };
+        tokio::time::timeout(GONE_WITHIN, gone).await.map_err(late)?
     }
 }
 
@@ -330,10 +345,17 @@ async fn drain(
     caller.require(Operation::Operate)?;
     let parameters = Parameters::read(&parts.uri, &["deadline_ms"])?;
     let deadline = parameters.milliseconds("deadline_ms", 0..=DRAIN_MS_MAX, DRAIN_MS)?;
-    let router = api.context.router.clone();
+    let permit = stream_permit(&api)?;
+    let own = Arc::clone(&api);
     audited(&api, &caller, "agents.drain", name.to_string(), async move {
-        let drained = router.drain(AgentId::of(&name), deadline).await;
+        let _permit = permit;
+        // One that is registered under the name meanwhile is another one.
+        let drained_agent = own.context.outside.get(&name);
+        let drained = own.context.router.drain(AgentId::of(&name), deadline).await;
         let drained = drained.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
+        if let Some(agent) = drained_agent {
+            own.context.outside.forget(&agent);
+        }
         let result = json!({ "left": drained.left });
         Ok((Reply::ok(&result), result))
     })

@@ -145,7 +145,7 @@ async fn poll(
     let visibility = visibility(&parameters)?;
     let attachment = attach(&api, &caller, &name)?;
     let agent = attachment.agent();
-    let mut deliveries = agent.take(max, visibility);
+    let mut deliveries = agent.take(max, visibility).map_err(ended)?;
     if deliveries.is_empty() && !wait.is_zero() {
         let _permit = stream_permit(&api)?;
         deliveries = match tokio::time::timeout(wait, agent.receive(max, visibility)).await {

@@ -1,9 +1,12 @@
 //! Agents: listing, registering and controlling them.
 
+use caxton_router::AgentId;
+use caxton_router::dead_letter::DeadLetterReason;
 use serde_json::json;
 
 use super::Served;
-use crate::common::{bounded, silent};
+use super::receive::begin_stream;
+use crate::common::{PATIENCE, bounded, silent};
 
 #[test]
 pub fn agents_are_listed_page_by_page() {
@@ -43,6 +46,7 @@ pub fn an_outside_agent_is_registered_shown_and_deregistered() {
         assert_eq!(agent["outside"]["owner"], "local");
         client.json("PUT", "/v1/agents/clerk@shop", &options).expect(200);
         client.request("PUT", "/v1/agents/clerk@shop", "", "").problem(409, "other-mode");
+        client.json("PUT", "/v1/agents/clerk@shop", &json!({"acknowledged": true})).problem(409, "other-options");
         let providers = client.get("/v1/capabilities/stamping").expect(200);
         assert_eq!(providers["agents"], json!(["clerk@shop"]));
         assert_eq!(client.get("/v1/capabilities/flying").expect(200)["agents"], json!([]));
@@ -79,6 +83,34 @@ pub fn agents_are_suspended_resumed_and_drained() {
         served.register("other", silent);
         client.request("DELETE", "/v1/agents/other", "", "").expect(204);
         client.request("DELETE", "/v1/agents/ams", "", "").problem(409, "reserved");
+        served.stop();
+    });
+}
+
+#[test]
+fn an_outside_agent_that_is_drained_is_gone_and_what_it_has_not_acknowledged_is_left() {
+    bounded(|| {
+        let served = Served::start();
+        let (mut client, mut stream) = (served.client(), served.client());
+        client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        begin_stream(&mut stream, "/v1/agents/clerk/stream");
+        client.post("/v1/messages", &json!({"performative": "inform", "receiver": ["clerk"]})).expect(202);
+        while !stream.chunk().contains("data: ") {}
+        let drained = client.request("POST", "/v1/agents/clerk/drain?deadline_ms=0", "", "").expect(200);
+        assert_eq!(drained["left"], 1);
+        let mut last = stream.chunk();
+        while !last.contains("event: end") {
+            last = stream.chunk();
+        }
+        let letters = served.router.blocking().dead_letters(10).expect("it runs");
+        assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadLetterReason::DrainDeadline]);
+        // The name is free, also if the program that embeds the router has drained it.
+        for _ in 0..2 {
+            assert_eq!(client.get("/v1/agents/clerk").expect(200)["outside"], json!(null));
+            client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+            let drained = served.router.blocking().drain(AgentId::of_text("clerk"), PATIENCE);
+            assert_eq!(drained.expect("it is drained").left, 0);
+        }
         served.stop();
     });
 }

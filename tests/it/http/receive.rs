@@ -1,18 +1,25 @@
 //! Receiving messages: long polls, acknowledgements, redelivery, and server-sent events.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use caxton_router::AgentId;
 use caxton_router::dead_letter::DeadLetterReason;
+use futures_lite::future::block_on;
 use serde_json::{Value, json};
 
 use super::{Client, Served};
-use crate::common::{PATIENCE, bounded};
+use crate::common::{PATIENCE, bounded, hold_up, message_to, name_on};
 use crate::edge::wait_until;
-use std::net::TcpStream;
 
 fn tell(client: &mut Client<TcpStream>, receiver: &str, content: &str) {
     let message = json!({"performative": "inform", "receiver": [receiver], "content": content});
     client.post("/v1/messages?wait=receipt", &message).expect(200);
+}
+
+/// Returns the number of clients of the agent.
+fn clients(client: &mut Client<TcpStream>) -> u64 {
+    client.get("/v1/agents/clerk").expect(200)["outside"]["clients"].as_u64().expect("it is a number")
 }
 
 /// Returns the deliveries of a poll.
@@ -45,7 +52,7 @@ pub fn a_long_poll_returns_what_is_there_or_waits_for_it() {
         assert_eq!(taken[0]["deliveries"], 1);
         assert_eq!(taken[0]["id"], taken[0]["message"]["X-caxton-message-id"]);
         client.send("GET", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
-        std::thread::sleep(Duration::from_millis(30));
+        wait_until("the poll waits", || clients(&mut sender) == 1);
         tell(&mut sender, "clerk", "4");
         let late = client.read().expect(200);
         assert_eq!(contents(late["messages"].as_array().expect("it is a list")), ["4"]);
@@ -54,7 +61,7 @@ pub fn a_long_poll_returns_what_is_there_or_waits_for_it() {
         client.get("/v1/agents/clerk/messages?max=0").problem(400, "bad-parameter");
         // Its agent goes while it waits.
         client.send("GET", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
-        std::thread::sleep(Duration::from_millis(30));
+        wait_until("the poll waits", || clients(&mut sender) == 1);
         sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
         client.read().problem(410, "deregistered");
         served.stop();
@@ -121,7 +128,7 @@ pub fn unacknowledged_messages_are_handed_out_again_and_then_given_up() {
 }
 
 /// Begins a stream, and reads what comes first.
-fn begin_stream(client: &mut Client<TcpStream>, path: &str) {
+pub fn begin_stream(client: &mut Client<TcpStream>, path: &str) {
     client.send("GET", path, "", b"");
     let (status, head) = client.read_head();
     assert_eq!(status, 200, "{head}");
@@ -184,9 +191,90 @@ pub fn a_stream_that_nobody_reads_holds_back_the_senders() {
             read += client.chunk().matches("data: ").count();
         }
         sender.post("/v1/messages?timeout_ms=60000", &message).expect(202);
-        drop(client);
+        // The agent is gone although nobody reads its stream.
         sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        assert_eq!(sender.get("/v1/agents/clerk").expect(200)["state"], "stopped");
+        drop(client);
         served.doors.close();
         served.router.shutdown(PATIENCE).expect("this is no shard's thread");
+    });
+}
+
+#[test]
+fn what_a_reader_does_not_acknowledge_goes_to_one_that_waits_already() {
+    bounded(|| {
+        let served = Served::start();
+        let mut sender = served.client();
+        sender.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        let mut readers = [served.client(), served.client()];
+        for (number, reader) in (1..).zip(&mut readers) {
+            reader.send("GET", "/v1/agents/clerk/messages?wait_ms=30000&visibility_ms=100", "", b"");
+            wait_until("it waits", || clients(&mut sender) == number);
+        }
+        tell(&mut sender, "clerk", "for one of them");
+        // Whichever gets it first, the other one gets it then.
+        let mut times = readers.map(|mut reader| reader.read().expect(200)["messages"][0]["deliveries"].clone());
+        times.sort_by_key(Value::as_u64);
+        assert_eq!(times, [Value::from(1), Value::from(2)]);
+        sender.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        served.stop();
+    });
+}
+
+#[test]
+fn what_is_handed_out_again_is_limited_in_size_as_it_was_at_first() {
+    bounded(|| {
+        let served = Served::start();
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        for _ in 0..5 {
+            tell(&mut client, "clerk", &"x".repeat(150_000));
+        }
+        let path = "/v1/agents/clerk/messages?max=256&wait_ms=60000&visibility_ms=2000";
+        let mut known = std::collections::BTreeSet::new();
+        while known.len() < 5 {
+            let some = poll(&mut client, path);
+            assert!((1..=2).contains(&some.len()), "{}", some.len());
+            known.extend(some.iter().map(|delivery| delivery["id"].to_string()));
+        }
+        // Now all of them are due.
+        std::thread::sleep(Duration::from_millis(2_500));
+        assert!((1..=2).contains(&poll(&mut client, path).len()));
+        client.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_poll_does_not_wait_for_names_that_a_blocked_shard_knows() {
+    bounded(|| {
+        let served = Served::start();
+        let clerk = name_on(&served.router, 0, "clerk");
+        let teller = block_on(served.router.inbox(name_on(&served.router, 1, "teller")).open()).expect("it opens");
+        let mut client = served.client();
+        client.json("PUT", &format!("/v1/agents/{clerk}"), &json!({})).expect(201);
+        block_on(teller.send(message_to(AgentId::of(&clerk), "hello"))).expect("it is sent");
+        let barrier = hold_up(&served.router, 1);
+        let deliveries = poll(&mut client, &format!("/v1/agents/{clerk}/messages?wait_ms=60000"));
+        assert_eq!(contents(&deliveries), ["hello"]);
+        barrier.open();
+        drop(teller);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_head_takes_no_messages() {
+    bounded(|| {
+        let served = Served::start();
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        tell(&mut client, "clerk", "for GET");
+        client.send("HEAD", "/v1/agents/clerk/messages?wait_ms=60000", "", b"");
+        let (status, head) = client.read_head();
+        assert!(status == 405 && head.contains("allow: get\r\n"), "{head}");
+        let mut client = served.client();
+        assert_eq!(contents(&poll(&mut client, "/v1/agents/clerk/messages?wait_ms=60000")), ["for GET"]);
+        served.stop();
     });
 }
