@@ -1,8 +1,9 @@
 //! Idempotency keys: a request that is made again with the same key gets the response of the first time.
 //!
-//! A key belongs to an identity. It is kept for [`KEPT_FOR`], and dropped earlier when [`KEYS_MAX`] newer ones, or
-//! [`KEPT_BYTES_MAX`] of newer responses, need the room. A request whose response was lost with its connection is
-//! carried out all the same. What has failed without any effect is not kept, so that it can be tried again.
+//! A key belongs to an identity. It is kept while its request is being carried out, and [`KEPT_FOR`] from then on; a
+//! response is dropped earlier when [`KEYS_MAX`] newer keys, or [`KEPT_BYTES_MAX`] of newer responses, need the room. A
+//! request whose response was lost with its connection is carried out all the same. What has failed without any effect is
+//! not kept, so that it can be tried again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,20 +38,16 @@ type Key = (Arc<str>, Box<str>);
 struct Entry {
     /// The hash of the request.
     request: blake3::Hash,
-    /// `None` while it is being carried out.
-    reply: Option<Reply>,
-    until: Instant,
-    /// Distinguishes it from an earlier one under the same key.
-    number: u64,
+    /// The response, and how long it is kept; `None` while the request is being carried out.
+    kept: Option<(Reply, Instant)>,
 }
 
 #[derive(Default)]
 struct Store {
     entries: HashMap<Key, Entry>,
-    /// Oldest first. An entry that was dropped may still stand here.
-    order: VecDeque<(Key, u64)>,
+    /// The keys of the responses, oldest first.
+    order: VecDeque<Key>,
     bytes: usize,
-    numbered: u64,
 }
 
 /// The keys, with their requests and responses.
@@ -69,7 +66,6 @@ pub(super) enum Begun {
 pub(super) struct Ticket {
     store: Idempotency,
     key: Key,
-    number: u64,
     is_kept: bool,
 }
 
@@ -81,22 +77,23 @@ impl Idempotency {
     /// Begins a request, or returns the response of the same one.
     pub fn begin(&self, identity: &Arc<str>, key: Box<str>, request: blake3::Hash) -> Result<Begun, Problem> {
         let key = (Arc::clone(identity), key);
-        let now = Instant::now();
         let mut store = self.lock();
-        store.drop_old(now);
-        if let Some(entry) = store.entries.get(&key).filter(|entry| entry.until > now) {
+        store.drop_old(Instant::now());
+        if let Some(entry) = store.entries.get(&key) {
             if entry.request != request {
                 let detail = "the Idempotency-Key was used for another request: choose a new one";
                 return Err(Problem::unfit("idempotency-key-reused", detail));
             }
             let detail = "the request with this Idempotency-Key is still being carried out";
-            return entry.reply.clone().map(Begun::Known).ok_or_else(|| Problem::conflict("in-progress", detail));
+            let kept = entry.kept.as_ref().map(|(reply, _)| Begun::Known(reply.clone()));
+            return kept.ok_or_else(|| Problem::conflict("in-progress", detail));
         }
-        store.numbered += 1;
-        let number = store.numbered;
-        store.entries.insert(key.clone(), Entry { request, reply: None, until: now + KEPT_FOR, number });
-        store.order.push_back((key.clone(), number));
-        Ok(Begun::New(Ticket { store: self.clone(), key, number, is_kept: false }))
+        if store.entries.len() >= KEYS_MAX && !store.drop_oldest() {
+            let detail = format!("{KEYS_MAX} requests with an Idempotency-Key are being carried out: try again later");
+            return Err(Problem::too_much("idempotency-full", detail));
+        }
+        store.entries.insert(key.clone(), Entry { request, kept: None });
+        Ok(Begun::New(Ticket { store: self.clone(), key, is_kept: false }))
     }
 }
 
@@ -105,42 +102,44 @@ impl Ticket {
     pub fn keep(mut self, reply: &Reply) {
         self.is_kept = true;
         let mut store = self.store.lock();
-        if let Some(entry) = store.entries.get_mut(&self.key).filter(|entry| entry.number == self.number) {
-            entry.reply = Some(reply.clone());
+        let now = Instant::now();
+        if let Some(entry) = store.entries.get_mut(&self.key) {
+            entry.kept = Some((reply.clone(), now + KEPT_FOR));
             store.bytes += reply.body.len();
+            store.order.push_back(self.key.clone());
         }
-        store.drop_old(Instant::now());
+        store.drop_old(now);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.store.lock().forget(&self.key, self.number);
+            self.store.lock().entries.remove(&self.key);
         }
     }
 }
 
 impl Store {
-    /// Drops what is too old or too much.
+    /// Drops the responses that are too old or too much.
     fn drop_old(&mut self, now: Instant) {
-        while let Some((key, number)) = self.order.front() {
-            let is_current = self.entries.get(key).is_some_and(|entry| entry.number == *number && entry.until > now);
-            if is_current && self.entries.len() <= KEYS_MAX && self.bytes <= KEPT_BYTES_MAX {
+        let is_over = |entry: &Entry| entry.kept.as_ref().is_some_and(|(_, until)| *until <= now);
+        while self.bytes > KEPT_BYTES_MAX
+            || self.order.front().and_then(|key| self.entries.get(key)).is_some_and(is_over)
+        {
+            if !self.drop_oldest() {
                 return;
-            }
-            if let Some((key, number)) = self.order.pop_front() {
-                self.forget(&key, number);
             }
         }
     }
 
-    fn forget(&mut self, key: &Key, number: u64) {
-        if self.entries.get(key).is_some_and(|entry| entry.number == number)
-            && let Some(entry) = self.entries.remove(key)
-        {
-            self.bytes -= entry.reply.map_or(0, |reply| reply.body.len());
+    /// Drops the oldest response, with its key. Returns false if there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(key) = self.order.pop_front() else { return false };
+        if let Some(Entry { kept: Some((reply, _)), .. }) = self.entries.remove(&key) {
+            self.bytes -= reply.body.len();
         }
+        true
     }
 }
 
@@ -175,5 +174,19 @@ mod tests {
         assert!(store.lock().entries.len() <= KEYS_MAX);
         assert!(matches!(store.begin(&ann, "0".into(), hash), Ok(Begun::New(_))));
         assert!(matches!(store.begin(&ann, KEYS_MAX.to_string().into(), hash), Ok(Begun::Known(_))));
+    }
+
+    #[test]
+    fn what_is_being_carried_out_makes_no_room() {
+        let (store, ann, hash) = (Idempotency::default(), Arc::from("ann"), blake3::hash(b"one"));
+        let begin = |key: usize| store.begin(&ann, key.to_string().into(), hash);
+        let mut tickets: Vec<_> = (0..KEYS_MAX).map(begin).collect();
+        let Err(full) = begin(KEYS_MAX) else { panic!("there is no room") };
+        assert_eq!(full.reason(), "idempotency-full");
+        let Err(first) = begin(0) else { panic!("it is being carried out") };
+        assert_eq!(first.reason(), "in-progress");
+        let Some(Ok(Begun::New(ticket))) = tickets.pop() else { panic!("it was new") };
+        ticket.keep(&Reply::empty());
+        assert!(begin(KEYS_MAX).is_ok(), "a response makes room");
     }
 }

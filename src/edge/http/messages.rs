@@ -12,6 +12,7 @@ use bytes::Bytes;
 use caxton_shards::codec::text::ParseError;
 use caxton_shards::codec::{json, text};
 use caxton_shards::message::{Message, Receipt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::body::read_body;
@@ -20,6 +21,7 @@ use super::endpoint::{Endpoint, Parameter, Place, query, responds};
 use super::idempotency::{Begun, key_of};
 use super::parameters::{Parameters, accepts_text, media_type, unsupported};
 use super::problem::Problem;
+use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::clock::wall_time;
 use crate::edge::doors::identity::{Identity, Operation};
@@ -54,7 +56,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                     name: "Idempotency-Key",
                     place: Place::Header,
                     meaning: "The same request with the same key is carried out once, and gets the same response for 10 \
-                              minutes.",
+                              minutes, unless newer ones need the room: 10,000 keys and 64 MiB of responses are kept. \
+                              What has failed without any effect is not kept.",
                     schema: r#"{"type":"string","minLength":1,"maxLength":255}"#,
                 },
             ])
@@ -111,6 +114,21 @@ impl Sending {
         };
         let within = parameters.milliseconds("timeout_ms", 1..=WAIT_MS_MAX, WAIT_MS)?;
         Ok(Self { until, within, form: Form::of(&parts.headers)?, reply_as_text: accepts_text(&parts.headers) })
+    }
+
+    /// Reads the message.
+    fn read(self, api: &Api, identity: &Identity, body: &[u8]) -> Result<Message, Problem> {
+        let message = parse(api, identity, self.form, body)?;
+        if self.until != Until::Accepted && message.sender().is_some() {
+            let detail = "the reply goes to the sender's inbox: leave the sender out to wait for it here";
+            return Err(Problem::unfit("sender-given", detail));
+        }
+        Ok(message)
+    }
+
+    /// Takes room for a response that waits, if it does.
+    fn permit(self, api: &Api) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        (self.until != Until::Accepted).then(|| stream_permit(api)).transpose()
     }
 }
 
@@ -174,17 +192,25 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
     let key = key_of(&parts.headers)?;
     let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max).await?;
     let Some(key) = key else {
-        return carry_out(&api, &caller.identity, sending, &body.bytes).await.map(IntoResponse::into_response);
+        let message = sending.read(&api, &caller.identity, &body.bytes)?;
+        // The memory for bodies is not held while the reply is waited for.
+        drop(body);
+        let _permit = sending.permit(&api)?;
+        return carry_out(&api, sending, message).await.map(IntoResponse::into_response);
     };
-    let hash = hash_of(&parts, &body.bytes);
+    let hash = hash_of(&parts, sending, &body.bytes);
     let ticket = match api.idempotency.begin(caller.identity.name(), key, hash)? {
         Begun::Known(reply) => return Ok(reply.into_response()),
         Begun::New(ticket) => ticket,
     };
+    let message = sending.read(&api, &caller.identity, &body.bytes)?;
+    drop(body);
+    let permit = sending.permit(&api)?;
     // Its response is kept even if the client does not wait for it.
-    let (api, bytes) = (Arc::clone(&api), body.bytes.clone());
+    let api = Arc::clone(&api);
     let sent = tokio::spawn(async move {
-        let sent = carry_out(&api, &caller.identity, sending, &bytes).await;
+        let _permit = permit;
+        let sent = carry_out(&api, sending, message).await;
         match &sent {
             Ok(reply) => ticket.keep(reply),
             Err(problem) if problem.may_be_repeated() => drop(ticket),
@@ -199,9 +225,11 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
 }
 
 /// Returns the hash of what distinguishes requests.
-fn hash_of(parts: &Parts, body: &[u8]) -> blake3::Hash {
+fn hash_of(parts: &Parts, sending: Sending, body: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
+    let is_text = sending.until == Until::Reply && sending.reply_as_text;
     for part in [
+        &[u8::from(is_text)][..],
         parts.uri.query().unwrap_or_default().as_bytes(),
         parts.headers.get(CONTENT_TYPE).map_or(&[][..], |media| media.as_bytes()),
         body,
@@ -212,13 +240,8 @@ fn hash_of(parts: &Parts, body: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-async fn carry_out(api: &Api, identity: &Identity, sending: Sending, body: &[u8]) -> Result<Reply, Problem> {
-    let mut message = parse(api, identity, sending.form, body)?;
+async fn carry_out(api: &Api, sending: Sending, mut message: Message) -> Result<Reply, Problem> {
     let router = &api.context.router;
-    if sending.until != Until::Accepted && message.sender().is_some() {
-        let detail = "the reply goes to the sender's inbox: leave the sender out to wait for it here";
-        return Err(Problem::unfit("sender-given", detail));
-    }
     match sending.until {
         Until::Accepted => {
             let sent = router.within(sending.within).send(message).await;

@@ -123,9 +123,9 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// Whether the same request can be made again without doing anything twice, and may then succeed.
+    /// Whether the same request can be made again without doing anything twice.
     pub fn may_be_repeated(&self) -> bool {
-        self.effect == Effect::None && (self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS)
+        self.effect == Effect::None
     }
 
     /// Returns the reason as one word.

@@ -110,7 +110,7 @@ pub(super) fn attach(api: &Api, caller: &Caller, name: &AgentName) -> Result<Att
 pub(super) fn stream_permit(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
     let full = |_| {
         let detail =
-            "too many streams and long polls are open: doors.connections_max limits them to three quarters of it";
+            "too many streams are open and requests wait: doors.connections_max limits them to three quarters of it";
         Problem::unavailable("too-many-streams", detail)
     };
     Arc::clone(&api.streams).try_acquire_owned().map_err(full)

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::Served;
-use crate::common::{bounded, on, silent};
+use crate::common::{PATIENCE, bounded, on, silent};
+use crate::edge::wait_until;
 use caxton_router::{Outcome, Performative};
 
 #[test]
@@ -118,6 +119,49 @@ pub fn a_request_with_an_idempotency_key_is_carried_out_once() {
         send("/v1/messages", headers, &body).problem(422, "idempotency-key-reused");
         let empty = "Content-Type: application/json\r\nIdempotency-Key:  \r\n";
         send("/v1/messages", empty, &body).problem(400, "bad-idempotency-key");
+        let other_form = format!("{headers}Accept: text/x-fipa-acl\r\n");
+        send("/v1/messages?wait=reply", &other_form, &body).problem(422, "idempotency-key-reused");
+        // What has failed without any effect can be tried again, whatever was wrong.
+        let headers = "Content-Type: application/json\r\nIdempotency-Key: k-2\r\n";
+        let body = json!({"performative": "inform", "sender": "buyer", "receiver": ["listener"]}).to_string();
+        send("/v1/messages", headers, &body).problem(422, "unknown-sender");
+        served.client().json("PUT", "/v1/agents/buyer", &json!({})).expect(201);
+        send("/v1/messages", headers, &body).expect(202);
         served.stop();
+    });
+}
+
+#[test]
+fn requests_that_wait_leave_room_for_others() {
+    bounded(|| {
+        let served = Served::with(|config| config.set("doors.connections_max", "4", "this test").expect("it is legal"));
+        let (heard, told) = flume::unbounded();
+        served.register("silent", move || {
+            let heard = heard.clone();
+            on(move |_, _| {
+                let _ = heard.send(());
+                Outcome::Done
+            })
+        });
+        let message = json!({"performative": "request", "receiver": ["silent"], "content": "tea?"});
+        let mut waiting: Vec<_> = (0..3).map(|_| served.client()).collect();
+        for (number, client) in waiting.iter_mut().enumerate() {
+            // One that has a key goes on without its client.
+            let headers = format!(
+                "Content-Type: application/json\r\n{}",
+                if number == 0 { "Idempotency-Key: k\r\n" } else { "" }
+            );
+            let path = "/v1/messages?wait=reply&timeout_ms=300000";
+            client.send("POST", path, &headers, message.to_string().as_bytes());
+            told.recv_timeout(PATIENCE).expect("the message arrives");
+        }
+        let mut other = served.client();
+        other.post("/v1/messages?wait=receipt", &message).problem(503, "too-many-streams");
+        other.request("POST", "/v1/agents/silent/drain", "", "").problem(503, "too-many-streams");
+        other.post("/v1/messages", &message).expect(202);
+        drop(waiting);
+        wait_until("there is room again", || other.post("/v1/messages?wait=receipt", &message).status == 200);
+        served.doors.close();
+        served.router.shutdown(PATIENCE).expect("this is no shard's thread");
     });
 }
