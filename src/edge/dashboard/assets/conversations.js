@@ -31,8 +31,8 @@ export function noteConversation(id, agents, what, time = Date.now()) {
   ]);
 }
 
-/** Follows a conversation that was noted. */
-export const followNoted = (id) => follow(id, seen.get(id).agents);
+/** Follows a conversation that was noted; one that was forgotten by now, with those of its agents that are known. */
+export const followNoted = (id, agents = []) => follow(id, seen.get(id)?.agents ?? agents.filter(Boolean));
 
 async function find({ id, agents }) {
   let missing;

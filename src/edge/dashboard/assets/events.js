@@ -30,8 +30,8 @@ function showViolation(violation) {
     { text: ({ refused }) => (refused ? "refused" : "delivered") },
     {
       className: "actions",
-      fill: (cell, { conversation }) => {
-        const action = { text: "Follow", name: `Follow the conversation ${conversation}`, act: () => followNoted(conversation) };
+      fill: (cell, { conversation, sender, receiver }) => {
+        const action = { text: "Follow", name: `Follow the conversation ${conversation}`, act: () => followNoted(conversation, [sender, receiver]) };
         fillActions(cell, conversation ? [action] : []);
       },
     },
