@@ -158,7 +158,8 @@ pub(crate) struct ShardHandle {
     /// Set when another thread released something: an inbox of this shard was read from or closed, a call was given up,
     /// a subscription dropped.
     pub attention: CachePadded<AtomicBool>,
-    /// The inboxes that were read from or closed. Each is there once, so that there are no more of them than inboxes.
+    /// The inboxes that were read from or closed. Each is there at most twice, once for its opening and once for a change
+    /// that the shard has not looked at, so that their number is bounded by that of the inboxes.
     touched: Mutex<Vec<InboxNumber>>,
     /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has
     /// begun.

@@ -4,71 +4,54 @@ use std::path::{Path, PathBuf};
 
 use caxton_shards::domain::DomainError;
 
-use super::value::Setting;
+use super::value::{Setting, is_plain};
 
-/// An optional directory.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Directory(Option<PathBuf>);
+macro_rules! path {
+    ($(#[$attribute:meta])* $type:ident, $what:literal) => {
+        #[doc = concat!("An optional ", $what, ".")]
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct $type(Option<PathBuf>);
 
-impl Directory {
-    /// Returns the directory, if there is one.
-    pub fn path(&self) -> Option<&Path> {
-        self.0.as_deref()
-    }
+        $(#[$attribute])*
+        impl $type {
+            #[doc = concat!("Returns the ", $what, ", if there is one.")]
+            pub fn path(&self) -> Option<&Path> {
+                self.0.as_deref()
+            }
+        }
+
+        $(#[$attribute])*
+        impl From<PathBuf> for $type {
+            fn from(path: PathBuf) -> Self {
+                Self(Some(path))
+            }
+        }
+
+        $(#[$attribute])*
+        impl Setting for $type {
+            fn read(text: &str) -> Result<Self, DomainError> {
+                read_path($what, text).map(Self)
+            }
+
+            fn show(&self) -> String {
+                show_path(self.path())
+            }
+        }
+    };
 }
 
-impl From<PathBuf> for Directory {
-    fn from(path: PathBuf) -> Self {
-        Self(Some(path))
-    }
-}
-
-impl Setting for Directory {
-    fn read(text: &str) -> Result<Self, DomainError> {
-        read_path("directory", text).map(Self)
-    }
-
-    fn show(&self) -> String {
-        show_path(self.path())
-    }
-}
-
-/// An optional file.
-#[cfg(feature = "serve")]
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FilePath(Option<PathBuf>);
-
-#[cfg(feature = "serve")]
-impl FilePath {
-    /// Returns the file, if there is one.
-    pub fn path(&self) -> Option<&Path> {
-        self.0.as_deref()
-    }
-}
-
-#[cfg(feature = "serve")]
-impl From<PathBuf> for FilePath {
-    fn from(path: PathBuf) -> Self {
-        Self(Some(path))
-    }
-}
-
-#[cfg(feature = "serve")]
-impl Setting for FilePath {
-    fn read(text: &str) -> Result<Self, DomainError> {
-        read_path("file", text).map(Self)
-    }
-
-    fn show(&self) -> String {
-        show_path(self.path())
-    }
-}
+path!(Directory, "directory");
+path!(
+    #[cfg(feature = "serve")]
+    FilePath,
+    "file"
+);
 
 /// Reads a path; an empty text is none.
 pub(super) fn read_path(field: &'static str, text: &str) -> Result<Option<PathBuf>, DomainError> {
     const ALLOWED: &str = "a path without quotes, backslashes and control characters, or nothing";
-    let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-    if text.contains(odd) {
+    if !is_plain(text) {
         return Err(DomainError::not_allowed(field, text, ALLOWED));
     }
     let text = text.trim();

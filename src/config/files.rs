@@ -6,7 +6,7 @@ use caxton_shards::domain::DomainError;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::file::read;
-use super::value::{Setting, entries};
+use super::value::{Setting, entries, is_plain};
 
 /// Maximum number of files listed by one key.
 pub const FILES_MAX: usize = 64;
@@ -44,8 +44,7 @@ impl Setting for FileList {
             "up to 64 paths with commas between them, without quotes, backslashes and control characters";
         const { assert!(FILES_MAX == 64, "the text says so") };
         let files: Vec<PathBuf> = entries(text).map(PathBuf::from).collect();
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if files.len() > FILES_MAX || text.contains(odd) {
+        if files.len() > FILES_MAX || !is_plain(text) {
             return Err(DomainError::not_allowed("files", text, ALLOWED));
         }
         Ok(Self(files))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_shards::domain::{AgentName, DomainError};
 
-use super::value::{Setting, entries};
+use super::value::{Setting, read_named, show_named};
 
 /// Maximum number of agents that a daemon deploys by its settings.
 pub const GUESTS_MAX: usize = 1_000;
@@ -36,26 +36,11 @@ impl Setting for GuestFiles {
                                own, without quotes, backslashes and control characters";
         const { assert!(GUESTS_MAX == 1_000, "the text says so") };
         let refuse = || DomainError::not_allowed("agents to deploy", text, ALLOWED);
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if text.contains(odd) {
-            return Err(refuse());
-        }
-        let mut guests: Vec<(AgentName, PathBuf)> = Vec::new();
-        for entry in entries(text) {
-            let (name, file) = entry.split_once('=').ok_or_else(refuse)?;
-            let (name, file) = (AgentName::try_new(name.trim())?, file.trim());
-            let taken = guests.iter().any(|(other, _)| *other == name);
-            if file.is_empty() || taken || guests.len() >= GUESTS_MAX {
-                return Err(refuse());
-            }
-            guests.push((name, PathBuf::from(file)));
-        }
-        Ok(Self(guests))
+        read_named(text, GUESTS_MAX, |name| AgentName::try_new(name), refuse).map(Self)
     }
 
     fn show(&self) -> String {
-        let guests: Vec<_> = self.iter().map(|(name, file)| format!("{name}={}", file.display())).collect();
-        format!("\"{}\"", guests.join(", "))
+        show_named(&self.0)
     }
 }
 

@@ -513,7 +513,7 @@ configuration! {
     }
 
     #[cfg(feature = "serve")]
-    /// The HTTP API for outside agents and operators, once a daemon serves it.
+    /// The HTTP API of `caxton serve` for outside agents and operators.
     http: HttpConfig {
         /// Address that is listened on, such as 127.0.0.1:7411; empty for none.
         ///
@@ -522,7 +522,7 @@ configuration! {
     }
 
     #[cfg(feature = "serve")]
-    /// The door for clients of NATS, once a daemon serves it.
+    /// The door of `caxton serve` for clients of NATS.
     nats: NatsConfig {
         /// Address that is listened on, such as 127.0.0.1:4222; empty for none.
         listen: ListenAddress = ["", "", ""];

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
 use super::directory::{read_path, show_path};
-use super::value::{Setting, entries};
+use super::value::{Setting, entries, is_plain};
 
 /// Maximum number of headers added to requests.
 const HEADERS_MAX: usize = 32;
@@ -192,9 +192,8 @@ impl Setting for ServiceName {
     fn read(text: &str) -> Result<Self, DomainError> {
         const ALLOWED: &str = "up to 255 bytes without quotes, backslashes and control characters, or nothing";
         const { assert!(SERVICE_NAME_BYTES_MAX == 255, "the text says so") };
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
         let name = text.trim();
-        if name.len() > SERVICE_NAME_BYTES_MAX || name.contains(odd) {
+        if name.len() > SERVICE_NAME_BYTES_MAX || !is_plain(name) {
             return Err(DomainError::not_allowed("service name", text, ALLOWED));
         }
         Ok(Self((!name.is_empty()).then(|| name.to_owned())))

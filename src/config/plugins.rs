@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::value::{Setting, entries};
+use super::value::{Setting, read_named, show_named};
 use caxton_shards::api::PLUGINS_MAX;
 use caxton_shards::domain::DomainError;
 
@@ -33,26 +33,12 @@ impl Setting for PluginFiles {
                                own, without quotes, backslashes and control characters";
         const { assert!(PLUGINS_MAX == 16, "the text says so") };
         let refuse = || DomainError::not_allowed("plugin files", text, ALLOWED);
-        let odd = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
-        if text.contains(odd) {
-            return Err(refuse());
-        }
-        let mut files = Vec::new();
-        for entry in entries(text) {
-            let (name, file) = entry.split_once('=').ok_or_else(refuse)?;
-            let (name, file) = (name.trim(), file.trim());
-            let taken = files.iter().any(|(other, _)| other == name);
-            if name.is_empty() || file.is_empty() || taken || files.len() >= PLUGINS_MAX {
-                return Err(refuse());
-            }
-            files.push((name.to_owned(), PathBuf::from(file)));
-        }
-        Ok(Self(files))
+        let name_of = |name: &str| if name.is_empty() { Err(refuse()) } else { Ok(name.to_owned()) };
+        read_named(text, PLUGINS_MAX, name_of, refuse).map(Self)
     }
 
     fn show(&self) -> String {
-        let files: Vec<_> = self.iter().map(|(name, file)| format!("{name}={}", file.display())).collect();
-        format!("\"{}\"", files.join(", "))
+        show_named(&self.0)
     }
 }
 

@@ -29,6 +29,8 @@ use caxton_shards::domain::{
     MetricIntervalMs, RecordRate, SamplingRatio, SlowMessageMs,
 };
 use std::fmt::Display;
+#[cfg(feature = "wasm")]
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -39,6 +41,42 @@ pub(crate) trait Setting: Sized {
 
     /// Formats the value in TOML, such that parsing it gives the same value.
     fn show(&self) -> String;
+}
+
+/// Whether a text can stand between quotes in TOML as it is.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.contains(|letter: char| letter.is_control() || matches!(letter, '"' | '\\'))
+}
+
+/// Reads a list of files by name, such as `seller=seller.wasm, buyer=buyer.wasm`: at most `max`, each with a name of its own.
+#[cfg(feature = "wasm")]
+pub(super) fn read_named<N: PartialEq>(
+    text: &str,
+    max: usize,
+    name_of: impl Fn(&str) -> Result<N, DomainError>,
+    refuse: impl Fn() -> DomainError,
+) -> Result<Vec<(N, PathBuf)>, DomainError> {
+    if !is_plain(text) {
+        return Err(refuse());
+    }
+    let mut files = Vec::new();
+    for entry in entries(text) {
+        let (name, file) = entry.split_once('=').ok_or_else(&refuse)?;
+        let (name, file) = (name_of(name.trim())?, file.trim());
+        let is_taken = files.iter().any(|(other, _)| *other == name);
+        if file.is_empty() || is_taken || files.len() >= max {
+            return Err(refuse());
+        }
+        files.push((name, PathBuf::from(file)));
+    }
+    Ok(files)
+}
+
+/// Formats a list of files by name in TOML.
+#[cfg(feature = "wasm")]
+pub(super) fn show_named<N: Display>(files: &[(N, PathBuf)]) -> String {
+    let files: Vec<_> = files.iter().map(|(name, file)| format!("{name}={}", file.display())).collect();
+    format!("\"{}\"", files.join(", "))
 }
 
 /// Splits a list; an empty text is an empty list.

@@ -229,6 +229,31 @@ fn many_conversations_are_counted_over_several_turns() {
 }
 
 #[test]
+fn requests_for_slow_consumers_that_overlap_do_not_hold_up_a_count_of_conversations() {
+    let mut world = Setup::new(1)
+        .configured(|config| {
+            config.protocols = rulebook(&[]);
+            config.conversations.open_max = 10_000;
+        })
+        .start();
+    let [one, two] = ["one", "two"].map(|name| world.add(0, name, Script::idle()));
+    for number in 0..3 * CONVERSATIONS_SURVEYED_PER_TURN {
+        let id = ConversationId::of_text(&number.to_string());
+        begin(&mut world, one, two, "fipa-request", id, Performative::Request);
+    }
+    world.run();
+    world.nodes[0].shard.count_states();
+    let mut turns = 0;
+    while states(&mut world, "fipa-request").is_empty() {
+        let token = world.token();
+        world.give(0, Input::SlowConsumers(5, token));
+        world.step(0);
+        turns += 1;
+        assert!(turns < 20, "it does not come to its end");
+    }
+}
+
+#[test]
 fn states_beyond_a_number_are_counted_together() {
     let step = |number: usize| StepDefinition {
         from: if number == 0 { "start".to_owned() } else { format!("s{number}") },

@@ -159,16 +159,18 @@ pub(super) fn all(client: &Client, limit: u64) -> Result<(Vec<Value>, bool), sup
     let mut agents = Vec::new();
     let mut next: Option<String> = None;
     loop {
-        let left = limit - agents.len() as u64;
-        if left == 0 {
-            return Ok((agents, true));
-        }
+        // One more than asked for says whether there are more: a page that is full has a cursor even if it is the last.
+        let left = limit.saturating_add(1) - agents.len() as u64;
         let call = client.get(&["v1", "agents"]).query("limit", left.min(PAGE_MAX));
         let page = call.query_some("cursor", next.as_ref()).document()?;
         agents.extend_from_slice(list(&page, "agents"));
+        let more = agents.len() as u64 > limit;
         match page["next"].as_str() {
-            Some(cursor) => next = Some(cursor.to_owned()),
-            None => return Ok((agents, false)),
+            Some(cursor) if !more => next = Some(cursor.to_owned()),
+            _ => {
+                agents.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                return Ok((agents, more));
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::ServerEvent;
+use super::incoming::{Incoming, data};
 use super::output::{put, put_json};
-use super::receive::{Incoming, data};
 use super::{Failure, Remote};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::printable;
@@ -39,11 +39,10 @@ pub fn run(arguments: &EventsArguments) -> ExitCode {
 impl EventsArguments {
     fn follow(&self) -> Result<ExitCode, Failure> {
         let interrupt = Interrupt::listen().map_err(Failure::Failed)?;
-        let events = Incoming::read(self.remote.client()?.get(&["v1", "events"]).stream()?);
+        let mut events = Incoming::read(self.remote.client()?.get(&["v1", "events"]).stream()?);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 && interrupt.signal().is_none() {
             let Some(event) = events.wait()? else { continue };
-            refuse_end(&event)?;
             if self.kind.is_empty() || self.kind.contains(&event.kind) || event.kind == "lost" {
                 show(&event, self.json)?;
                 left -= 1;
@@ -51,14 +50,6 @@ impl EventsArguments {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Ends if the router has ended the stream.
-pub(super) fn refuse_end(event: &ServerEvent) -> Result<(), Failure> {
-    if event.kind == "end" {
-        return Err(Failure::Failed(format!("the router has ended the stream: {}", event.data)));
-    }
-    Ok(())
 }
 
 /// Prints an event.

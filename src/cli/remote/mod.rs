@@ -10,6 +10,7 @@ mod contexts;
 pub mod conversations;
 pub mod dead_letters;
 pub mod events;
+mod incoming;
 pub mod messages;
 mod options;
 mod output;

@@ -4,27 +4,23 @@
 //! another client of the agent.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use caxton_router::codec::text::{self, NoNames};
 use caxton_router::codec::{json, text::Limits};
 use caxton_router::domain::{AgentName, CapabilityName, ContentLimit};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use ureq::http::Method;
 
-use super::client::{Client, EventStream, ServerEvent};
+use super::client::Client;
+use super::incoming::Incoming;
 use super::output::put;
 use super::{Failure, Remote};
 use crate::cli::input::now;
 use crate::cli::interrupt::Interrupt;
 
-/// Events that have been read and not been handled yet.
-const EVENTS_WAITING_MAX: usize = 256;
 /// Maximum number of messages that are acknowledged together. The API takes 1,024.
 const TOGETHER_MAX: usize = 256;
-/// How often a signal is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Arguments of `caxton sub`.
 #[derive(Debug, Args)]
@@ -64,27 +60,19 @@ impl SubscribeArguments {
         let capabilities: Vec<_> = self.capability.iter().map(ToString::to_string).collect();
         let registration = json!({ "capabilities": capabilities, "acknowledged": true });
         client.request(Method::PUT, &path).json(&registration).send()?;
-        let events = Incoming::read(client.get(&[&path[..], &["stream"]].concat()).stream()?);
+        let mut events = Incoming::read(client.get(&[&path[..], &["stream"]].concat()).stream()?);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 && interrupt.signal().is_none() {
             let Some(first) = events.wait()? else { continue };
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(TOGETHER_MAX);
             let mut ids = Vec::new();
-            let mut end = None;
             let more = std::iter::from_fn(|| events.now());
             for event in std::iter::once(first).chain(more).take(most) {
-                if event.kind == "end" {
-                    end = Some(event.data);
-                    break;
-                }
                 put(&format!("{}\n", self.written(&event.data)))?;
                 ids.push(event.id);
             }
             left -= ids.len() as u64;
             self.acknowledge(&client, &ids)?;
-            if let Some(why) = end {
-                return Err(Failure::Failed(format!("the router has ended the stream: {why}")));
-            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -107,56 +95,4 @@ impl SubscribeArguments {
         text::print(&message, &NoNames, &mut written);
         String::from_utf8_lossy(&written).into_owned()
     }
-}
-
-/// What a thread reads from a stream.
-pub(super) struct Incoming(flume::Receiver<std::io::Result<ServerEvent>>);
-
-impl Incoming {
-    /// Begins to read. The thread ends with the stream, or once nobody receives.
-    pub fn read(mut stream: EventStream) -> Self {
-        let (sender, receiver) = flume::bounded(EVENTS_WAITING_MAX);
-        std::thread::spawn(move || {
-            loop {
-                let event = stream.next().transpose();
-                let (event, goes_on) = match event {
-                    Some(event) => {
-                        let goes_on = event.is_ok();
-                        (event, goes_on)
-                    }
-                    None => (Err(std::io::ErrorKind::UnexpectedEof.into()), false),
-                };
-                if sender.send(event).is_err() || !goes_on {
-                    return;
-                }
-            }
-        });
-        Self(receiver)
-    }
-
-    /// Waits a moment for an event.
-    ///
-    /// # Errors
-    ///
-    /// The stream has ended.
-    pub fn wait(&self) -> Result<Option<ServerEvent>, Failure> {
-        match self.0.recv_timeout(LOOK_EVERY) {
-            Ok(Ok(event)) => Ok(Some(event)),
-            Ok(Err(error)) => Err(Failure::Failed(format!("the connection to the router has ended: {error}"))),
-            Err(flume::RecvTimeoutError::Timeout) => Ok(None),
-            Err(flume::RecvTimeoutError::Disconnected) => {
-                Err(Failure::Failed("the router has ended the stream".to_owned()))
-            }
-        }
-    }
-
-    /// Returns an event that has been read already.
-    fn now(&self) -> Option<ServerEvent> {
-        self.0.try_recv().ok()?.ok()
-    }
-}
-
-/// Returns what an event says.
-pub(super) fn data(event: &ServerEvent) -> Value {
-    serde_json::from_str(&event.data).unwrap_or_else(|_| event.data.clone().into())
 }

@@ -14,9 +14,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, ServerEvent, Trouble};
-use super::events::{refuse_end, show};
+use super::events::show;
+use super::incoming::{Incoming, data};
 use super::output::{put, put_json};
-use super::receive::{Incoming, data};
 use super::{Failure, Remote, list, text};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::printable;
@@ -60,7 +60,7 @@ impl TraceArguments {
     fn follow(&self) -> Result<ExitCode, Failure> {
         let interrupt = Interrupt::listen().map_err(Failure::Failed)?;
         let client = self.remote.client()?;
-        let events = Incoming::read(client.get(&["v1", "events"]).stream()?);
+        let mut events = Incoming::read(client.get(&["v1", "events"]).stream()?);
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut exchange = Followed::default();
         let mut due = Instant::now();
@@ -82,7 +82,6 @@ impl TraceArguments {
                 continue;
             }
             let Some(event) = events.wait()? else { continue };
-            refuse_end(&event)?;
             if self.concerns(&event) {
                 show(&event, self.json)?;
                 left -= 1;

@@ -4,8 +4,8 @@
 //! look at a portion in each turn, so that no turn takes long because of them, however many agents there are; what they
 //! find is of the turns that this takes. Between two portions a shard does everything else.
 //!
-//! Invariants: a turn looks at one portion, of whatever survey; as long as a survey is under way, the shard has posted
-//! itself one reminder.
+//! Invariants: a turn looks at one portion, of agents and of conversations in turn if both are under way, so that requests
+//! for one do not hold up the other; as long as a survey is under way, the shard has posted itself one reminder.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -132,9 +132,11 @@ struct AgentSurvey {
 /// The surveys of a shard.
 #[derive(Default)]
 pub(in crate::shard) struct Surveys {
-    /// Requests for the next survey of agents, each with its limit.
+    /// Requests for the next survey of agents, each with its limit: no more than there are calls that wait for one.
     asked: Vec<(Token, usize)>,
     agents: Option<AgentSurvey>,
+    /// Whether the last portion was one of agents.
+    agents_were_last: bool,
     /// Whether the shard has posted itself a reminder.
     reminded: bool,
 }
@@ -170,7 +172,10 @@ impl Shard {
             let limit = asked.iter().map(|(_, limit)| *limit).max().unwrap_or(0);
             self.surveys.agents = Some(AgentSurvey { asked, limit, next: 0, slowest: BinaryHeap::new() });
         }
-        let counts = if let Some(survey) = self.surveys.agents.take() {
+        let conversations_are_next = self.surveys.agents_were_last && self.conversations.is_counting_states();
+        let survey = if conversations_are_next { None } else { self.surveys.agents.take() };
+        self.surveys.agents_were_last = survey.is_some();
+        let counts = if let Some(survey) = survey {
             self.survey_agents(survey);
             self.conversations.is_counting_states()
         } else {
