@@ -1,6 +1,8 @@
 //! `caxton serve`: the daemon starts, says where it is, is told by signals what to do, and refuses to be reached
 //! unprotected.
 
+mod kills;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
