@@ -6,6 +6,7 @@ mod client;
 mod http;
 mod load;
 mod server;
+mod stream;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub struct Arguments {
     /// `target`
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
-    /// Only these loads: throughput, latency, durable, http, separated by commas
+    /// Only these loads, separated by commas: throughput, latency, durable, http, http-paced, events, idle-nats, idle-http
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Print JSON, one object per run
@@ -49,12 +50,15 @@ struct Load {
     run: fn(&Server, Duration) -> Result<Figures, String>,
 }
 
-const LOADS: [Load; 5] = [
+const LOADS: [Load; 8] = [
     Load { name: "throughput", servers: &[Kind::Caxton, Kind::Nats], run: load::throughput },
     Load { name: "latency", servers: &[Kind::Caxton, Kind::Nats], run: load::latency },
     Load { name: "durable", servers: &[Kind::Caxton, Kind::JetStream], run: load::durable },
     Load { name: "http", servers: &[Kind::Caxton], run: http::throughput },
     Load { name: "http-paced", servers: &[Kind::Caxton], run: http::latency },
+    Load { name: "events", servers: &[Kind::Caxton], run: stream::events },
+    Load { name: "idle-nats", servers: &[Kind::Caxton], run: stream::idle_nats },
+    Load { name: "idle-http", servers: &[Kind::Caxton], run: stream::idle_http },
 ];
 
 /// Runs the loads against each server in turn, and prints the medians.
@@ -68,6 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         Some(path) => path.clone(),
         None => server::nats_server()?,
     };
+    stream::raise_open_files()?;
     let time = Duration::from_secs_f64(arguments.seconds);
     let is_wanted = |load: &&Load| arguments.only.is_empty() || arguments.only.iter().any(|name| name == load.name);
     for load in LOADS.iter().filter(is_wanted) {

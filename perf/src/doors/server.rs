@@ -130,6 +130,18 @@ impl Server {
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second as f64))
     }
+
+    /// Returns the memory that the server uses.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn memory_bytes(&self) -> Result<u64, String> {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
+        let statm = statm.map_err(|error| format!("the server has ended: {error}"))?;
+        let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+        Ok(pages * rustix::param::page_size() as u64)
+    }
 }
 
 impl Drop for Server {
