@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test program uses only a part.
 
+use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub fn bounded(body: impl FnOnce() + Send + 'static) {
             }
         }
     }
+}
+
+/// Says that a test, or a part of it, was skipped. The output of tests that pass is not shown; this is.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// Starts a router with the settings for tests.

@@ -10,7 +10,9 @@ use caxton_router::protocol::Mode;
 use caxton_router::stats::{Account, Stage};
 use caxton_router::{Message, Outcome, Performative, Router};
 
-use crate::common::{PATIENCE, bounded, echo, message_to, name_on, on, request_to, shutdown, silent, start_with};
+use crate::common::{
+    PATIENCE, bounded, echo, message_to, name_on, on, request_to, shutdown, silent, skipped, start_with,
+};
 use crate::edge::{address_of, get, listening, wait_until};
 
 /// The series of a scrape: names with labels, and values.
@@ -233,7 +235,7 @@ print(len(families), sum(len(family.samples) for family in families))";
     let python = || Command::new("python3");
     let present = python().args(["-c", "import prometheus_client"]).output();
     if !present.is_ok_and(|output| output.status.success()) {
-        println!("skipped: python3 or its package prometheus_client is not installed");
+        skipped("python3 or its package prometheus_client is not installed");
         return;
     }
     bounded(move || {

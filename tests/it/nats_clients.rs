@@ -10,7 +10,7 @@ use caxton_router::message::ParameterValue;
 use caxton_router::serve::Doors;
 use caxton_router::{AgentId, Message, Outcome, Performative};
 
-use crate::common::{PATIENCE, bounded, on, start_with, text_of};
+use crate::common::{PATIENCE, bounded, on, skipped, start_with, text_of};
 
 /// The versions that the tests were written for.
 const PACKAGES: [&str; 2] = ["nats-py==2.16.0", "synadia-ai-agents==0.8.1"];
@@ -28,7 +28,7 @@ fn python() -> Option<&'static Path> {
         let installed = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))
             && run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--timeout", "10"]).args(PACKAGES));
         if !installed {
-            println!("skipped: clients of NATS cannot be installed here");
+            skipped("clients of NATS cannot be installed here");
             return None;
         }
         std::fs::write(complete, PACKAGES.concat()).ok()?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, skipped};
 
 /// The names that Chromium goes by.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
@@ -39,7 +39,13 @@ fn find(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// The source of axe-core, or none where it cannot be had. The tests fetch it once.
-static AXE_SOURCE: LazyLock<Option<String>> = LazyLock::new(fetch_axe);
+static AXE_SOURCE: LazyLock<Option<String>> = LazyLock::new(|| {
+    let source = fetch_axe();
+    if source.is_none() {
+        skipped(&format!("{AXE} cannot be had from npm: pages are not checked with it"));
+    }
+    source
+});
 
 fn fetch_axe() -> Option<String> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
@@ -58,7 +64,7 @@ impl Browser {
     /// Starts a browser, or says that it is not installed.
     pub fn start() -> Option<Self> {
         let Some(program) = find(&NAMES) else {
-            println!("Chromium is not installed: the dashboard is not tried in a browser.");
+            skipped("Chromium is not installed: the dashboard is not tried in a browser");
             return None;
         };
         let profile = tempfile::tempdir().expect("a directory");
@@ -261,10 +267,7 @@ impl Browser {
 
     /// Returns what axe-core finds on the page as it is, or none where axe-core cannot be had.
     pub fn barriers(&mut self) -> Option<Vec<Value>> {
-        let Some(source) = &*AXE_SOURCE else {
-            println!("{AXE} cannot be had from npm: the page is not checked with it.");
-            return None;
-        };
+        let source = AXE_SOURCE.as_ref()?;
         if self.evaluate("typeof axe") == "undefined" {
             self.evaluate(&format!("{source}; 0"));
         }

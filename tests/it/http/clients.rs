@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::Served;
-use crate::common::bounded;
+use crate::common::{bounded, skipped};
 
 const MANUAL: &str = include_str!("../../../src/manual/http.md");
 
@@ -19,7 +19,7 @@ fn run(served: &Served, program: &str, text: &str) -> Option<Output> {
     match Command::new(program).arg("-c").arg(text).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            println!("skipped, because {program} cannot be run: {error}");
+            skipped(&format!("{program} cannot be run: {error}"));
             None
         }
     }
@@ -45,7 +45,7 @@ fn the_lines_with_curl_do_what_they_should() {
         let served = Served::start();
         let lines = block("console").lines().filter_map(|line| line.strip_prefix("$ "));
         if Command::new("curl").arg("--version").output().is_err() {
-            println!("skipped, because curl cannot be run");
+            skipped("curl cannot be run");
             return;
         }
         let mut last = String::new();
