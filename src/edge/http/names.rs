@@ -14,13 +14,13 @@ const NAMES_MAX: usize = 65_536;
 
 /// How long the names that messages lack are looked up: what carries them waits for it.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(200);
-/// Time after which an agent that nobody knew is looked up again.
+/// Time after which an agent whose name was not learnt is looked up again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// What is known of an agent's name.
 enum Known {
     Name(AgentName),
-    /// Nobody knew the agent at this time.
+    /// Nobody knew the agent at this time, or its shard did not respond.
     Unknown(Instant),
 }
 
@@ -77,8 +77,11 @@ impl Names {
                     }
                 }
                 Ok(None) => self.set(agent, Known::Unknown(Instant::now())),
-                // There is no time left, or the router is stopping.
-                Err(_) => return,
+                // There is no time left, or the router is stopping. The next message does not wait for this agent again.
+                Err(_) => {
+                    self.set(agent, Known::Unknown(Instant::now()));
+                    return;
+                }
             }
         }
     }
@@ -99,4 +102,21 @@ fn unnamed(message: &Message) -> impl Iterator<Item = AgentId> {
     let sender = message.sender().filter(|_| !has_sender);
     let receiver = message.target().filter(|_| !has_receivers);
     sender.into_iter().chain(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Preset};
+
+    #[test]
+    fn an_agent_whose_shard_does_not_respond_is_not_looked_up_at_once_again() {
+        let router = Router::builder().config(Config::preset(Preset::Testing)).start().expect("it starts");
+        let names = Names::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
+        router.shutdown(Duration::from_mins(1)).expect("this is no shard's thread");
+        let agent = AgentId::of_text("clerk");
+        assert_eq!(runtime.block_on(names.of(&router, agent)), None);
+        assert!(matches!(names.lock().get(&agent), Some(Known::Unknown(_))));
+    }
 }
