@@ -207,11 +207,13 @@ impl Registration {
             return Err(Problem::unfit("too-many-capabilities", detail));
         }
         let capability = |name: String| name.parse::<CapabilityName>();
-        let capabilities = self.capabilities.into_iter().map(capability).collect::<Result<_, _>>();
-        let unfit = |error| Problem::unfit("invalid-name", error);
+        let capabilities = self.capabilities.into_iter().map(capability).collect::<Result<Vec<_>, _>>();
+        let mut capabilities = capabilities.map_err(|error| Problem::unfit("invalid-name", error))?;
+        // Their order means nothing: the same ones are the same options.
+        capabilities.sort_unstable();
         let overflow = self.overflow.map(|word| word.parse::<OverflowPolicy>()).transpose();
         Ok(OutsideOptions {
-            capabilities: capabilities.map_err(unfit)?,
+            capabilities,
             acknowledged: self.acknowledged,
             persistent: self.persistent,
             overflow: overflow.map_err(|error| Problem::unfit("bad-document", error))?,

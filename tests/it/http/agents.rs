@@ -39,11 +39,13 @@ pub fn an_outside_agent_is_registered_shown_and_deregistered() {
     bounded(|| {
         let served = Served::start();
         let mut client = served.client();
-        let options = json!({"capabilities": ["stamping"], "acknowledged": true, "overflow": "back-pressure"});
+        let mut options =
+            json!({"capabilities": ["stamping", "filing"], "acknowledged": true, "overflow": "back-pressure"});
         let agent = client.json("PUT", "/v1/agents/clerk%40shop", &options).expect(201);
         assert_eq!((&agent["name"], &agent["state"]), (&"clerk@shop".into(), &"active".into()));
         assert_eq!((&agent["overflow"], &agent["outside"]["acknowledged"]), (&"back-pressure".into(), &true.into()));
         assert_eq!(agent["outside"]["owner"], "local");
+        options["capabilities"] = json!(["filing", "stamping"]);
         client.json("PUT", "/v1/agents/clerk@shop", &options).expect(200);
         client.request("PUT", "/v1/agents/clerk@shop", "", "").problem(409, "other-mode");
         client.json("PUT", "/v1/agents/clerk@shop", &json!({"acknowledged": true})).problem(409, "other-options");
