@@ -367,7 +367,7 @@ impl OutsideAgents {
         if is_watched {
             state.without_client.insert((extended, id));
         }
-        if is_watched || is_attached { None } else { state.agents.remove(&id) }
+        if is_watched || is_attached { None } else { state.remove(id) }
     }
 }
 
