@@ -129,8 +129,9 @@ impl Router {
     ///
     /// At once it stops accepting messages (they become dead letters with the reason `draining`) and loses its
     /// capabilities; if it was suspended, it is resumed. It is drained when its mailbox, including delayed messages,
-    /// and its outbox are empty. What is left after `deadline` becomes dead letters with the reason `drain-deadline`.
-    /// Draining continues if the future is dropped.
+    /// and its outbox are empty, and the owner of its inbox has taken everything, in acknowledged mode acknowledged. What
+    /// is left after `deadline` becomes dead letters with the reason `drain-deadline`. Draining continues if the future
+    /// is dropped.
     ///
     /// # Errors
     ///
