@@ -25,7 +25,7 @@ const TOGETHER_MAX: usize = 256;
 /// Arguments of `caxton sub`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The agent is registered, or taken over if the same token has registered it. Without a client it keeps its mailbox for \
+The agent is registered, or taken over if the same token has registered it, with the same capabilities if any are given. Without a client it keeps its mailbox for \
 doors.grace_ms, so that it can be taken over again; then it is deregistered. A message is acknowledged once it is printed; what \
 was received and not printed is handed out again after 30 s.
 
@@ -58,7 +58,10 @@ impl SubscribeArguments {
         let client = self.remote.client()?;
         let path = ["v1", "agents", self.name.as_ref()];
         let capabilities: Vec<_> = self.capability.iter().map(ToString::to_string).collect();
-        let registration = json!({ "capabilities": capabilities, "acknowledged": true });
+        let mut registration = json!({ "acknowledged": true });
+        if !capabilities.is_empty() {
+            registration["capabilities"] = capabilities.into();
+        }
         client.request(Method::PUT, &path).json(&registration).send()?;
         let mut events = Incoming::read(client.get(&[&path[..], &["stream"]].concat()).stream()?);
         let mut left = self.count.unwrap_or(u64::MAX);

@@ -20,7 +20,7 @@ use crate::router::error::CallError;
 use crate::router::{Inbox, Router};
 
 /// How an outside agent is registered.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OutsideOptions {
     /// Its capabilities.
     pub capabilities: Vec<CapabilityName>,

@@ -63,8 +63,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Method::PUT,
         ONE,
         "registerAgent",
-        "Registers an outside agent, or returns the one that the same token has registered in the same way. Without a \
-         client it stays registered for doors.grace_ms.",
+        "Registers an outside agent, or returns the one that the same token has registered, if it has the options given. \
+         Without a client it stays registered for doors.grace_ms.",
         register,
     )
     .requires(&[Operation::Receive])
@@ -190,34 +190,41 @@ async fn show(State(api): State<Arc<Api>>, caller: Caller, AgentOfPath(name): Ag
     Ok(Reply::ok(&in_json(&api, &look_up(&api, &name).await?)))
 }
 
-/// How an outside agent is registered.
+/// How an outside agent is to be registered. What is not given may be anything for one that is registered already.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Registration {
-    capabilities: Vec<String>,
+    capabilities: Option<Vec<String>>,
     acknowledged: bool,
-    persistent: bool,
+    persistent: Option<bool>,
     overflow: Option<String>,
 }
 
 impl Registration {
-    fn into_options(self) -> Result<OutsideOptions, Problem> {
-        if self.capabilities.len() > CAPABILITIES_MAX {
-            let detail = format!("{} capabilities: the limit is {CAPABILITIES_MAX}", self.capabilities.len());
+    fn options(&self) -> Result<OutsideOptions, Problem> {
+        let names = self.capabilities.as_deref().unwrap_or_default();
+        if names.len() > CAPABILITIES_MAX {
+            let detail = format!("{} capabilities: the limit is {CAPABILITIES_MAX}", names.len());
             return Err(Problem::unfit("too-many-capabilities", detail));
         }
-        let capability = |name: String| name.parse::<CapabilityName>();
-        let capabilities = self.capabilities.into_iter().map(capability).collect::<Result<Vec<_>, _>>();
+        let capabilities = names.iter().map(|name| name.parse::<CapabilityName>()).collect::<Result<Vec<_>, _>>();
         let mut capabilities = capabilities.map_err(|error| Problem::unfit("invalid-name", error))?;
         // Their order means nothing: the same ones are the same options.
         capabilities.sort_unstable();
-        let overflow = self.overflow.map(|word| word.parse::<OverflowPolicy>()).transpose();
+        let overflow = self.overflow.as_ref().map(|word| word.parse::<OverflowPolicy>()).transpose();
         Ok(OutsideOptions {
             capabilities,
             acknowledged: self.acknowledged,
-            persistent: self.persistent,
+            persistent: self.persistent.unwrap_or_default(),
             overflow: overflow.map_err(|error| Problem::unfit("bad-document", error))?,
         })
+    }
+
+    /// Whether what is given are the options of an agent that is registered.
+    fn agrees(&self, given: &OutsideOptions, registered: &OutsideOptions) -> bool {
+        (self.capabilities.is_none() || given.capabilities == registered.capabilities)
+            && (self.persistent.is_none() || given.persistent == registered.persistent)
+            && (given.overflow.is_none() || given.overflow == registered.overflow)
     }
 }
 
@@ -230,12 +237,13 @@ async fn register(
     caller.require(Operation::Receive)?;
     let (parts, body) = request.into_parts();
     let registration: Option<Registration> = read_json(&api.bodies, &parts.headers, body).await?;
-    let options = registration.unwrap_or_default().into_options()?;
+    let registration = registration.unwrap_or_default();
+    let options = registration.options()?;
     let outside = &api.context.outside;
     let is_new = outside.get(&name).is_none();
     // Its client counts as gone from the end of the request on, until it reads its messages.
     let attachment = outside.register(&api.context.router, &caller.identity, &name, options.clone()).await?;
-    if !is_new && *attachment.agent().options() != options {
+    if !is_new && !registration.agrees(&options, attachment.agent().options()) {
         let detail = format!("{name} is registered with other options: deregister it first to change them");
         return Err(Problem::conflict("other-options", detail));
     }

@@ -48,7 +48,13 @@ pub fn an_outside_agent_is_registered_shown_and_deregistered() {
         options["capabilities"] = json!(["filing", "stamping"]);
         client.json("PUT", "/v1/agents/clerk@shop", &options).expect(200);
         client.request("PUT", "/v1/agents/clerk@shop", "", "").problem(409, "other-mode");
-        client.json("PUT", "/v1/agents/clerk@shop", &json!({"acknowledged": true})).problem(409, "other-options");
+        client.json("PUT", "/v1/agents/clerk@shop", &json!({"acknowledged": true})).expect(200);
+        for (option, value) in
+            [("capabilities", json!(["filing"])), ("persistent", json!(true)), ("overflow", json!("reject"))]
+        {
+            let other = json!({"acknowledged": true, option: value});
+            client.json("PUT", "/v1/agents/clerk@shop", &other).problem(409, "other-options");
+        }
         let providers = client.get("/v1/capabilities/stamping").expect(200);
         assert_eq!(providers["agents"], json!(["clerk@shop"]));
         assert_eq!(client.get("/v1/capabilities/flying").expect(200)["agents"], json!([]));
