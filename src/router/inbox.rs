@@ -8,6 +8,9 @@
 //! that unacknowledged ones can be abandoned, or left to the next start, like untaken ones. Only unacknowledged
 //! messages take room: one slow message delays no other. Neither side blocks the other: the owner's threads put the
 //! numbers of finished messages into a list, which the shard takes.
+//!
+//! An inbox may have only durable messages acknowledged, and those whose senders want a receipt; all others are processed
+//! when they are taken, and are neither kept nor copied.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -16,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use caxton_shards::api::{InboxNumber, Input, Rejection, SendError, SendErrorKind, is_notice};
-use caxton_shards::message::{AgentId, Message, MessageId};
+use caxton_shards::message::{AgentId, Message, MessageId, Receipt, Reliability};
 
 use super::Router;
 use super::calls::not_on_a_shard;
@@ -52,6 +55,28 @@ impl State {
     }
 }
 
+/// Which messages are processed when they are acknowledged, and not already when they are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Acknowledging {
+    Nothing,
+    /// Durable ones, and those whose senders want a receipt.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "only the doors use it"))]
+    Durable,
+    Everything,
+}
+
+impl Acknowledging {
+    /// Whether a message from an agent is to be acknowledged.
+    fn concerns(self, message: &Message) -> bool {
+        match self {
+            Self::Nothing => false,
+            #[cfg(feature = "serve")]
+            Self::Durable => message.reliability() == Reliability::Durable || message.receipt() == Receipt::Processed,
+            Self::Everything => true,
+        }
+    }
+}
+
 /// A message on its way to the owner.
 struct Handed {
     message: Message,
@@ -69,11 +94,11 @@ pub(crate) struct InboxLink {
 }
 
 /// Messages handed out and not acknowledged.
-#[derive(Default)]
 struct Kept {
+    acknowledging: Acknowledging,
     /// By number. There are at most as many as the inbox has room for.
     messages: BTreeMap<u64, Message>,
-    /// The number of the message handed out last.
+    /// The number of the message handed out last, whether or not it is to be acknowledged.
     last: u64,
 }
 
@@ -117,6 +142,9 @@ impl InboxLink {
         let handed = match &mut self.kept {
             Some(kept) if !is_notice(&message) => {
                 kept.last += 1;
+                if !kept.acknowledging.concerns(&message) {
+                    return self.send(Handed { message, number: None });
+                }
                 // The kept message knows its place in the journal, which a copy does not.
                 let handed = Handed { message: message.clone(), number: Some(kept.last) };
                 kept.messages.insert(kept.last, message);
@@ -124,6 +152,10 @@ impl InboxLink {
             }
             _ => Handed { message, number: None },
         };
+        self.send(handed);
+    }
+
+    fn send(&self, handed: Handed) {
         let put = self.sender.try_send(handed);
         debug_assert!(put.is_ok(), "the shard hands out no more than there is room for");
     }
@@ -135,26 +167,25 @@ impl InboxLink {
 
     /// Takes back the agents' messages that were not processed. The router's notices stay.
     pub fn take_back(&mut self) -> Vec<Message> {
-        let handed: Vec<_> = self.leftovers.drain().map(|handed| handed.message).collect();
-        let (notices, messages): (Vec<_>, Vec<_>) = handed.into_iter().partition(is_notice);
+        let (notices, messages): (Vec<_>, Vec<_>) =
+            self.leftovers.drain().partition(|handed| is_notice(&handed.message));
         for notice in notices {
-            self.put(notice);
+            self.send(notice);
         }
         self.unprocessed(messages)
     }
 
     /// Takes the messages that the owner will neither take nor acknowledge any more.
     pub fn leftovers(&mut self) -> Vec<Message> {
-        let untaken = self.leftovers.drain().map(|handed| handed.message).collect();
+        let untaken = self.leftovers.drain().collect();
         self.unprocessed(untaken)
     }
 
-    /// In acknowledged mode, the kept messages include more than the untaken ones.
-    fn unprocessed(&mut self, untaken: Vec<Message>) -> Vec<Message> {
-        match &mut self.kept {
-            Some(kept) => std::mem::take(&mut kept.messages).into_values().collect(),
-            None => untaken,
-        }
+    /// The kept messages include those untaken ones that are to be acknowledged.
+    fn unprocessed(&mut self, untaken: Vec<Handed>) -> Vec<Message> {
+        let kept = self.kept.as_mut().map(|kept| std::mem::take(&mut kept.messages));
+        let others = untaken.into_iter().filter(|handed| handed.number.is_none()).map(|handed| handed.message);
+        kept.unwrap_or_default().into_values().chain(others).collect()
     }
 }
 
@@ -229,8 +260,11 @@ pub enum ReceiveError {
 pub struct Inbox {
     state: Arc<State>,
     receiver: flume::Receiver<Handed>,
-    /// Present in acknowledged mode.
+    /// Present if messages are to be acknowledged.
     ledger: Option<Mutex<Ledger>>,
+    /// Where messages that the owner took are put back.
+    #[cfg(feature = "serve")]
+    sender: flume::WeakSender<Handed>,
     router: Router,
     shard: usize,
     /// Number of taken messages after which the shard is notified at the latest.
@@ -243,7 +277,7 @@ impl Inbox {
         router: Router,
         (agent, number): (AgentId, InboxNumber),
         window: u32,
-        acknowledged: bool,
+        acknowledging: Acknowledging,
     ) -> (Self, InboxLink) {
         let (sender, receiver) = flume::bounded(window as usize);
         let state = Arc::new(State {
@@ -255,11 +289,24 @@ impl Inbox {
             closed: AtomicBool::new(false),
             done: Mutex::default(),
         });
-        let kept = acknowledged.then(Kept::default);
+        #[cfg(feature = "serve")]
+        let weak = sender.downgrade();
+        let acknowledged = acknowledging != Acknowledging::Nothing;
+        let kept = acknowledged.then(|| Kept { acknowledging, messages: BTreeMap::new(), last: 0 });
         let link = InboxLink { state: Arc::clone(&state), sender, leftovers: receiver.clone(), kept };
         let shard = router.shared().partition.shard_of(agent).as_usize();
         let ledger = acknowledged.then(Mutex::default);
-        (Self { state, receiver, ledger, router, shard, tell_after: window.div_ceil(2) }, link)
+        let inbox = Self {
+            state,
+            receiver,
+            ledger,
+            #[cfg(feature = "serve")]
+            sender: weak,
+            router,
+            shard,
+            tell_after: window.div_ceil(2),
+        };
+        (inbox, link)
     }
 
     /// Returns the agent's id.
@@ -314,6 +361,23 @@ impl Inbox {
         self.finish(message, |done, number| done.rejected.push((number, why.into())))
     }
 
+    /// Puts a message that the owner took and has not acknowledged back, before all that it has not taken.
+    #[cfg(feature = "serve")]
+    pub(crate) fn put_back(&self, message: Message) {
+        let Some(ledger) = &self.ledger else { return };
+        let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
+        let (Some(number), Some(sender)) = (number, self.sender.upgrade()) else { return };
+        let mut waiting: VecDeque<Handed> = self.receiver.drain().collect();
+        let comes_later = |handed: &Handed| handed.number.is_none_or(|other| other > number);
+        let place = waiting.iter().position(comes_later).unwrap_or(waiting.len());
+        waiting.insert(place, Handed { message, number: Some(number) });
+        for handed in waiting {
+            // What the owner has not acknowledged has kept its room.
+            let put = sender.try_send(handed);
+            debug_assert!(put.is_ok(), "an unacknowledged message has room");
+        }
+    }
+
     fn finish(&self, message: &Message, note: impl FnOnce(&mut Done, u64)) -> bool {
         let Some(ledger) = &self.ledger else { return false };
         let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
@@ -358,21 +422,22 @@ impl Inbox {
         message
     }
 
-    /// Takes messages that are there, up to `most` of them, or waits for the first one: `wait` holds the wait between
-    /// calls. The shard learns of all of them at once, so that this costs less than taking one after the other.
+    /// Takes messages that are there, up to `most` of them and until their contents have `bytes_max` bytes, or waits for the
+    /// first one: `wait` holds the wait between calls. `into` gets them with whether they are to be acknowledged. The shard
+    /// learns of all of them at once, so that this costs less than taking one after the other.
     #[cfg(feature = "serve")]
     pub(crate) fn poll_take(
         &self,
         wait: &mut Option<InboxWait>,
         context: &mut std::task::Context<'_>,
-        most: usize,
-        into: &mut Vec<Message>,
+        (most, bytes_max): (usize, usize),
+        into: &mut Vec<(Message, bool)>,
     ) -> std::task::Poll<Result<(), ReceiveError>> {
         use std::task::Poll;
 
         let before = into.len();
-        let (mut messages, mut notices) = (0, 0);
-        while into.len() - before < most {
+        let (mut messages, mut notices, mut bytes) = (0, 0, 0);
+        while into.len() - before < most && bytes < bytes_max {
             let handed = match self.receiver.try_recv() {
                 Ok(handed) => handed,
                 Err(_) if into.len() > before => break,
@@ -397,7 +462,8 @@ impl Inbox {
                 _ if is_notice(&message) => notices += 1,
                 _ => messages += 1,
             }
-            into.push(message);
+            bytes += message.content().len();
+            into.push((message, number.is_some()));
         }
         if messages + notices > 0 {
             let taken = self.state.messages.fetch_add(messages, Ordering::AcqRel) + messages;

@@ -8,7 +8,7 @@ use caxton_shards::routing::partition::Placement;
 use super::Router;
 use super::calls::{new_call_with, no_room, not_on_a_shard, put};
 use super::error::CallError;
-use super::inbox::Inbox;
+use super::inbox::{Acknowledging, Inbox};
 
 /// Number of messages that an inbox holds; further ones wait in the agent's mailbox.
 pub const INBOX_WINDOW: u32 = 256;
@@ -35,7 +35,7 @@ pub struct InboxBuilder {
     router: Router,
     number: InboxNumber,
     registration: Registration,
-    acknowledged: bool,
+    acknowledging: Acknowledging,
 }
 
 impl Router {
@@ -45,7 +45,7 @@ impl Router {
     pub fn inbox(&self, name: impl TryInto<AgentName, Error: Into<DomainError>>) -> InboxBuilder {
         let number = self.shared().next_inbox();
         let registration = Registration::outside(name, number, INBOX_WINDOW);
-        InboxBuilder { router: self.clone(), number, registration, acknowledged: false }
+        InboxBuilder { router: self.clone(), number, registration, acknowledging: Acknowledging::Nothing }
     }
 }
 
@@ -81,7 +81,16 @@ impl InboxBuilder {
     /// Unacknowledged messages count as not taken. They become dead letters when the inbox is dropped. At a stop, and
     /// after a crash, durable ones are left to the next start and handed out again there.
     pub fn acknowledged(mut self) -> Self {
-        self.acknowledged = true;
+        self.acknowledging = Acknowledging::Everything;
+        self
+    }
+
+    /// Has a durable message, and one whose sender wants a receipt, count as processed when the owner acknowledges it, as
+    /// [`InboxBuilder::acknowledged`] has every message; all others are processed when they are taken, and cost nothing
+    /// more.
+    #[cfg(feature = "serve")]
+    pub(crate) fn acknowledging_durable(mut self) -> Self {
+        self.acknowledging = Acknowledging::Durable;
         self
     }
 
@@ -92,11 +101,14 @@ impl InboxBuilder {
     /// As for [`Router::register`].
     pub async fn open(self) -> Result<Inbox, CallError<RegistrationError>> {
         not_on_a_shard()?;
-        let Self { router, number, registration, acknowledged } = self;
+        let Self { router, number, mut registration, acknowledging } = self;
+        if acknowledging != Acknowledging::Nothing {
+            registration = registration.acknowledged();
+        }
         let registration = registration.complete(router.shared().partition);
         let id = registration.id();
         let (shard, deadline) = (router.shared().partition.shard_of(id).as_usize(), router.deadline());
-        let (inbox, link) = Inbox::new(router.clone(), (id, number), INBOX_WINDOW, acknowledged);
+        let (inbox, link) = Inbox::new(router.clone(), (id, number), INBOX_WINDOW, acknowledging);
         let register = |token| Input::Register(vec![registration], token);
         let (caller, work) = new_call_with(router.shared(), shard, register, Some((number, link)));
         put(router.shared(), shard, work, || deadline).await.map_err(|(error, _)| no_room(error))?;

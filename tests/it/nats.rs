@@ -21,6 +21,7 @@ impl Served {
     fn start(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
         let router = start_with(shards, |config| {
             config.set("nats.listen", "127.0.0.1:0", "the test").expect("it is an address");
+            config.set("http.listen", "127.0.0.1:0", "the test").expect("it is an address");
             change(config);
         });
         let doors = Doors::open(&router).expect("the doors open");
@@ -129,6 +130,25 @@ impl Client {
 
 fn router_gets(served: &Served, name: &str) -> caxton_router::Inbox {
     served.router.inbox(name).blocking().open().expect("the inbox is opened")
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until an agent has no client any more.
+fn wait_until_left(served: &Served, name: &str) {
+    let address = served.doors.http_address().expect("it listens");
+    wait_until(|| {
+        let mut http = TcpStream::connect(address).expect("it listens");
+        let request = format!("GET /v1/agents/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        http.write_all(request.as_bytes()).expect("it is read");
+        let mut reply = String::new();
+        http.read_to_string(&mut reply).expect("it is text");
+        reply.contains("\"clients\":0")
+    });
 }
 
 #[test]
@@ -337,7 +357,7 @@ fn subscriptions_are_for_agents_and_replies() {
         let served = Served::start(1, |_| {});
         let _taken = router_gets(&served, "taken");
         let mut client = served.client();
-        for subject in ["foo", "agent.>", "agent.*", "agent.taken", ">"] {
+        for subject in ["foo", "agent.>", "agent.*", "agent.taken", ">", "_INBOXfoo"] {
             client.say(&format!("SUB {subject} 9\r\n"));
             let error = client.line();
             let expected = format!("-ERR 'Permissions Violation for Subscription to \"{subject}\": ");
@@ -374,6 +394,112 @@ fn a_subscription_ends_when_it_should() {
 }
 
 #[test]
+fn a_subscription_that_ends_takes_no_more_than_it_wants() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let mut client = served.client();
+        client.subscribe("agent.mine", "1");
+        drop(client);
+        wait_until_left(&served, "mine");
+        let mut sender = served.client();
+        for number in 0..20 {
+            sender.publish("agent.mine", "", &[], &number.to_string());
+        }
+        sender.settle();
+        let mut client = served.client();
+        client.say("SUB agent.mine 1\r\nUNSUB 1 5\r\n");
+        for number in 0..5 {
+            assert_eq!(client.next().payload, number.to_string());
+        }
+        client.settle();
+        wait_until(|| served.router.stats().account().dead_lettered == 15);
+        served.stop();
+    });
+}
+
+#[test]
+fn what_a_broken_connection_was_not_written_is_handed_out_again() {
+    const MESSAGES: usize = 1_000;
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_path_buf();
+        let served = Served::start(1, |config| {
+            config.store.directory = path.into();
+            config.set("mailbox.messages", "10000", "the test").expect("a number");
+            config.set("mailbox.bytes", "64 MiB", "the test").expect("a size");
+        });
+        let (mut slow, mut sender) = (served.client(), served.client());
+        slow.subscribe("agent.slow", "1");
+        sender.say("SUB _INBOX.acks 1\r\n");
+        let payload = "x".repeat(20_000);
+        for number in 0..MESSAGES {
+            let durable = [("Caxton-Reliability", "durable")];
+            sender.publish("agent.slow", "_INBOX.acks", &durable, &format!("{number} {payload}"));
+        }
+        for _ in 0..MESSAGES {
+            let ack = sender.next();
+            assert!(ack.headers.contains("Caxton-Accepted: m"), "{}", ack.headers);
+        }
+        // What the kernel does not take of it stays with the router.
+        slow.stream.get_ref().shutdown(std::net::Shutdown::Write).expect("it is connected");
+        wait_until_left(&served, "slow");
+        let number_of = |text: &[u8]| -> usize {
+            let digits: String = text.iter().map(|byte| char::from(*byte)).take_while(char::is_ascii_digit).collect();
+            digits.parse().expect("a number")
+        };
+        let mut read = Vec::new();
+        slow.stream.read_to_end(&mut read).expect("it is closed");
+        // Each message ends with its payload; the last one may be cut off.
+        let whole = read.windows(payload.len() + 2).filter(|bytes| bytes.ends_with(b"x\r\n")).count();
+        assert!(whole < MESSAGES, "the kernel has taken everything");
+        let mut next = served.client();
+        next.say("SUB agent.slow 1\r\n");
+        let first = number_of(next.next().payload.as_bytes());
+        assert!(first <= whole, "{whole} were read, and {first} came next");
+        for number in first + 1..MESSAGES {
+            assert_eq!(number_of(next.next().payload.as_bytes()), number);
+        }
+        next.settle();
+        wait_until(|| served.router.stats().account().processed >= MESSAGES as u64);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_reply_subject_has_a_length_that_can_be_remembered() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let mut client = served.client();
+        for _ in 0..2 {
+            client.publish("agent.nobody", &format!("_INBOX.{}", "x".repeat(250)), &[], "x");
+            assert!(client.line().contains("the reply subject is longer than 256 bytes"));
+        }
+        client.settle();
+        served.stop();
+    });
+}
+
+#[test]
+fn a_reply_that_many_subscriptions_match_is_not_copied_without_limit() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        served.router.blocking().register("echo", echo).expect("the agent is registered");
+        let mut client = served.client();
+        for number in 0..1_000 {
+            client.say(&format!("SUB _INBOX.> {number}\r\n"));
+        }
+        client.settle();
+        client.publish("agent.echo", "_INBOX.1", &[], &"x".repeat(1_000_000));
+        let mut read = Vec::new();
+        client.stream.read_to_end(&mut read).expect("it is closed");
+        assert!(read.len() < 30_000_000, "{} bytes", read.len());
+        assert!(read.ends_with(b"-ERR 'Slow Consumer'\r\n") || read.len() > 1_000_000);
+        served.client().settle();
+        served.stop();
+    });
+}
+
+#[test]
 fn connections_of_a_queue_group_share_a_mailbox_and_get_their_own_replies() {
     bounded(|| {
         let served = Served::start(2, |_| {});
@@ -398,13 +524,18 @@ fn connections_of_a_queue_group_share_a_mailbox_and_get_their_own_replies() {
         client.settle();
         let mut seen: Vec<u32> = Vec::new();
         for worker in &mut workers {
-            worker.stream.get_mut().set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-            let mut line = String::new();
-            while worker.stream.read_line(&mut line).is_ok() && !line.is_empty() {
-                if !line.starts_with("MSG") && !line.starts_with("HMSG") {
-                    seen.extend(line.trim().parse::<u32>());
+            worker.stream.get_mut().set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+        }
+        let mut lines = [String::new(), String::new()];
+        while seen.len() < 100 {
+            for (worker, line) in workers.iter_mut().zip(&mut lines) {
+                // What was read of a line when the time is over is continued.
+                while worker.stream.read_line(line).is_ok() && line.ends_with('\n') {
+                    if !line.starts_with("MSG") && !line.starts_with("HMSG") {
+                        seen.extend(line.trim().parse::<u32>());
+                    }
+                    line.clear();
                 }
-                line.clear();
             }
         }
         seen.sort_unstable();
@@ -420,6 +551,7 @@ fn a_lost_connection_finds_its_mailbox_again() {
         let mut client = served.client();
         client.subscribe("agent.mine", "1");
         drop(client);
+        wait_until_left(&served, "mine");
         let mut sender = served.client();
         sender.publish("agent.mine", "", &[], "while you were out");
         sender.settle();
@@ -668,9 +800,7 @@ fn a_full_receiver_holds_up_its_sender_and_nobody_else() {
 #[test]
 fn an_agent_that_others_deregister_is_lost() {
     bounded(|| {
-        let served = Served::start(1, |config| {
-            config.set("http.listen", "127.0.0.1:0", "the test").expect("it is an address");
-        });
+        let served = Served::start(1, |_| {});
         let mut client = served.client();
         client.subscribe("agent.mine", "1");
         let mut http = TcpStream::connect(served.doors.http_address().expect("it listens")).expect("it listens");

@@ -536,6 +536,11 @@ impl Message {
         self.0.sender.get_or_insert(sender);
     }
 
+    /// Takes the content out of the message, which has none then.
+    pub fn take_content(&mut self) -> MessageContent {
+        std::mem::replace(&mut self.0.content, MessageContent::EMPTY)
+    }
+
     /// Asks for a receipt, unless the message asks for one already.
     pub fn ask_for_receipt(&mut self, receipt: Receipt) {
         if self.0.receipt == Receipt::None {

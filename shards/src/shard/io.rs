@@ -90,8 +90,9 @@ pub enum Input {
         notices: u32,
     },
     /// The owner of an inbox has finished these messages. The numbers count the messages from other agents delivered to
-    /// it, starting at 1. They arrive in any order, each once, and only from an inbox never reported as
-    /// [taken](Self::Taken) from, except for notices.
+    /// it, starting at 1. They arrive in any order, each once, and only from an agent that was registered as
+    /// [acknowledged](crate::shard::agent::Registration::acknowledged). What is reported as [taken](Self::Taken) is not
+    /// among them.
     Acknowledged {
         /// The inbox's agent. Ignored if it has another inbox by now.
         agent: AgentId,

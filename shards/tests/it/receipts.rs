@@ -200,6 +200,25 @@ fn what_the_owner_of_an_inbox_gave_back_is_not_reported_as_processed() {
 }
 
 #[test]
+fn what_was_taken_tells_nothing_of_what_the_owner_acknowledges() {
+    let mut world = World::new(1);
+    let (sender, told) = world.add_listener(0, "sender");
+    let name = world.name_on(0, "inbox");
+    let inbox = InboxNumber(7);
+    let agent = world.register(Registration::outside(name, inbox, 5).acknowledged());
+    world.send(inform(sender, agent, "1").receipt(Receipt::Processed).build().unwrap()).unwrap();
+    world.send(inform(sender, agent, "2").build().unwrap()).unwrap();
+    world.run();
+    world.give(0, Input::Taken { agent, inbox, messages: 1, notices: 0 });
+    world.run();
+    assert_eq!(told.notices().len(), 0, "the second one was taken");
+    world.give(0, Input::Acknowledged { agent, inbox, numbers: vec![1] });
+    world.run();
+    assert_told(&told, &["((processed "]);
+    world.assert_settled();
+}
+
+#[test]
 fn a_reply_can_ask_for_receipts_and_receipts_name_the_message_by_its_reply_with() {
     for shard in 0..2 {
         for receipt in BOTH {

@@ -150,6 +150,8 @@ impl OutsideAgent {
             let due = Instant::now() + visible_after;
             self.deliveries().lock().push_back(HandedOut { message: message.clone(), times, due });
             self.deliveries().changed.notify_waiters();
+        } else {
+            self.inbox().acknowledge(&message);
         }
         Delivery { message, times }
     }

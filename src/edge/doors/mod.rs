@@ -25,7 +25,7 @@ use self::context::Access;
 pub(crate) use self::context::DoorContext;
 pub(crate) use self::identity::Identity;
 pub use self::identity::{NewToken, Operation, TOKENS_MAX, TokensError};
-pub(crate) use self::outside::{Attachment, OutsideError, OutsideOptions};
+pub(crate) use self::outside::{Attachment, OutsideAgent, OutsideError, OutsideOptions};
 use self::stream::DoorTransport;
 pub use self::tls::CertificateError;
 use super::{accept, http, listen, nats};

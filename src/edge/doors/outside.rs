@@ -259,9 +259,8 @@ impl OutsideAgents {
         for capability in &options.capabilities {
             builder = builder.offering(capability.clone());
         }
-        if options.acknowledged {
-            builder = builder.acknowledged();
-        }
+        // The clients of the others still have durable messages acknowledged once they were passed on.
+        builder = if options.acknowledged { builder.acknowledged() } else { builder.acknowledging_durable() };
         if options.persistent {
             builder = builder.persistent();
         }

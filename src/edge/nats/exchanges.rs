@@ -35,9 +35,8 @@ impl<T> Exchanges<T> {
     /// Adds an entry that is kept until `ends`, and returns its number.
     #[allow(clippy::cast_possible_truncation)] // There are few entries, and numbers begin again.
     pub fn add(&mut self, value: T, now: Instant, ends: Instant) -> u32 {
-        while let Some(front) = self.entries.front()
-            && (self.entries.len() >= EXCHANGES_MAX || front.as_ref().is_none_or(|entry| entry.ends <= now))
-        {
+        self.expire(now);
+        if self.entries.len() >= EXCHANGES_MAX {
             self.entries.pop_front();
             self.first = self.first.wrapping_add(1);
         }
@@ -50,9 +49,18 @@ impl<T> Exchanges<T> {
         number.wrapping_sub(self.first) as usize
     }
 
-    /// Returns an entry.
-    pub fn get(&self, number: u32) -> Option<&T> {
-        self.entries.get(self.place(number))?.as_ref().map(|entry| &entry.value)
+    /// Returns an entry whose time is not over.
+    pub fn get(&self, number: u32, now: Instant) -> Option<&T> {
+        let entry = self.entries.get(self.place(number))?.as_ref();
+        entry.filter(|entry| entry.ends > now).map(|entry| &entry.value)
+    }
+
+    /// Removes the oldest entries, as long as their time is over.
+    pub fn expire(&mut self, now: Instant) {
+        while self.entries.front().is_some_and(|entry| entry.as_ref().is_none_or(|entry| entry.ends <= now)) {
+            self.entries.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
     }
 
     /// Marks that the reply has come. The entry is kept for more of them, as long as few others are settled.
@@ -86,14 +94,18 @@ mod tests {
         exchanges.first = u32::MAX - 10;
         let later = now + Duration::from_secs(1);
         let numbers: Vec<u32> = (0..100).map(|value| exchanges.add(value, now, later)).collect();
-        assert!(numbers.iter().zip(0..).all(|(number, value)| exchanges.get(*number) == Some(&value)));
-        let number = exchanges.add(100, later, later);
-        assert_eq!((exchanges.get(numbers[0]), exchanges.get(numbers[99])), (None, None), "they are too old");
-        assert_eq!(exchanges.get(number), Some(&100));
+        assert!(numbers.iter().zip(0..).all(|(number, value)| exchanges.get(*number, now) == Some(&value)));
+        assert_eq!(exchanges.get(numbers[99], later), None, "it is too old");
+        exchanges.expire(now);
+        assert_eq!(exchanges.entries.len(), 100);
+        exchanges.expire(later);
+        assert_eq!(exchanges.entries.len(), 0, "what is too old is not kept");
+        let number = exchanges.add(100, later, later + Duration::from_secs(1));
+        assert_eq!(exchanges.get(number, now), Some(&100));
         for value in 0..=EXCHANGES_MAX {
             exchanges.add(value, now, later);
         }
-        assert_eq!((exchanges.get(number), exchanges.entries.len()), (None, EXCHANGES_MAX));
+        assert_eq!((exchanges.get(number, now), exchanges.entries.len()), (None, EXCHANGES_MAX));
     }
 
     #[test]
@@ -105,8 +117,8 @@ mod tests {
             exchanges.settle(*number);
             exchanges.settle(*number);
         }
-        assert_eq!(exchanges.get(numbers[0]), Some(&0));
+        assert_eq!(exchanges.get(numbers[0], now), Some(&0));
         exchanges.settle(numbers[SETTLED_MAX]);
-        assert_eq!((exchanges.get(numbers[0]), exchanges.get(numbers[1])), (None, Some(&1)));
+        assert_eq!((exchanges.get(numbers[0], now), exchanges.get(numbers[1], now)), (None, Some(&1)));
     }
 }

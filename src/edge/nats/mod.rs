@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::api::SendErrorKind;
 use caxton_shards::domain::ContentLimit;
-use caxton_shards::message::{AgentId, Message, MessageId};
+use caxton_shards::message::{AgentId, MessageId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::connection::Arrived;
 use super::doors::DoorContext;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
@@ -38,6 +39,8 @@ const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Maximum number of agents whose names are remembered.
 const NAMES_MAX: usize = 16_384;
+/// Maximum memory of replies that wait for a connection, in bytes. One of them may be larger.
+const POST_BYTES_MAX: usize = 4 << 20;
 /// Time after which an agent whose name was not found is looked up again.
 const UNNAMED_FOR: Duration = Duration::from_secs(5);
 
@@ -74,37 +77,69 @@ enum Event {
     /// A message that was sent was accepted, or not.
     Sent { reply: Box<[u8]>, result: Result<MessageId, SendErrorKind> },
     /// Another connection, which takes messages of the same agent, has taken one that is for this connection.
-    Reply(AgentId, Message),
+    Reply(Arrived),
     /// Another connection has subscribed to this agent.
     TakenOver(AgentId),
 }
 
-/// Events for a connection. What puts them there bounds them.
+/// Events for a connection. Those that are no replies are bounded by what puts them there.
 #[derive(Default)]
-struct Post(Mutex<(Vec<Event>, Option<Waker>)>);
+struct Post(Mutex<PostState>);
+
+#[derive(Default)]
+struct PostState {
+    events: Vec<Event>,
+    /// The memory that replies take, about.
+    bytes: usize,
+    is_full: bool,
+    waker: Option<Waker>,
+}
+
+/// A connection has not handled replies until there was no room for more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct PostFull;
 
 impl Post {
-    fn lock(&self) -> MutexGuard<'_, (Vec<Event>, Option<Waker>)> {
+    fn lock(&self) -> MutexGuard<'_, PostState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds an event. A reply for which there is no room is given back to its inbox, if it is to be acknowledged, and the
+    /// connection is told.
     fn put(&self, event: Event) {
         let mut state = self.lock();
-        state.0.push(event);
-        let waker = state.1.take();
+        let bytes = match &event {
+            Event::Reply(arrived) => size_of::<Event>() + arrived.message.weight(),
+            _ => 0,
+        };
+        let has_room = bytes == 0 || state.bytes == 0 || state.bytes + bytes <= POST_BYTES_MAX;
+        let left = if has_room {
+            state.bytes += bytes;
+            state.events.push(event);
+            None
+        } else {
+            state.is_full = true;
+            Some(event)
+        };
+        let waker = state.waker.take();
         drop(state);
+        drop(left);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Event>> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Vec<Event>, PostFull>> {
         let mut state = self.lock();
-        if state.0.is_empty() {
-            state.1 = Some(context.waker().clone());
+        if state.is_full {
+            return Poll::Ready(Err(PostFull));
+        }
+        if state.events.is_empty() {
+            state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(std::mem::take(&mut state.0))
+        state.bytes = 0;
+        Poll::Ready(Ok(std::mem::take(&mut state.events)))
     }
 }
 

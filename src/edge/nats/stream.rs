@@ -15,6 +15,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Whether bytes that were written may not be on their way before they are flushed.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Reads into `buffer`, and returns the number of bytes; zero at the end of the stream.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);

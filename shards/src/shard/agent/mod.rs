@@ -214,7 +214,7 @@ const _: () = assert!(size_of::<Registration>() <= 144, "what few registrations 
 /// Who handles the agent's messages.
 pub(crate) enum Role {
     Native(AgentFactory),
-    Outside { inbox: InboxNumber, window: u32 },
+    Outside { inbox: InboxNumber, window: u32, by_number: bool },
 }
 
 impl Registration {
@@ -233,7 +233,17 @@ impl Registration {
 
     /// Registers an agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: impl TryInto<AgentName, Error: Into<DomainError>>, inbox: InboxNumber, window: u32) -> Self {
-        Self::new(name.try_into().map_err(Into::into), Role::Outside { inbox, window })
+        Self::new(name.try_into().map_err(Into::into), Role::Outside { inbox, window, by_number: false })
+    }
+
+    /// Has the owner of the inbox acknowledge messages by their number, in any order: each durable one, each whose sender
+    /// wants a receipt, and others as it likes. Ignored for an agent that is not outside the shards.
+    #[must_use]
+    pub fn acknowledged(mut self) -> Self {
+        if let Role::Outside { by_number, .. } = &mut self.role {
+            *by_number = true;
+        }
+        self
     }
 
     fn new(name: Result<AgentName, DomainError>, role: Role) -> Self {

@@ -46,7 +46,8 @@ pub(crate) struct InboxState {
     pub handed_out: u32,
     /// Messages reported as taken or acknowledged, so far.
     pub taken: u64,
-    /// Whether its owner acknowledges messages by number, in any order: then `taken` does not tell which they were.
+    /// Whether its owner acknowledges messages with a record, or whose senders want a receipt, by number: then `taken` does
+    /// not tell which they were.
     pub by_number: bool,
     /// Messages in the inbox whose senders want a processed receipt, each with its delivery number.
     pub receipts: VecDeque<(u64, Message)>,
@@ -55,14 +56,14 @@ pub(crate) struct InboxState {
 }
 
 impl InboxState {
-    pub fn new(inbox: InboxNumber, window: u32) -> Self {
+    pub fn new(inbox: InboxNumber, window: u32, by_number: bool) -> Self {
         Self {
             inbox,
             room: window,
             window,
             handed_out: 0,
             taken: 0,
-            by_number: false,
+            by_number,
             receipts: VecDeque::new(),
             journalled: VecDeque::new(),
         }

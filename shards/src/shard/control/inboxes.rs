@@ -40,7 +40,6 @@ impl Shard {
             if outside.inbox != inbox || outside.handed_out == 0 {
                 return;
             }
-            outside.by_number = true;
             outside.handed_out -= 1;
             outside.taken += 1;
             outside.room = outside.room.saturating_add(1).min(outside.window);
@@ -68,7 +67,6 @@ impl Shard {
             if outside.inbox != inbox || outside.handed_out == 0 {
                 return;
             }
-            outside.by_number = true;
             outside.handed_out -= 1;
             outside.taken += 1;
             outside.room = outside.room.saturating_add(1).min(outside.window);

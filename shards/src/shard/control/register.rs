@@ -139,8 +139,8 @@ impl Shard {
                 Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::Outside { inbox, window } => {
-                (Behaviour::InboxState(Box::new(InboxState::new(inbox, window))), AgentFactory::NONE)
+            Role::Outside { inbox, window, by_number } => {
+                (Behaviour::InboxState(Box::new(InboxState::new(inbox, window, by_number))), AgentFactory::NONE)
             }
         };
         let index = match absent {

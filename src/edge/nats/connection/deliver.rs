@@ -1,5 +1,6 @@
 //! What goes to the client: its agents' messages, and replies at the subjects that it chose for them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -7,11 +8,15 @@ use std::time::Instant;
 use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
 use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
 
-use super::{Boxed, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, Source, Subscription, TAKEN_MAX};
+use super::held::{Arrived, Held};
+use super::{
+    Boxed, COPIES_BYTES_MAX, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, SLOW_CONSUMER, Source,
+    Subscription, TAKEN_MAX,
+};
 use crate::edge::nats::mapping::{self, Ack, Kind, Refusal};
 use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Delivery};
-use crate::edge::nats::{Event, Named, subjects};
+use crate::edge::nats::{Event, Named, PostFull, subjects};
 use crate::message::{ROUTER_NAME, is_notice};
 
 impl Connection {
@@ -29,24 +34,32 @@ impl Connection {
         self.put_reply(reply, &headers, refusal.text.as_bytes());
     }
 
-    /// Writes a message to those of the client's subscriptions for replies that match.
+    /// Writes a message to those of the client's subscriptions for replies that match. A client with so many of them that
+    /// their copies do not fit into the memory for its output is a slow consumer.
     pub(super) fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
-        let output = &mut self.output;
+        let (output, written, is_slow) = (&mut self.output, self.written, &mut self.is_slow);
+        let mut copies = 0;
         self.replies.retain_mut(|subscription| {
-            if !subjects::matches(&subscription.subject, subject) {
+            if *is_slow || !subjects::matches(&subscription.subject, subject) {
                 return true;
             }
+            *is_slow = copies > 0 && output.len() - written > COPIES_BYTES_MAX;
+            copies += 1;
             let sid = &subscription.sid;
             protocol::put_message(output, &Delivery { subject, sid, reply: None, headers, payload });
             !subscription.count()
         });
     }
 
-    pub(super) fn poll_post(&mut self, context: &mut Context<'_>) -> bool {
-        let Poll::Ready(events) = self.post.clone().poll(context) else { return false };
-        for event in events {
+    /// Handles what others have for this connection, as long as the client reads it.
+    pub(super) fn poll_post(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        if self.output.len() - self.written >= OUTPUT_BYTES_MAX {
+            return Ok(false);
+        }
+        let Poll::Ready(events) = self.post.clone().poll(context) else { return Ok(false) };
+        for event in events.map_err(|PostFull| End::Refused(SLOW_CONSUMER))? {
             match event {
-                Event::Reply(agent, message) => drop(self.put_as_reply(agent, &message)),
+                Event::Reply(arrived) => self.deliver(arrived, context),
                 Event::TakenOver(agent) => self.lose_agent(agent, "another connection has subscribed to it"),
                 Event::Sent { reply, result } => {
                     self.acks -= 1;
@@ -54,7 +67,7 @@ impl Connection {
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     /// Reports that a message was accepted, in the form that clients of `JetStream` expect.
@@ -77,17 +90,17 @@ impl Connection {
     pub(super) fn poll_inboxes(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let mut worked = self.poll_look_up(context);
         let count = self.agents.len() + 1;
-        for place in 0..count {
+        let first = self.next_inbox;
+        for place in (0..count).map(|more| (first + more) % count) {
             if self.output.len() - self.written >= OUTPUT_BYTES_MAX || self.look_up.is_some() {
                 break;
             }
             let own = match self.agents.get_mut(place) {
                 Some(own) => own,
-                None if place + 1 == count => match &mut self.anonymous {
+                None => match &mut self.anonymous {
                     Some(own) => own,
-                    None => break,
+                    None => continue,
                 },
-                None => break,
             };
             let agent = own.id;
             if let Source::Attached(_, gone) = &mut own.inbox
@@ -97,14 +110,17 @@ impl Connection {
                 return Ok(true);
             }
             let mut taken = std::mem::take(&mut self.taken);
-            let polled = own.inbox.inbox().poll_take(&mut own.wait, context, TAKEN_MAX, &mut taken);
-            for message in taken.drain(..) {
-                self.deliver(agent, message, context);
+            let most = own.subscription.as_ref().map_or(TAKEN_MAX, Subscription::wanted);
+            let polled = own.inbox.inbox().poll_take(&mut own.wait, context, (most, OUTPUT_BYTES_MAX), &mut taken);
+            let holder = taken.iter().any(|(_, is_held)| *is_held).then(|| own.inbox.holder());
+            for (message, is_held) in taken.drain(..) {
+                let held = holder.as_ref().filter(|_| is_held).map(|holder| Held::new(holder, message.clone()));
+                self.deliver(Arrived { agent, message, held }, context);
             }
             self.taken = taken;
             match polled {
                 Poll::Pending => {}
-                Poll::Ready(Ok(())) => worked = true,
+                Poll::Ready(Ok(())) => (worked, self.next_inbox) = (true, place + 1),
                 Poll::Ready(Err(_)) => return Err(End::Closing),
             }
         }
@@ -118,27 +134,33 @@ impl Connection {
         let named = name.map_or_else(|| Named::Unknown(Instant::now()), Named::Name);
         self.door.set_name(*agent, named);
         self.look_up = None;
-        for (agent, message) in std::mem::take(&mut self.unnamed) {
-            self.deliver(agent, message, context);
+        for arrived in std::mem::take(&mut self.unnamed) {
+            self.deliver(arrived, context);
         }
         true
     }
 
+    /// Writes what was set aside for an agent without its senders' names, before the agent is given up.
+    pub(super) fn write_unnamed(&mut self, agent: AgentId) {
+        let (own, others) = std::mem::take(&mut self.unnamed).into_iter().partition(|arrived| arrived.agent == agent);
+        self.unnamed = others;
+        let own: VecDeque<_> = own;
+        for arrived in own {
+            if let Some(arrived) = self.put_if_reply(arrived) {
+                self.put_message(arrived, Naming::IfKnown);
+            }
+        }
+    }
+
     /// Writes a message of one of the client's agents to it, or sets it aside while its sender's name is looked up.
-    fn deliver(&mut self, agent: AgentId, message: Message, context: &mut Context<'_>) {
+    fn deliver(&mut self, arrived: Arrived, context: &mut Context<'_>) {
         if self.look_up.is_some() {
-            return self.unnamed.push_back((agent, message));
+            return self.unnamed.push_back(arrived);
         }
-        if let Some(to) = message.in_reply_to().and_then(connection_of)
-            && to != self.number
-            && let Some(post) = self.door.posts().get(&to)
+        if let Some(arrived) = self.put_if_reply(arrived)
+            && let Some(unnamed) = self.put_message(arrived, Naming::Always)
         {
-            return post.put(Event::Reply(agent, message));
-        }
-        if !self.put_as_reply(agent, &message)
-            && let Some(unnamed) = self.put_message(agent, message)
-        {
-            let sender = unnamed.sender().unwrap_or(agent);
+            let sender = unnamed.message.sender().unwrap_or(unnamed.agent);
             let router = self.context().router.clone();
             let mut future: Boxed<_> =
                 Box::pin(async move { Some(Arc::from(&*router.agent(sender).await.ok()??.name)) });
@@ -146,13 +168,49 @@ impl Connection {
                 Poll::Ready(name) => {
                     let named = name.map_or_else(|| Named::Unknown(Instant::now()), Named::Name);
                     self.door.set_name(sender, named);
-                    self.deliver(agent, unnamed, context);
+                    self.deliver(unnamed, context);
                 }
                 Poll::Pending => {
                     self.look_up = Some((sender, future));
-                    self.unnamed.push_back((agent, unnamed));
+                    self.unnamed.push_back(unnamed);
                 }
             }
+        }
+    }
+
+    /// Writes a message to the reply subject that it is for, or passes it on to the connection that asked. Returns it if it
+    /// is no reply to anything that is remembered.
+    fn put_if_reply(&mut self, arrived: Arrived) -> Option<Arrived> {
+        if let Some(to) = arrived.message.in_reply_to().and_then(connection_of)
+            && to != self.number
+        {
+            let post = self.door.posts().get(&to).cloned();
+            if let Some(post) = post {
+                post.put(Event::Reply(arrived));
+                return None;
+            }
+        }
+        if !self.put_as_reply(arrived.agent, &arrived.message) {
+            return Some(arrived);
+        }
+        self.hold_until_written(arrived.held);
+        None
+    }
+
+    /// Has a message acknowledged once everything up to here was written.
+    fn hold_until_written(&mut self, held: Option<Held>) {
+        if let Some(held) = held {
+            self.unwritten.push_back((self.base + self.output.len() as u64, held));
+        }
+    }
+
+    /// Acknowledges messages that were written to the socket.
+    pub(super) fn acknowledge_written(&mut self) {
+        while let Some((end, held)) = self.unwritten.pop_front() {
+            if end > self.flushed {
+                return self.unwritten.push_front((end, held));
+            }
+            held.acknowledge();
         }
     }
 
@@ -160,7 +218,8 @@ impl Connection {
     /// messages. What a message repeats can be guessed: only the agent that was asked, and the router, reply to it.
     fn put_as_reply(&mut self, agent: AgentId, message: &Message) -> bool {
         let Some(number) = message.in_reply_to().and_then(|value| number_of(value, self.number)) else { return false };
-        let Some(asked) = self.asked.get(number).filter(|asked| asked.is_answered_by(agent, message)) else {
+        let Some(asked) = self.asked.get(number, Instant::now()).filter(|asked| asked.is_answered_by(agent, message))
+        else {
             return false;
         };
         let (reply, ack) = (asked.reply.clone(), asked.ack);
@@ -216,8 +275,10 @@ impl Connection {
     }
 
     /// Remembers a message that the client may reply to, and appends the subject for that.
-    fn remember(&mut self, message: Message, to_prompt: bool, subject: &mut Vec<u8>) {
+    fn remember(&mut self, mut message: Message, to_prompt: bool, subject: &mut Vec<u8>) {
         let now = Instant::now();
+        // A reply repeats nothing of it.
+        message.take_content();
         let number = self.questions.add(Question { message, to_prompt }, now, now + REPLIES_WITHIN);
         mapping::put_answer_subject(self.number, number, subject);
     }
@@ -261,29 +322,38 @@ impl Connection {
 
     /// Writes a message to the subscription of the agent that it is for. Returns it if its sender's name has to be looked
     /// up first.
-    fn put_message(&mut self, agent: AgentId, message: Message) -> Option<Message> {
+    fn put_message(&mut self, arrived: Arrived, naming: Naming) -> Option<Arrived> {
+        let message = &arrived.message;
         let sender = message.sender();
         if !self.options.echo && sender.is_some_and(|sender| self.owns(sender)) {
+            self.hold_until_written(arrived.held);
             return None;
         }
         // Messages for an agent that the client has given up meanwhile, or for one without a subscription, are for nobody.
-        let place = self.agents.iter().position(|own| own.id == agent)?;
+        let Some(place) = self.agents.iter().position(|own| own.id == arrived.agent) else {
+            if let Some(held) = arrived.held {
+                held.reject();
+            }
+            return None;
+        };
         let mut name = None;
         if self.options.headers
             && let Some(sender) = sender
         {
-            name = match (is_notice(&message), self.known_name(sender)) {
+            name = match (is_notice(message), self.known_name(sender)) {
                 (true, _) => Some(Arc::from(ROUTER_NAME)),
                 (false, Some(name)) => name,
-                (false, None) => return Some(message),
+                (false, None) if naming == Naming::IfKnown => None,
+                (false, None) => return Some(arrived),
             };
         }
-        let asks = mapping::wants_reply(&message) && !is_notice(&message);
+        let asks = mapping::wants_reply(message) && !is_notice(message);
         let mut headers = Vec::new();
-        if self.options.headers && !(name.is_none() && mapping::is_bare(&message)) {
+        if self.options.headers && !(name.is_none() && mapping::is_bare(message)) {
             let kind = if asks { Kind::Question } else { Kind::Message };
-            mapping::put_headers(&message, name.as_deref(), kind, &mut headers);
+            mapping::put_headers(message, name.as_deref(), kind, &mut headers);
         }
+        let Arrived { message, held, .. } = arrived;
         let subscription = self.agents[place].subscription.as_mut()?;
         let ends = subscription.count();
         if asks {
@@ -294,6 +364,7 @@ impl Connection {
         } else {
             put_to(&mut self.output, subscription, None, &headers, message.content().as_bytes());
         }
+        self.hold_until_written(held);
         if ends {
             self.leave_agent(place);
         }
@@ -308,6 +379,13 @@ impl Connection {
 fn put_to(output: &mut Vec<u8>, subscription: &Subscription, reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) {
     let (subject, sid) = (&*subscription.subject, &*subscription.sid);
     protocol::put_message(output, &Delivery { subject, sid, reply, headers, payload });
+}
+
+/// Whether a message waits for its sender's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Always,
+    IfKnown,
 }
 
 /// What marks the values that replies to messages of this door repeat.

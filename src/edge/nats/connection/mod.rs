@@ -14,6 +14,7 @@
 
 mod deliver;
 mod flow;
+mod held;
 mod publish;
 mod subscribe;
 
@@ -27,20 +28,22 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use caxton_shards::api::RegistrationError;
+use caxton_shards::api::{RegistrationError, SendErrorKind};
 use caxton_shards::domain::AgentName;
-use caxton_shards::message::{AgentId, Message};
+use caxton_shards::message::{AgentId, Message, MessageId};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use self::flow::Flow;
+pub(super) use self::held::Arrived;
+use self::held::{Held, Holder};
 use super::exchanges::Exchanges;
 use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
 use super::prompts::Verb;
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::Stream;
-use super::{Door, Post};
+use super::{Door, Event, Post};
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
 use crate::router::Inbox;
@@ -55,6 +58,10 @@ const BUFFER_BYTES: usize = 64 << 10;
 const OUTPUT_BYTES_MAX: usize = BUFFER_BYTES;
 /// Bytes of output behind which a client is not read.
 const UNREAD_BYTES_MAX: usize = 256 << 10;
+/// Bytes of output behind which no further copy of a reply is written.
+const COPIES_BYTES_MAX: usize = 16 << 20;
+/// Maximum length of a reply subject, in bytes.
+const REPLY_SUBJECT_BYTES_MAX: usize = 256;
 /// Maximum number of messages taken from an inbox at a time.
 const TAKEN_MAX: usize = 256;
 /// Maximum number of messages that wait to be acknowledged.
@@ -73,8 +80,10 @@ const ROUNDS_MAX: usize = 8;
 const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 /// What a client is told whose token has expired, or was removed or changed.
 const AUTHORIZATION_ENDED: &str = "User Authentication Revoked";
+/// What a client is told that does not read what is written to it.
+const SLOW_CONSUMER: &str = "Slow Consumer";
 /// What the subjects begin with at which clients await replies.
-const INBOX: &[u8] = b"_INBOX";
+const INBOX: &[u8] = b"_INBOX.";
 
 thread_local! {
     static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
@@ -159,10 +168,17 @@ struct Own {
 enum Source {
     /// With what ends when the agent is deregistered by others.
     Attached(Attachment, Boxed<()>),
-    Anonymous(Inbox),
+    Anonymous(Arc<Inbox>),
 }
 
 impl Source {
+    fn holder(&self) -> Holder {
+        match self {
+            Self::Attached(attachment, _) => Holder::Agent(Arc::clone(attachment.agent())),
+            Self::Anonymous(inbox) => Holder::Anonymous(Arc::clone(inbox)),
+        }
+    }
+
     fn inbox(&self) -> &Inbox {
         match self {
             Self::Attached(attachment, _) => attachment.agent().inbox(),
@@ -186,6 +202,12 @@ struct Subscription {
 impl Subscription {
     fn new(subject: &[u8], sid: &[u8], queue: Option<&[u8]>) -> Self {
         Self { subject: subject.into(), sid: sid.into(), shares: queue.is_some(), delivered: 0, ends_after: None }
+    }
+
+    /// Returns how many messages to take at a time.
+    fn wanted(&self) -> usize {
+        let rest = self.ends_after.map_or(u64::MAX, |after| after.saturating_sub(self.delivered));
+        usize::try_from(rest).unwrap_or(TAKEN_MAX).clamp(1, TAKEN_MAX)
     }
 
     /// Counts a message, and returns whether the subscription ends with it.
@@ -232,8 +254,8 @@ enum Step {
     Open { future: Boxed<Result<Inbox, CallError<RegistrationError>>>, name: Arc<str> },
     /// The agents that can be prompted to be found.
     Discover { future: Boxed<Vec<(AgentId, Box<str>)>>, verb: Verb, instance: Option<Box<[u8]>>, reply: Box<[u8]> },
-    /// Room.
-    Pause(Pin<Box<Sleep>>),
+    /// A message to be accepted for which there was no room at once.
+    Send { future: Boxed<Result<MessageId, SendErrorKind>>, reply: Box<[u8]> },
 }
 
 /// Whether an operation was carried out, or is tried again after the step.
@@ -256,6 +278,14 @@ struct Connection {
     output: Vec<u8>,
     written: usize,
     needs_flush: bool,
+    /// The number of bytes written before the output began.
+    base: u64,
+    /// The number of bytes that the socket has taken.
+    flushed: u64,
+    /// Messages that are processed once the socket has taken so many bytes.
+    unwritten: VecDeque<(u64, Held)>,
+    /// Whether there is more for the client than the memory for its output holds.
+    is_slow: bool,
     options: ClientOptions,
     identity: Option<Arc<Identity>>,
     /// Whether the identity permits to send, as of the last read.
@@ -279,9 +309,12 @@ struct Connection {
     asked: Exchanges<Asked>,
     /// Messages that were delivered and may be replied to.
     questions: Exchanges<Question>,
-    taken: Vec<Message>,
-    /// Messages that wait for their senders' names, each with the agent that it is for.
-    unnamed: VecDeque<(AgentId, Message)>,
+    /// The place of the agent whose inbox has its turn.
+    next_inbox: usize,
+    /// Messages out of an inbox, each with whether it is to be acknowledged.
+    taken: Vec<(Message, bool)>,
+    /// Messages that wait for their senders' names.
+    unnamed: VecDeque<Arrived>,
     look_up: Option<(AgentId, Boxed<Option<Arc<str>>>)>,
     post: Arc<Post>,
     closing: Boxed<()>,
@@ -307,6 +340,10 @@ impl Connection {
             output: greeting,
             written: 0,
             needs_flush: false,
+            base: 0,
+            flushed: 0,
+            unwritten: VecDeque::new(),
+            is_slow: false,
             options: ClientOptions::default(),
             may_send: false,
             identity,
@@ -325,6 +362,7 @@ impl Connection {
             acknowledged: 0,
             asked: Exchanges::default(),
             questions: Exchanges::default(),
+            next_inbox: 0,
             taken: Vec::new(),
             unnamed: VecDeque::new(),
             look_up: None,
@@ -375,8 +413,11 @@ impl Connection {
             let mut worked = self.poll_step(context)?;
             worked |= self.flow.poll(&self.door.context.router, context);
             worked |= self.poll_input(context)?;
-            worked |= self.poll_post(context);
+            worked |= self.poll_post(context)?;
             worked |= self.poll_inboxes(context)?;
+            if self.is_slow {
+                return Err(End::Refused(SLOW_CONSUMER));
+            }
             worked |= self.poll_output(context)?;
             if !worked {
                 return self.poll_timer(context);
@@ -389,11 +430,11 @@ impl Connection {
     fn poll_step(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let Some(step) = &mut self.step else { return Ok(false) };
         match step {
-            Step::Pause(sleep) => {
-                if sleep.as_mut().poll(context).is_pending() {
-                    return Ok(false);
+            Step::Send { future, .. } => {
+                let Poll::Ready(result) = future.as_mut().poll(context) else { return Ok(false) };
+                if let Some(Step::Send { reply, .. }) = self.step.take() {
+                    self.post.put(Event::Sent { reply, result });
                 }
-                self.step = None;
             }
             Step::HandOver(future) => {
                 let Poll::Ready(handed) = future.as_mut().poll(context) else { return Ok(false) };
@@ -553,6 +594,15 @@ impl Connection {
     }
 
     fn poll_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let worked = self.write_output(context)?;
+        if !self.stream.holds_back() || !self.needs_flush {
+            self.flushed = self.base + self.written as u64;
+        }
+        self.acknowledge_written();
+        Ok(worked)
+    }
+
+    fn write_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let mut worked = false;
         while self.written < self.output.len() {
             match self.stream.poll_write(context, &self.output[self.written..]) {
@@ -565,6 +615,7 @@ impl Connection {
             }
             (worked, self.needs_flush, self.blocked) = (true, true, None);
         }
+        self.base += self.written as u64;
         self.output.clear();
         self.written = 0;
         if self.needs_flush && self.stream.poll_flush(context).map_err(|_| End::Gone)?.is_ready() {
@@ -586,8 +637,10 @@ impl Connection {
             if self.identity.is_none() {
                 return Err(End::Refused("Authentication Timeout"));
             }
+            self.asked.expire(now);
+            self.questions.expire(now);
             if self.blocked.is_some_and(|since| now >= since + SLOW_AFTER) {
-                return Err(End::Refused("Slow Consumer"));
+                return Err(End::Refused(SLOW_CONSUMER));
             }
             let idle = self.context().idle;
             let silent = now.saturating_duration_since(self.heard);
@@ -618,7 +671,10 @@ impl Connection {
         }
         let rest = self.output.split_off(self.written);
         let said = write_all(&mut self.stream, &rest);
-        let _ = tokio::time::timeout(Duration::from_millis(100), said).await;
+        if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), said).await {
+            self.flushed = u64::MAX;
+            self.acknowledge_written();
+        }
     }
 }
 

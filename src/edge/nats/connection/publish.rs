@@ -9,7 +9,8 @@ use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message
 
 use super::deliver::correlation;
 use super::{
-    AGAIN_AFTER, AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, Source, Step,
+    AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, REPLY_SUBJECT_BYTES_MAX,
+    Source, Step,
 };
 use crate::clock::wall_time;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, Refusal, To};
@@ -31,9 +32,15 @@ impl Connection {
         }
         if publication.headers.is_empty()
             && self.last_address.0 == publication.subject
+            && publication.reply.is_none_or(|reply| reply.len() <= REPLY_SUBJECT_BYTES_MAX)
             && let Some(receiver) = self.last_address.1
         {
             return self.publish_bare(publication, receiver, context);
+        }
+        if publication.reply.is_some_and(|reply| reply.len() > REPLY_SUBJECT_BYTES_MAX) {
+            let text = format!("the reply subject is longer than {REPLY_SUBJECT_BYTES_MAX} bytes");
+            self.refuse(&Publication { reply: None, ..*publication }, &Refusal::forbidden(text));
+            return Ok(Performed::Done);
         }
         match self.publish_any(publication, context) {
             Ok(performed) => performed,
@@ -92,7 +99,8 @@ impl Connection {
         })?;
         let question = match address {
             Address::Answer { connection, number } => {
-                let question = self.questions.get(number).filter(|_| connection == self.number).cloned();
+                let question =
+                    self.questions.get(number, Instant::now()).filter(|_| connection == self.number).cloned();
                 let unknown = || Refusal::no_responders("the message that this replies to is not known any more");
                 Some((number, question.ok_or_else(unknown)?))
             }
@@ -167,9 +175,8 @@ impl Connection {
         }
         match (plan.ack, publication.reply) {
             (Some(Ack::Accepted), Some(reply)) => {
-                if self.send_acknowledged(message, reply)? == Performed::Later {
-                    return Ok(Ok(Performed::Later));
-                }
+                self.flow.hand_over(sender, 1, publication.payload.len() + publication.headers.len());
+                self.send_acknowledged(message, reply, context)?;
             }
             _ => self.queue(message, publication),
         }
@@ -219,8 +226,9 @@ impl Connection {
         correlation(self.number, number)
     }
 
-    /// Sends a message whose acceptance is reported to its reply subject.
-    fn send_acknowledged(&mut self, message: Message, reply: &[u8]) -> Result<Performed, Refusal> {
+    /// Sends a message whose acceptance is reported to its reply subject. If there is no room for it, nothing else is
+    /// carried out before it was accepted.
+    fn send_acknowledged(&mut self, message: Message, reply: &[u8], context: &mut Context<'_>) -> Result<(), Refusal> {
         match self.context().router.try_send(message) {
             Ok(sent) => {
                 self.acks += 1;
@@ -229,11 +237,18 @@ impl Connection {
                     let result = sent.accepted().await.map_err(|error| error.kind().clone());
                     post.put(Event::Sent { reply, result });
                 });
-                Ok(Performed::Done)
+                Ok(())
             }
             Err(error) if matches!(error.kind(), SendErrorKind::Full) => {
-                self.step = Some(Step::Pause(Box::pin(tokio::time::sleep(AGAIN_AFTER))));
-                Ok(Performed::Later)
+                self.acks += 1;
+                let (router, message) = (self.context().router.within(Duration::MAX), error.into_message());
+                let mut future: Boxed<_> =
+                    Box::pin(async move { router.send(message).await.map_err(|error| error.kind().clone()) });
+                match future.as_mut().poll(context) {
+                    Poll::Ready(result) => self.post.put(Event::Sent { reply: reply.into(), result }),
+                    Poll::Pending => self.step = Some(Step::Send { future, reply: reply.into() }),
+                }
+                Ok(())
             }
             Err(error) => Err(Refusal::of_send_error(error.kind())),
         }
@@ -290,7 +305,7 @@ impl Connection {
         let name: Arc<str> = format!("{prefix}nats-{}{again}", self.number).into();
         self.anonymous_names += 1;
         let (router, chosen) = (self.context().router.clone(), Arc::clone(&name));
-        let future = Box::pin(async move { router.inbox(&*chosen).open().await });
+        let future = Box::pin(async move { router.inbox(&*chosen).acknowledging_durable().open().await });
         self.step = Some(Step::Open { future, name });
         Ok(None)
     }
@@ -305,7 +320,7 @@ impl Connection {
                 let id = inbox.id();
                 self.door.set_name(id, Named::Anonymous);
                 self.anonymous =
-                    Some(Own { id, name, inbox: Source::Anonymous(inbox), wait: None, subscription: None });
+                    Some(Own { id, name, inbox: Source::Anonymous(Arc::new(inbox)), wait: None, subscription: None });
                 Ok(())
             }
             // Somebody else has chosen that name.

@@ -95,6 +95,9 @@ impl Connection {
             return;
         }
         let of_sid = |own: &Own| own.subscription.as_ref().is_some_and(|subscription| *subscription.sid == *sid);
+        if let Some(place) = self.agents.iter().position(of_sid) {
+            self.write_unnamed(self.agents[place].id);
+        }
         if let Some(place) = self.agents.iter().position(of_sid)
             && self.agents[place].subscription.as_mut().is_some_and(ended)
         {
@@ -104,6 +107,7 @@ impl Connection {
 
     /// Gives up an agent that another connection has, or that is registered no longer.
     pub(super) fn lose_agent(&mut self, agent: AgentId, why: &str) {
+        self.write_unnamed(agent);
         if let Some(place) = self.agents.iter().position(|own| own.id == agent) {
             let subject = self.agents.remove(place).subscription.map(|subscription| subscription.subject);
             self.door.forget_subscriber(agent, self.number);

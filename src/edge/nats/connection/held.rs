@@ -1,0 +1,67 @@
+//! What a connection has taken out of its agents' inboxes and not yet written.
+//!
+//! A durable message, or one whose sender wants a receipt, is processed once its bytes were written to the client's
+//! socket. Until then something holds it, and dropping that puts it back into its inbox, for the agent's next client.
+
+use std::sync::Arc;
+
+use caxton_shards::message::{AgentId, Message};
+
+use crate::edge::doors::OutsideAgent;
+use crate::router::Inbox;
+
+/// A message for one of the client's agents.
+pub(in crate::edge::nats) struct Arrived {
+    pub agent: AgentId,
+    pub message: Message,
+    /// Present if it is to be acknowledged.
+    pub held: Option<Held>,
+}
+
+/// A message that is processed once it is acknowledged. Dropping this puts it back into its inbox.
+pub(in crate::edge::nats) struct Held {
+    inbox: Holder,
+    message: Option<Message>,
+}
+
+/// The inbox that a message came out of.
+#[derive(Clone)]
+pub(super) enum Holder {
+    Agent(Arc<OutsideAgent>),
+    Anonymous(Arc<Inbox>),
+}
+
+impl Held {
+    pub(super) fn new(inbox: &Holder, message: Message) -> Self {
+        Self { inbox: inbox.clone(), message: Some(message) }
+    }
+
+    fn inbox(&self) -> &Inbox {
+        match &self.inbox {
+            Holder::Agent(agent) => agent.inbox(),
+            Holder::Anonymous(inbox) => inbox,
+        }
+    }
+
+    /// Acknowledges the message: it was written.
+    pub fn acknowledge(mut self) {
+        if let Some(message) = self.message.take() {
+            self.inbox().acknowledge(&message);
+        }
+    }
+
+    /// Gives the message up, for which no subscription is left: it becomes a dead letter.
+    pub fn reject(mut self) {
+        if let Some(message) = self.message.take() {
+            self.inbox().reject(&message, "the client has no subscription for it");
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            self.inbox().put_back(message);
+        }
+    }
+}
