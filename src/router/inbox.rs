@@ -70,7 +70,6 @@ impl Acknowledging {
     fn concerns(self, message: &Message) -> bool {
         match self {
             Self::Nothing => false,
-            #[cfg(feature = "serve")]
             Self::Durable => message.reliability() == Reliability::Durable || message.receipt() == Receipt::Processed,
             Self::Everything => true,
         }
