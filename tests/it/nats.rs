@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use caxton_router::message::{Choice, Reliability};
 use caxton_router::serve::{Doors, NewToken};
-use caxton_router::{Config, Message, Outcome, Performative, Router};
+use caxton_router::{AgentId, Config, Message, Outcome, Performative, Router};
 
 use crate::common::{PATIENCE, bounded, capability, echo, on, start_with, text_of};
 
@@ -558,6 +558,40 @@ fn a_lost_connection_finds_its_mailbox_again() {
         let mut client = served.client();
         client.say("SUB agent.mine 1\r\n");
         assert_eq!(client.next().payload, "while you were out");
+        served.stop();
+    });
+}
+
+#[test]
+fn a_client_is_told_that_the_doors_are_closed() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let mut clients = [served.client(), served.client()];
+        for client in &mut clients {
+            client.settle();
+        }
+        served.stop();
+        for client in &mut clients {
+            let info = client.line();
+            assert!(info.starts_with("INFO ") && info.contains("\"ldm\":true"), "{info}");
+            assert_eq!(client.line(), "", "it is closed");
+        }
+    });
+}
+
+#[test]
+fn an_agent_that_the_router_removes_is_lost_and_the_connection_is_not() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let mut client = served.client();
+        client.subscribe("agent.mine", "1");
+        let drained = served.router.blocking().drain(AgentId::of_text("mine"), PATIENCE).expect("it is there");
+        assert_eq!(drained.left, 0);
+        let error = client.line();
+        assert!(error.contains("the router has removed the agent"), "{error}");
+        client.subscribe("agent.mine", "2");
+        client.publish("agent.mine", "", &[], "again");
+        assert_eq!(client.next().sid, "2");
         served.stop();
     });
 }

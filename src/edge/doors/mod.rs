@@ -141,12 +141,15 @@ impl Doors {
                 let served = (api, DoorTransport(Arc::clone(&served)));
                 tokio::spawn(accept(listener, served, Arc::clone(&shared.edge), limits));
             }
-            if let Some(Ok(listener)) = nats_listener.map(tokio::net::TcpListener::from_std) {
-                tokio::spawn(nats::serve(listener, Arc::clone(&served)));
-            }
+            let nats = nats_listener.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok());
+            let nats = nats.map(|listener| tokio::spawn(nats::serve(listener, Arc::clone(&served))));
             drop(served);
             // The sender is dropped.
             let _ = stopped.await;
+            if let Some(nats) = nats {
+                // It ends soon after the doors are to be closed.
+                let _ = nats.await;
+            }
         };
         let thread = std::thread::Builder::new().name("caxton-doors".to_owned()).spawn(move || runtime.block_on(serve));
         let thread = thread.map_err(DoorsError::Thread)?;

@@ -37,6 +37,8 @@ use super::doors::DoorContext;
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Time for connections to tell their clients that they are closed.
+const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 /// Maximum number of agents whose names are remembered.
 const NAMES_MAX: usize = 16_384;
 /// Maximum memory of replies that wait for a connection, in bytes. One of them may be larger.
@@ -216,13 +218,16 @@ fn first_connection() -> u32 {
 /// Serves clients of NATS until the doors are closed.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<DoorContext>) {
     let Ok(local) = listener.local_addr() else { return };
+    let connections_max = u32::try_from(context.connections_max).unwrap_or(u32::MAX);
     let room = Arc::new(Semaphore::new(context.connections_max));
     let mut closing = context.closing.clone();
     let door = Arc::new(Door::new(context, local));
     let closed = async move {
         let _ = closing.wait_for(|closing| *closing).await;
     };
-    futures_lite::future::or(closed, accept(listener, door, room)).await;
+    futures_lite::future::or(closed, accept(listener, door, Arc::clone(&room))).await;
+    // Until the last connection has said so to its client.
+    let _ = tokio::time::timeout(CLOSED_WITHIN, room.acquire_many(connections_max)).await;
 }
 
 async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Semaphore>) {

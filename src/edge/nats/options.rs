@@ -14,8 +14,6 @@ const COMPATIBLE_VERSION: &str = concat!("2.10.0-caxton.", env!("CARGO_PKG_VERSI
 pub(super) struct ClientOptions {
     /// Whether each operation is acknowledged with `+OK`.
     pub verbose: bool,
-    /// Whether subjects are checked strictly.
-    pub pedantic: bool,
     /// Whether it receives what it has sent itself.
     pub echo: bool,
     /// Whether it understands headers.
@@ -31,7 +29,6 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             verbose: true,
-            pedantic: true,
             echo: true,
             headers: false,
             no_responders: false,
@@ -116,7 +113,7 @@ mod tests {
     #[test]
     fn what_a_client_leaves_out_is_as_in_nats() {
         let options = ClientOptions::read(b"{\"verbose\":false,\"lang\":\"x\",\"headers\":true}").expect("it is valid");
-        assert!(!options.verbose && options.pedantic && options.echo && options.headers && !options.no_responders);
+        assert!(!options.verbose && options.echo && options.headers && !options.no_responders);
         assert!(ClientOptions::read(b"").is_none() && ClientOptions::read(b"{\"echo\":1}").is_none());
     }
 

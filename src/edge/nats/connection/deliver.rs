@@ -18,6 +18,7 @@ use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Delivery};
 use crate::edge::nats::{Event, Named, PostFull, subjects};
 use crate::message::{ROUTER_NAME, is_notice};
+use crate::shard_handle::RouterPhase;
 
 impl Connection {
     /// Reports at a reply subject why there is no reply.
@@ -121,6 +122,11 @@ impl Connection {
             match polled {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => (worked, self.next_inbox) = (true, place + 1),
+                Poll::Ready(Err(_)) if self.context().router.shared().phase() == RouterPhase::Running => {
+                    self.anonymous.take_if(|own| own.id == agent);
+                    self.lose_agent(agent, "the router has removed the agent");
+                    return Ok(true);
+                }
                 Poll::Ready(Err(_)) => return Err(End::Closing),
             }
         }

@@ -96,18 +96,9 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
     let number = door.connections.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & (u32::MAX >> 1);
     let access = door.context.access();
-    let info = ServerInfo {
-        id: &door.id,
-        local: stream.local_addr().unwrap_or(door.local),
-        peer,
-        number,
-        payload_max: door.payload_max,
-        auth_required: access.requires_token(),
-        tls_required: access.tls.is_some(),
-        leaves: false,
-    };
+    let addresses = Addresses { local: stream.local_addr().unwrap_or(door.local), peer };
     let mut greeting = Vec::new();
-    protocol::put_info(&mut greeting, &info.to_json());
+    protocol::put_info(&mut greeting, &info(&door, number, addresses, false));
     let mut stream = Stream::Plain(stream);
     let secured = async {
         if access.tls.is_some() {
@@ -126,9 +117,32 @@ pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) 
     drop(access);
     let post = Arc::new(Post::default());
     door.posts().insert(number, Arc::clone(&post));
-    let mut connection = Connection::new(door, number, stream, greeting, post);
+    let mut connection = Connection::new(door, (number, addresses), stream, greeting, post);
     let end = poll_fn(|context| connection.poll(context)).await;
     connection.take_leave(&end).await;
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy)]
+struct Addresses {
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// Returns what the server says about itself, and whether it is about to close the connection.
+fn info(door: &Door, number: u32, addresses: Addresses, leaves: bool) -> String {
+    let access = door.context.access();
+    let info = ServerInfo {
+        id: &door.id,
+        local: addresses.local,
+        peer: addresses.peer,
+        number,
+        payload_max: door.payload_max,
+        auth_required: access.requires_token(),
+        tls_required: access.tls.is_some(),
+        leaves,
+    };
+    info.to_json()
 }
 
 async fn write_all(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
@@ -269,6 +283,7 @@ enum Performed {
 struct Connection {
     door: Arc<Door>,
     number: u32,
+    addresses: Addresses,
     stream: Stream,
     parser: Parser,
     /// Bytes that were read and not carried out.
@@ -326,13 +341,20 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(door: Arc<Door>, number: u32, stream: Stream, greeting: Vec<u8>, post: Arc<Post>) -> Self {
+    fn new(
+        door: Arc<Door>,
+        (number, addresses): (u32, Addresses),
+        stream: Stream,
+        greeting: Vec<u8>,
+        post: Arc<Post>,
+    ) -> Self {
         let mut closing = door.context.closing.clone();
         let access = door.context.access();
         let identity = if access.requires_token() { None } else { access.identify(None).ok() };
         let first_check = if identity.is_some() { door.context.idle / 2 } else { AUTHENTICATED_WITHIN };
         Self {
             number,
+            addresses,
             stream,
             parser: Parser::new(door.payload_max),
             input: Vec::new(),
@@ -662,7 +684,10 @@ impl Connection {
     /// Tells the client why it is disconnected, as far as it reads that at once.
     async fn take_leave(&mut self, end: &End) {
         match end {
-            End::Gone | End::Closing => {}
+            End::Gone => {}
+            End::Closing => {
+                protocol::put_info(&mut self.output, &info(&self.door, self.number, self.addresses, true));
+            }
             End::Protocol(error) => protocol::put_error(&mut self.output, error.as_str()),
             End::Refused(text) => protocol::put_error(&mut self.output, text),
         }

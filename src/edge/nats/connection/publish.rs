@@ -325,7 +325,8 @@ impl Connection {
             }
             // Somebody else has chosen that name.
             Err(CallError::Refused(RegistrationError::Duplicate { .. })) if self.anonymous_names < 10 => Ok(()),
-            Err(_) => Err(End::Refused("maximum connections exceeded")),
+            Err(CallError::Stopped) => Err(End::Closing),
+            Err(_) => Err(End::Refused("this connection's agent could not be registered, try again later")),
         }
     }
 
