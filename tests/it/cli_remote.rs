@@ -188,7 +188,8 @@ fn agents_are_listed_shown_suspended_resumed_and_removed() {
     assert!(ann.line().contains("hello"));
     assert_eq!(served.run("agent rm ann").well(), "ann is deregistered\n");
     let ended = ann.end();
-    assert!(ended.errors.contains("deregistered"), "{ended:?}");
+    // It may not have acknowledged the message by then.
+    assert!(["deregistered", "unknown-agent"].iter().any(|reason| ended.errors.contains(reason)), "{ended:?}");
     assert_eq!(ended.code, Some(1));
     served.stop();
 }
