@@ -1,20 +1,21 @@
-//! What subjects and headers mean in ACL, in both directions. The manual's chapter on NATS has it as a table.
+//! What the subject and the headers of a publication mean in ACL. The manual's chapter on NATS has it as a table.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 
-use caxton_shards::api::{DeliveryError, Ending, FailureReason, SendErrorKind};
+use caxton_shards::api::SendErrorKind;
 use caxton_shards::codec::json;
-use caxton_shards::codec::text::{self, Limits, NamedParameters, for_each_own_parameter};
-use caxton_shards::dead_letter::DeadLetterReason;
+use caxton_shards::codec::text::{self, Limits, NamedParameters};
 use caxton_shards::domain::{AgentName, CapabilityName, ContentLimit};
 use caxton_shards::message::{
-    AgentId, Choice, ConversationId, ConversationRole, Correlation, JSON_LANGUAGE, Message, MessageBuilder,
-    MessageError, MessageId, Performative, Receipt, Receiver, Reliability, WallTime,
+    AgentId, Choice, ConversationId, ConversationRole, Correlation, JSON_LANGUAGE, Message, MessageBuilder, MessageId,
+    Performative, Receipt, Receiver, WallTime,
 };
 
-use super::headers::{HeaderWriter, Headers};
+use super::header_names::HeaderName;
+use super::headers::Headers;
 use super::protocol::Publication;
+use super::refusal::Refusal;
+use super::render::{Kind, asks, put_headers};
 use super::subjects;
 
 /// What the subject of an agent begins with; its name is the rest.
@@ -31,10 +32,7 @@ const ACL_JSON: &str = "application/fipa-acl+json";
 /// A whole message in the string form.
 const ACL_TEXT: &str = "text/x-fipa-acl";
 /// Content in JSON.
-const JSON: &str = "application/json";
-
-/// Maximum length of the text of an error in a header, in bytes.
-const ERROR_BYTES_MAX: usize = 512;
+pub(super) const JSON: &str = "application/json";
 
 /// What a subject that is published to stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,138 +74,6 @@ pub(super) fn put_answer_subject(connection: u32, number: u32, output: &mut Vec<
     output.extend_from_slice(ANSWER);
     output.extend_from_slice(format!("{connection}.{number}").as_bytes());
 }
-
-/// Why a message is not sent, or was not delivered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Refusal {
-    /// A status as in HTTP.
-    pub code: u16,
-    /// The reason as a word.
-    pub reason: Cow<'static, str>,
-    /// The reason for people.
-    pub text: String,
-}
-
-impl Refusal {
-    fn new(code: u16, reason: &'static str, text: impl Display) -> Self {
-        Self { code, reason: reason.into(), text: text.to_string() }
-    }
-
-    /// Why a name stands for nothing.
-    pub fn of_name(fault: impl Display) -> Self {
-        Self::new(400, "invalid-name", fault)
-    }
-
-    /// Why a prompt is not one.
-    pub fn of_prompt(fault: impl Display) -> Self {
-        Self::new(400, "invalid-prompt", fault)
-    }
-
-    fn of_header(name: &[u8], fault: impl Display) -> Self {
-        Self::new(400, "invalid-header", format!("{}: {fault}", String::from_utf8_lossy(name)))
-    }
-
-    /// Why a message cannot be built.
-    pub fn of_message(error: &MessageError) -> Self {
-        let (code, reason) = match error {
-            MessageError::ContentTooLarge { .. } => (413, "content-too-large"),
-            _ => (400, "invalid-message"),
-        };
-        Self::new(code, reason, error)
-    }
-
-    fn of_receivers() -> Self {
-        Self::new(400, "invalid-message", "the message names other receivers than its subject")
-    }
-
-    /// A subject that stands for nothing here, or a reply to nothing.
-    pub fn no_responders(text: &str) -> Self {
-        Self::new(503, "no-responders", text)
-    }
-
-    /// What the sender is not permitted.
-    pub fn forbidden(text: impl Display) -> Self {
-        Self::new(403, "forbidden", text)
-    }
-
-    /// Why the router has not accepted a message.
-    pub fn of_send_error(error: &SendErrorKind) -> Self {
-        let (code, reason) = match error {
-            SendErrorKind::NotKept { ending: Ending::DeadLettered(reason), .. } => (code_of(*reason), reason.as_str()),
-            SendErrorKind::Full => (429, "full"),
-            SendErrorKind::UnknownSender => (403, "unknown-sender"),
-            SendErrorKind::ForeignSender => (403, "foreign-sender"),
-            SendErrorKind::ContentTooLarge { .. } => (413, "content-too-large"),
-            SendErrorKind::MemoryFull { .. } => (429, "memory-full"),
-            SendErrorKind::ReceiverFull { .. } => (429, "receiver-full"),
-            SendErrorKind::DurabilityUnavailable => (501, "durability-unavailable"),
-            SendErrorKind::JournalFull => (507, "journal-full"),
-            SendErrorKind::JournalFailed => (500, "journal-failed"),
-            SendErrorKind::NotKept { .. } => (500, "not-kept"),
-            SendErrorKind::TooManyQuestions { .. } => (429, "too-many-questions"),
-            SendErrorKind::RefusedByPlugin { .. } => (403, "refused-by-plugin"),
-            SendErrorKind::Stopping => (503, "stopping"),
-            SendErrorKind::Unresponsive(_) => (504, "unresponsive"),
-            _ => (500, "not-accepted"),
-        };
-        Self::new(code, reason, error)
-    }
-
-    /// Why a message was not delivered, or not handled.
-    pub fn of_delivery_error(error: &DeliveryError) -> Self {
-        let (code, reason) = match error.reason() {
-            FailureReason::DeadLetter(reason) => (code_of(reason), reason.as_str()),
-            FailureReason::NoReply => (504, "no-reply"),
-            _ => (500, "failed"),
-        };
-        Self::new(code, reason, error.explanation())
-    }
-
-    /// Whether nobody receives what is sent there, so that NATS has a status of its own for it.
-    pub fn means_no_responders(&self) -> bool {
-        const NOBODY: [&str; 5] = ["no-responders", "unknown-receiver", "no-route", "no-provider", "deregistered"];
-        NOBODY.contains(&&*self.reason)
-    }
-
-    /// Appends headers that say so.
-    pub fn put_headers(&self, output: &mut Vec<u8>) {
-        let mut headers = HeaderWriter::new(output);
-        headers.put("Nats-Service-Error-Code", self.code.to_string().as_bytes());
-        headers.put("Nats-Service-Error", beginning(&self.text).as_bytes());
-        headers.put("Caxton-Reason", self.reason.as_bytes());
-        headers.put("Caxton-Performative", b"failure");
-        headers.end();
-    }
-
-    /// Appends the status with which NATS says that nobody receives the message.
-    pub fn put_no_responders(&self, output: &mut Vec<u8>) {
-        let mut headers = HeaderWriter::with_status(output, "503");
-        headers.put("Caxton-Reason", self.reason.as_bytes());
-        headers.end();
-    }
-}
-
-fn code_of(reason: DeadLetterReason) -> u16 {
-    use DeadLetterReason as Reason;
-    match reason {
-        Reason::UnknownReceiver
-        | Reason::NoRoute
-        | Reason::NoProvider
-        | Reason::Deregistered
-        | Reason::Draining
-        | Reason::BreakerOpen
-        | Reason::Stopped => 503,
-        Reason::MailboxFull | Reason::RepliesFull | Reason::Displaced | Reason::MemoryFull | Reason::ShardFull => 429,
-        Reason::Expired => 504,
-        Reason::ProtocolViolation | Reason::NotInConversation | Reason::AmbiguousConversation => 409,
-        _ => 500,
-    }
-}
-
-fn beginning(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
-}
-
 /// What the reply subject of a message is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ack {
@@ -502,213 +368,14 @@ pub(super) enum To<'a> {
     /// To the sender of this question.
     Answer(&'a Message),
 }
-
-/// What the name of a header says.
-enum HeaderName {
-    /// It was read before, or means nothing here.
-    Known,
-    ReplyWith,
-    ReplyBy,
-    /// The id that a client of `JetStream` chooses for a message.
-    MessageId,
-    /// A parameter of the message, by its name in the string form.
-    Parameter(String),
-    /// It has the router's prefix and no meaning.
-    Unknown,
-}
-
-/// Parameters of SC00061 that have a header of the same name.
-const PARAMETERS: [&str; 6] = ["language", "encoding", "ontology", "protocol", "conversation-id", "in-reply-to"];
-/// The router's own parameters that have a header, without their prefix.
-const OPTIONS: [&str; 8] = [
-    "priority",
-    "reliability",
-    "receipt",
-    "when-unavailable",
-    "attempts-max",
-    "time-to-live-ms",
-    "deliver-at",
-    "message-id",
-];
-/// Headers that are read before the others.
-const READ_BEFORE: [&str; 4] = ["performative", "sender", "ack", "choice"];
-/// What a user-defined parameter begins with that stands for a header without `X-`.
-const USER_HEADER: &str = "X-nats-";
-/// What the router's own parameters begin with.
-const OWN_PARAMETER: &str = "X-caxton-";
-
-impl HeaderName {
-    fn of(name: &str) -> Self {
-        let strip = |prefix: &str| {
-            let begins = name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-            begins.then(|| name[prefix.len()..].to_ascii_lowercase())
-        };
-        if let Some(own) = strip("Caxton-") {
-            return match own.as_str() {
-                "reply-with" => Self::ReplyWith,
-                "reply-by" => Self::ReplyBy,
-                own if READ_BEFORE.contains(&own) => Self::Known,
-                own if PARAMETERS.contains(&own) => Self::Parameter(own.to_owned()),
-                own if OPTIONS.contains(&own) => Self::Parameter(format!("{OWN_PARAMETER}{own}")),
-                _ => Self::Unknown,
-            };
-        }
-        match name.to_ascii_lowercase().as_str() {
-            "nats-msg-id" => Self::MessageId,
-            "content-type" => Self::Known,
-            "traceparent" => Self::Parameter("X-caxton-traceparent".to_owned()),
-            other if other.starts_with("nats-") => Self::Known,
-            other if other.starts_with("x-") => Self::Parameter(name.to_owned()),
-            _ => Self::Parameter(format!("{USER_HEADER}{name}")),
-        }
-    }
-}
-
-/// Returns the header for a user-defined parameter: its name without the prefix where that leaves a name that says nothing
-/// else, so that no parameter can pass for a header of the router.
-fn user_header(parameter: &str) -> String {
-    let mut name = HeaderWriter::name_of(parameter);
-    if name.get(..USER_HEADER.len()).is_some_and(|start| start.eq_ignore_ascii_case(USER_HEADER)) {
-        name.drain(..USER_HEADER.len());
-    }
-    let is_free = match HeaderName::of(&name) {
-        HeaderName::Parameter(meant) => !name.is_empty() && meant.ends_with(&name) && !meant.starts_with(OWN_PARAMETER),
-        _ => false,
-    };
-    if is_free { name } else { format!("{USER_HEADER}{name}") }
-}
-
-/// Whether an act asks for a reply.
-pub(super) fn asks(performative: Performative) -> bool {
-    matches!(
-        performative,
-        Performative::Request
-            | Performative::RequestWhen
-            | Performative::RequestWhenever
-            | Performative::QueryIf
-            | Performative::QueryRef
-            | Performative::Cfp
-            | Performative::Propose
-            | Performative::Proxy
-            | Performative::Propagate
-            | Performative::Subscribe
-    )
-}
-
-/// Whether a message wants a reply.
-pub(super) fn wants_reply(message: &Message) -> bool {
-    message.reply_with().is_some() || message.reply_by().is_some() || asks(message.performative())
-}
-
-/// Whether a message is nothing but an `inform` with content, so that a client learns all of it without headers.
-pub(super) fn is_bare(message: &Message) -> bool {
-    is_bare_reply(message) && message.in_reply_to().is_none()
-}
-
-/// Whether a reply is nothing but content for a client, apart from what it replies to.
-pub(super) fn is_bare_reply(message: &Message) -> bool {
-    message.performative() == Performative::Inform
-        && message.reliability() == Reliability::Volatile
-        && message.language_term().is_none()
-        && message.protocol_term().is_none()
-        && message.ontology_term().is_none()
-        && message.details().is_none()
-        && message.conversation().is_none()
-}
-
-/// Appends the headers of the report that a message was accepted.
-pub(super) fn put_accepted(id: MessageId, output: &mut Vec<u8>) {
-    let mut headers = HeaderWriter::new(output);
-    headers.put("Caxton-Accepted", id.to_string().as_bytes());
-    headers.end();
-}
-
-/// How a message goes to a client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// To a subscription.
-    Message,
-    /// To a subscription, with a subject for the reply.
-    Question,
-    /// To the reply subject of the message that it replies to.
-    Reply,
-}
-
-/// Appends the headers that say what a message is. `sender` is its sender's name.
-pub(super) fn put_headers(message: &Message, sender: Option<&str>, kind: Kind, output: &mut Vec<u8>) {
-    let is_reply = kind == Kind::Reply;
-    let mut headers = HeaderWriter::new(output);
-    let mut put = |name: &str, value: Option<&str>| {
-        if let Some(value) = value {
-            headers.put(name, value.as_bytes());
-        }
-    };
-    let performative = message.performative();
-    put("Caxton-Performative", (performative != Performative::Inform || !is_reply).then(|| performative.as_str()));
-    put("Caxton-Sender", sender);
-    put("Caxton-Protocol", message.protocol());
-    put("Caxton-Conversation-Id", message.conversation_text().as_deref());
-    put("Caxton-Ontology", message.ontology());
-    put("Caxton-Encoding", message.encoding());
-    match message.language() {
-        Some(language) if language.eq_ignore_ascii_case(JSON_LANGUAGE) => put("Content-Type", Some(JSON)),
-        language => put("Caxton-Language", language),
-    }
-    if kind == Kind::Message {
-        put("Caxton-Reply-With", message.reply_with_text().as_deref());
-    }
-    if !is_reply {
-        put("Caxton-In-Reply-To", message.in_reply_to_text().as_deref());
-    }
-    if let Some(moment) = message.reply_by() {
-        put("Caxton-Reply-By", Some(&date_of(moment)));
-    }
-    if message.reliability() == Reliability::Durable {
-        put("Caxton-Message-Id", message.id().map(|id| id.to_string()).as_deref());
-    }
-    for_each_own_parameter(message, |name, value| match name {
-        "X-caxton-traceparent" => put("traceparent", Some(value)),
-        name => put(&format!("Caxton-{}", capitalised(&name[OWN_PARAMETER.len()..])), Some(value)),
-    });
-    for parameter in message.details().map_or(&[][..], |details| &details.user_parameters) {
-        put(&user_header(&parameter.name), Some(&value_of(&parameter.value)));
-    }
-    if is_reply && matches!(performative, Performative::Refuse | Performative::Failure | Performative::NotUnderstood) {
-        let code = if performative == Performative::Failure { "500" } else { "400" };
-        put("Nats-Service-Error-Code", Some(code));
-        let text = message.content().as_text().map(str::trim).filter(|text| !text.is_empty());
-        put("Nats-Service-Error", Some(beginning(text.unwrap_or(performative.as_str()))));
-    }
-    headers.end();
-}
-
-fn value_of(value: &caxton_shards::message::ParameterValue) -> Cow<'_, str> {
-    use caxton_shards::message::ParameterValue;
-    match value {
-        ParameterValue::Atom(text) | ParameterValue::Text(text) => Cow::Borrowed(text),
-        ParameterValue::Binary(bytes) => String::from_utf8_lossy(bytes),
-        ParameterValue::List(expression) => Cow::Borrowed(expression.as_str()),
-    }
-}
-
-/// Returns the name of a parameter as headers are written: `time-to-live-ms` becomes `Time-To-Live-Ms`.
-fn capitalised(name: &str) -> String {
-    let mut begins = true;
-    let upper =
-        |letter: char| if std::mem::replace(&mut begins, letter == '-') { letter.to_ascii_uppercase() } else { letter };
-    name.chars().map(upper).collect()
-}
-
-fn date_of(moment: WallTime) -> String {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(moment.0);
-    // The form of SC00070 is that of RFC 3339 without its separators.
-    let text = humantime::format_rfc3339_millis(time).to_string();
-    text.chars().filter(|letter| !matches!(letter, '-' | ':' | '.')).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use caxton_shards::message::Reliability;
+
     use super::*;
+    use crate::edge::nats::header_names::{USER_HEADER, user_header};
+    use crate::edge::nats::headers::HeaderWriter;
+    use crate::edge::nats::render::{is_bare, wants_reply};
 
     fn block(lines: &[(&str, &str)]) -> Vec<u8> {
         let mut block = Vec::new();

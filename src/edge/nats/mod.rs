@@ -1,7 +1,7 @@
 //! The door for clients of NATS: what any of them publishes becomes a message, and an agent's messages become theirs.
 //!
-//! A client speaks the [protocol](protocol) of NATS; [mapping] says what its subjects and [headers](headers) mean in ACL, and
-//! a [connection](connection) carries it out. There is no subject space here as in NATS: a subject stands for an agent, a
+//! A client speaks the [protocol](protocol) of NATS; [mapping] says what its subjects and [headers](headers) mean in ACL,
+//! [render] what messages are to it, and a [connection](connection) carries it out. There is no subject space here as in NATS: a subject stands for an agent, a
 //! capability or a question, and messages go through the router like all others, to one mailbox.
 //!
 //! Everything is bounded: connections, subscriptions, questions and replies that are remembered, what a client may have
@@ -9,11 +9,14 @@
 
 mod connection;
 mod exchanges;
+mod header_names;
 mod headers;
 mod mapping;
 mod options;
 mod prompts;
 mod protocol;
+mod refusal;
+mod render;
 mod stream;
 mod subjects;
 

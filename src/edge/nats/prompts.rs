@@ -9,7 +9,7 @@ use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::{AgentId, Message, ParameterValue};
 use serde_json::{Value, json};
 
-use super::mapping::Refusal;
+use super::refusal::Refusal;
 use super::subjects;
 use crate::router::Router;
 

@@ -13,9 +13,11 @@ use super::{
     Boxed, COPIES_BYTES_MAX, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, SLOW_CONSUMER, Source,
     Subscription, TAKEN_MAX,
 };
-use crate::edge::nats::mapping::{self, Ack, Kind, Refusal};
+use crate::edge::nats::mapping::{self, Ack};
 use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Delivery};
+use crate::edge::nats::refusal::Refusal;
+use crate::edge::nats::render::{self, Kind};
 use crate::edge::nats::{Event, Named, PostFull, subjects};
 use crate::message::{ROUTER_NAME, is_notice};
 use crate::shard_handle::RouterPhase;
@@ -79,7 +81,7 @@ impl Connection {
                 let payload = format!("{{\"stream\":\"caxton\",\"seq\":{},\"id\":\"{id}\"}}", self.acknowledged);
                 let mut headers = Vec::new();
                 if self.options.headers {
-                    mapping::put_accepted(id, &mut headers);
+                    render::put_accepted(id, &mut headers);
                 }
                 self.put_reply(reply, &headers, payload.as_bytes());
             }
@@ -248,9 +250,9 @@ impl Connection {
             return true;
         }
         let mut headers = Vec::new();
-        if self.options.headers && !(settles && mapping::is_bare_reply(message)) {
+        if self.options.headers && !(settles && render::is_bare_reply(message)) {
             let name = message.sender().and_then(|sender| self.known_name(sender)).flatten();
-            mapping::put_headers(message, name.as_deref(), Kind::Reply, &mut headers);
+            render::put_headers(message, name.as_deref(), Kind::Reply, &mut headers);
         }
         if settles {
             self.asked.settle(number);
@@ -264,7 +266,7 @@ impl Connection {
         match message.performative() {
             Performative::Agree => {}
             Performative::Refuse | Performative::Failure | Performative::NotUnderstood => return false,
-            performative if mapping::asks(performative) => {
+            performative if render::asks(performative) => {
                 let mut subject = Vec::new();
                 self.remember(message.clone(), true, &mut subject);
                 self.put_reply(reply, &[], prompts::query(message, &subject).as_bytes());
@@ -353,11 +355,11 @@ impl Connection {
                 (false, None) => return Some(arrived),
             };
         }
-        let asks = mapping::wants_reply(message) && !is_notice(message);
+        let asks = render::wants_reply(message) && !is_notice(message);
         let mut headers = Vec::new();
-        if self.options.headers && !(name.is_none() && mapping::is_bare(message)) {
+        if self.options.headers && !(name.is_none() && render::is_bare(message)) {
             let kind = if asks { Kind::Question } else { Kind::Message };
-            mapping::put_headers(message, name.as_deref(), kind, &mut headers);
+            render::put_headers(message, name.as_deref(), kind, &mut headers);
         }
         let Arrived { message, held, .. } = arrived;
         let subscription = self.agents[place].subscription.as_mut()?;

@@ -13,9 +13,10 @@ use super::{
     Source, Step,
 };
 use crate::clock::wall_time;
-use crate::edge::nats::mapping::{self, Ack, Address, Plan, Refusal, To};
+use crate::edge::nats::mapping::{self, Ack, Address, Plan, To};
 use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Publication};
+use crate::edge::nats::refusal::Refusal;
 use crate::edge::nats::{Event, Named, subjects};
 use crate::router::Inbox;
 use crate::router::error::CallError;
