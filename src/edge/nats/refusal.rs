@@ -77,7 +77,7 @@ impl Refusal {
             SendErrorKind::ReceiverFull { .. } => (429, "receiver-full"),
             SendErrorKind::DurabilityUnavailable => (501, "durability-unavailable"),
             SendErrorKind::JournalFull => (507, "journal-full"),
-            SendErrorKind::JournalFailed => (500, "journal-failed"),
+            SendErrorKind::JournalFailed => (503, "journal-failed"),
             SendErrorKind::NotKept { .. } => (500, "not-kept"),
             SendErrorKind::TooManyQuestions { .. } => (429, "too-many-questions"),
             SendErrorKind::RefusedByPlugin { .. } => (403, "refused-by-plugin"),
@@ -130,9 +130,15 @@ fn code_of(reason: DeadLetterReason) -> u16 {
         | Reason::NoProvider
         | Reason::Deregistered
         | Reason::Draining
-        | Reason::BreakerOpen
+        | Reason::NotJournalled
         | Reason::Stopped => 503,
-        Reason::MailboxFull | Reason::RepliesFull | Reason::Displaced | Reason::MemoryFull | Reason::ShardFull => 429,
+        Reason::MailboxFull
+        | Reason::RepliesFull
+        | Reason::Displaced
+        | Reason::MemoryFull
+        | Reason::ShardFull
+        | Reason::TooManyConversations
+        | Reason::BreakerOpen => 429,
         Reason::Expired => 504,
         Reason::ProtocolViolation | Reason::NotInConversation | Reason::AmbiguousConversation => 409,
         _ => 500,
@@ -141,4 +147,21 @@ fn code_of(reason: DeadLetterReason) -> u16 {
 
 pub(super) fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_room_later_has_the_status_that_it_has_over_http() {
+        use DeadLetterReason as Reason;
+        for reason in [Reason::MailboxFull, Reason::BreakerOpen, Reason::TooManyConversations] {
+            assert_eq!(code_of(reason), 429, "{reason:?}");
+        }
+        for reason in [Reason::NotJournalled, Reason::Stopped] {
+            assert_eq!(code_of(reason), 503, "{reason:?}");
+        }
+        assert_eq!(Refusal::of_send_error(&SendErrorKind::JournalFailed).code, 503);
+    }
 }
