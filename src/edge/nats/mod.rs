@@ -258,3 +258,33 @@ fn turn_away(stream: &TcpStream) {
     protocol::put_error(&mut output, "maximum connections exceeded");
     let _ = stream.try_write(&output);
 }
+
+#[cfg(test)]
+mod tests {
+    use caxton_shards::message::{Message, Performative};
+
+    use super::*;
+
+    #[test]
+    fn replies_that_a_connection_does_not_handle_have_a_limit() {
+        let post = Post::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let reply = |bytes: usize| {
+            let message = Message::builder(Performative::Inform).content(vec![b'x'; bytes]).build();
+            let agent = AgentId::of_text("asker");
+            Event::Reply(Arrived { agent, message: message.expect("it is valid"), held: None })
+        };
+        post.put(reply(2 * POST_BYTES_MAX));
+        let polled = post.poll(&mut context);
+        assert!(matches!(polled, Poll::Ready(Ok(events)) if events.len() == 1), "one may be larger");
+        for _ in 0..3 {
+            post.put(reply(POST_BYTES_MAX / 4));
+        }
+        assert!(matches!(post.poll(&mut context), Poll::Ready(Ok(events)) if events.len() == 3));
+        assert!(post.poll(&mut context).is_pending());
+        for _ in 0..5 {
+            post.put(reply(POST_BYTES_MAX / 4));
+        }
+        assert!(matches!(post.poll(&mut context), Poll::Ready(Err(PostFull))));
+    }
+}
