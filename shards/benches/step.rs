@@ -24,6 +24,7 @@ use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{AgentId, IdSpace, Message, MessageBuilder, Performative, Term, WallTime};
 use caxton_shards::protocol::{Mode, Rulebook};
 use caxton_shards::routing::partition::{Partition, ShardIndex};
+use caxton_shards::routing::rules::RuleSet;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
@@ -126,7 +127,7 @@ fn config(protocols: Rulebook, partition: Partition, watching: Watching, shard: 
             timeout_ms: 1_800_000,
         },
         protocols,
-        rules: Vec::new(),
+        rules: RuleSet::default(),
         durability: Durability::Unavailable,
         durable_lifetime_ms: 30_000,
         duplicates_window: 1_000,

@@ -201,6 +201,6 @@ impl RouterBuilder {
             #[cfg(feature = "telemetry")]
             trace_sinks: self.trace_sinks,
         };
-        start(&self.config, &rules, &rulebook, extensions, &self.cancel)
+        start(&self.config, &rules.into(), &rulebook, extensions, &self.cancel)
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod observation;
 pub(crate) mod report;
+pub(crate) mod rules;
 mod shutdown;
 pub(crate) mod slow_consumers;
 #[cfg(feature = "store")]
@@ -34,7 +35,7 @@ use caxton_shards::mesh::mesh;
 use caxton_shards::message::IdSpace;
 use caxton_shards::protocol::Rulebook;
 use caxton_shards::routing::partition::Partition;
-use caxton_shards::routing::rules::{RULES_MAX, Rule};
+use caxton_shards::routing::rules::{RULES_MAX, RuleSet};
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
@@ -215,8 +216,7 @@ struct Inner {
     /// Warnings of the start.
     warnings: Vec<Finding>,
     /// Its routing rules.
-    #[cfg(feature = "serve")]
-    rules: Vec<Rule>,
+    rules: Mutex<RuleSet>,
     /// The log of the program that started it, if it has one.
     #[cfg(feature = "telemetry")]
     log: Option<RouterLog>,
@@ -275,12 +275,6 @@ impl Router {
     pub fn config(&self) -> &Config {
         &self.shared().config
     }
-
-    /// Returns the routing rules, in the order in which they are tried.
-    #[cfg(feature = "serve")]
-    pub(crate) fn rules(&self) -> &[Rule] {
-        &self.inner.rules
-    }
 }
 
 impl fmt::Debug for Router {
@@ -302,7 +296,7 @@ pub(crate) struct Extensions {
 
 fn start(
     config: &Config,
-    rules: &[Rule],
+    rules: &RuleSet,
     rulebook: &Rulebook,
     #[cfg_attr(not(any(feature = "telemetry", feature = "wasm")), expect(unused_mut, reason = "nothing is changed"))]
     mut extensions: Extensions,
@@ -373,17 +367,13 @@ fn start(
         }
         None => None,
     };
-    #[cfg_attr(not(feature = "telemetry"), expect(unused_mut, reason = "the log is set"))]
     let mut inner = Inner::new(Arc::clone(&shared), warnings);
     #[cfg(feature = "telemetry")]
     {
         inner.log = log;
         inner.edge = Mutex::new(edge);
     }
-    #[cfg(feature = "serve")]
-    {
-        inner.rules = rules.to_vec();
-    }
+    inner.rules = Mutex::new(rules.clone());
     let router = Router::new(Arc::new(inner));
     #[cfg(all(feature = "telemetry", feature = "wasm"))]
     let _ = shared.plugins.set(extensions.plugins.clone());
@@ -550,7 +540,7 @@ fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>)
 
 /// Returns the configuration of one shard.
 #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
+fn shard_config(config: &Config, rules: &RuleSet, partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
     let shard_config = ShardConfig {
         id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
         partition,
@@ -595,7 +585,7 @@ fn shard_config(config: &Config, rules: &[Rule], partition: Partition, index: us
             timeout_ms: u64::from(config.conversation.timeout_ms.into_inner()),
         },
         protocols: Rulebook::default(),
-        rules: rules.to_vec(),
+        rules: rules.clone(),
         // Durable messages are refused.
         durability: Durability::Unavailable,
         durable_lifetime_ms: 0,

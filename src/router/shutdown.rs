@@ -62,8 +62,7 @@ impl Inner {
             #[cfg(feature = "store")]
             store: Mutex::default(),
             warnings,
-            #[cfg(feature = "serve")]
-            rules: Vec::new(),
+            rules: Mutex::default(),
             #[cfg(feature = "telemetry")]
             log: None,
             #[cfg(feature = "telemetry")]

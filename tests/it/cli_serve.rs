@@ -134,11 +134,14 @@ fn agents_of_the_settings_are_deployed_and_replaced() {
 fn a_reload_names_what_it_cannot_change_and_keeps_all_after_a_mistake() {
     let data = tempfile::tempdir().expect("a directory");
     let settings = data.path().join("caxton.toml");
-    let rules = data.path().join("rules.toml");
-    std::fs::write(&rules, "").expect("it can be written");
+    let [rules, protocols] = ["rules.toml", "protocols.toml"].map(|name| data.path().join(name));
+    let write = |file: &Path, text: &str| std::fs::write(file, text).expect("it can be written");
+    write(&rules, "");
+    write(&protocols, "");
     let with_messages = |messages: &str| {
-        let text = format!("[mailbox]\nmessages = {messages}\n[rules]\nfiles = \"{}\"\n", rules.display());
-        std::fs::write(&settings, text).expect("it can be written");
+        let [rules, protocols] = [&rules, &protocols].map(|file| file.display());
+        let files = format!("[rules]\nfiles = \"{rules}\"\n[protocols]\nfiles = \"{protocols}\"\n");
+        write(&settings, &format!("{files}[mailbox]\nmessages = {messages}\n"));
     };
     with_messages("50");
     let file = settings.display().to_string();
@@ -146,14 +149,20 @@ fn a_reload_names_what_it_cannot_change_and_keeps_all_after_a_mistake() {
     let address = daemon.http();
     daemon.line("data: ");
     with_messages("60");
-    std::fs::write(&rules, "# changed\n").expect("it can be written");
+    write(&protocols, "# changed\n");
+    write(&rules, "[everything]\nto_agent = \"clerk\"\n");
     daemon.send(Signal::HUP);
-    let changed = format!("{} has changed: it applies at the next start", rules.display());
-    assert_eq!(daemon.line("rules.files: "), changed);
+    assert_eq!(daemon.line("rules: "), "1 take the place of 0");
+    let changed = format!("{} has changed: it applies at the next start", protocols.display());
+    assert_eq!(daemon.line("protocols.files: "), changed);
     assert_eq!(daemon.line("settings that apply at the next start: "), "mailbox.messages = 60");
-    with_messages("many");
-    daemon.send(Signal::HUP);
-    assert!(daemon.line("SIGHUP: nothing was changed: ").contains("caxton.toml"));
+    for (file, text) in [(&settings, "[mailbox]\nmessages = many\n"), (&rules, "[everything]\nto = \"clerk\"\n")] {
+        with_messages("60");
+        write(file, text);
+        daemon.send(Signal::HUP);
+        let name = file.file_name().expect("it has one").to_string_lossy().into_owned();
+        assert!(daemon.line("SIGHUP: nothing was changed: ").contains(&name));
+    }
     assert_eq!(get(address, "/readyz").0, 200);
     daemon.send(Signal::TERM);
     assert!(daemon.end().0.success());

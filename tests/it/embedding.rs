@@ -12,7 +12,7 @@ use caxton_router::error::{AskError, FailureReason, SendErrorKind};
 use caxton_router::error::{CallError, ReceiveError};
 use caxton_router::event::Event;
 use caxton_router::message::{Choice, ConversationId};
-use caxton_router::routing::rules::{Conditions, Destination, Rule};
+use caxton_router::routing::rules::{Conditions, Destination, RULES_MAX, Rule};
 use caxton_router::routing::{Placement, ShardIndex};
 use caxton_router::{AgentId, Message, Outcome, Performative, Registration, Router};
 
@@ -445,6 +445,15 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
         let Err(AskError::Undeliverable(error)) = failure else { panic!("{failure:?}") };
         let notice = error.notice();
         assert!(text_of(notice).contains("no-route"), "{}", text_of(notice));
+        let all =
+            Rule { conditions: Conditions::default(), destination: Destination::Agent(AgentId::of_text("oracle")) };
+        router.blocking().replace_rules(vec![all.clone()]).expect("the router runs");
+        assert_eq!(router.rules(), std::slice::from_ref(&all));
+        let now_routed = Message::builder(Performative::Request).content("so").build().expect("the message is valid");
+        assert_eq!(text_of(&router.blocking().ask(now_routed, PATIENCE).expect("the oracle replies")), "so");
+        let refused = router.blocking().replace_rules(vec![all.clone(); RULES_MAX + 1]);
+        assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+        assert_eq!(router.rules(), [all], "they stay as they are");
         shutdown(&router);
     });
 }

@@ -10,7 +10,7 @@ use crate::mailbox::MailboxLimits;
 use crate::message::IdSpace;
 use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
-use crate::routing::rules::Rule;
+use crate::routing::rules::RuleSet;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{RestartPolicy, RetryPolicy};
 use crate::trace::Watching;
@@ -57,7 +57,7 @@ pub struct ShardConfig {
     /// The protocols that conversations are checked against.
     pub protocols: Rulebook,
     /// The rules of content-based routing.
-    pub rules: Vec<Rule>,
+    pub rules: RuleSet,
     /// Whether there is a journal.
     pub durability: Durability,
     /// Default lifetime of a durable message, in milliseconds.

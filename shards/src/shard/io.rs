@@ -17,6 +17,7 @@ use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 use crate::routing::capabilities::Provider;
+use crate::routing::rules::RuleSet;
 use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentPortion, AgentView, Drained, LifecycleError};
@@ -132,6 +133,9 @@ pub enum Input {
     /// Looks for the agents whose messages have waited longest, up to this many and [`SLOW_CONSUMERS_MAX`], and responds
     /// with [`Answer::SlowConsumers`]. It takes one turn for each [`AGENTS_SURVEYED_PER_TURN`] agents.
     SlowConsumers(usize, Token),
+    /// Replaces the rules of content-based routing by newer ones, and responds with [`Answer::RulesReplaced`]. Messages
+    /// that have their receiver keep it.
+    ReplaceRules(RuleSet, Token),
     /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
     /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
@@ -180,6 +184,7 @@ impl Input {
             | Self::ReplayDeadLetters(_, _, token)
             | Self::PurgeDeadLetters(_, token)
             | Self::SlowConsumers(_, token)
+            | Self::ReplaceRules(_, token)
             | Self::Inspect(token) => Some(*token),
             Self::Tell(_)
             | Self::Taken { .. }
@@ -262,6 +267,8 @@ pub enum Answer {
     },
     /// Agents with waiting messages, the slowest first.
     SlowConsumers(Vec<SlowConsumer>),
+    /// The shard has the rules, or newer ones.
+    RulesReplaced,
     /// The shard's figures.
     Snapshot(Box<Snapshot>),
 }

@@ -7,7 +7,7 @@ use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::{AgentName, ShardCount};
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};
 use caxton_shards::routing::partition::{Partition, Placement, ShardIndex};
-use caxton_shards::routing::rules::{Conditions, Destination, Rule};
+use caxton_shards::routing::rules::{Conditions, Destination, Rule, RuleSet};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, text};
 
@@ -382,7 +382,7 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
             destination: Destination::Capability(Term::of("membership.rule").unwrap(), Choice::All),
         },
     ];
-    let mut world = Setup::new(2).configured(|config| config.rules = rules).start();
+    let mut world = Setup::new(2).configured(|config| config.rules = rules.into()).start();
     let logs: Vec<Log<Message>> = (0..3).map(|_| Log::new()).collect();
     for (name, log) in ["by-protocol", "by-size"].iter().zip(&logs) {
         world.register(Script::listener(log).registration(AgentName::try_new(*name).unwrap()));
@@ -407,6 +407,35 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
     world.run();
     assert_eq!(logs.iter().map(Log::len).collect::<Vec<_>>(), [2, 1, 2]);
     assert_eq!((world.dead(DeadLetterReason::NoRoute), world.total().processed), (1, 6));
+    world.assert_settled();
+}
+
+#[test]
+fn rules_are_replaced_by_newer_ones_in_whatever_order_they_come() {
+    let [old, new] = ["old", "new"].map(AgentId::of_text);
+    let to = |agent| vec![Rule { conditions: Conditions::default(), destination: Destination::Agent(agent) }];
+    let first = RuleSet::from(to(old));
+    let second = first.next(Vec::new());
+    let third = second.next(to(new));
+    let mut world = Setup::new(1).configured(|config| config.rules = first).start();
+    let logs = [Log::new(), Log::new()];
+    for (name, log) in ["old", "new"].iter().zip(&logs) {
+        world.register(Script::listener(log).registration(AgentName::try_new(*name).unwrap()));
+    }
+    let sender = world.add(0, "sender", Script::idle());
+    let mut heard = Vec::new();
+    for rules in [None, Some(third), Some(second)] {
+        if let Some(rules) = rules {
+            let token = world.token();
+            world.give(0, Input::ReplaceRules(rules, token));
+            world.run();
+            assert!(matches!(world.take_answer(0, token), Some(Answer::RulesReplaced)));
+        }
+        world.send(Message::builder(Performative::Inform).sender(sender).build().unwrap()).unwrap();
+        world.run();
+        heard.push([logs[0].len(), logs[1].len()]);
+    }
+    assert_eq!(heard, [[1, 0], [1, 1], [1, 2]]);
     world.assert_settled();
 }
 

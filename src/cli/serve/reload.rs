@@ -1,8 +1,8 @@
 //! SIGHUP: reading again what may change while the daemon runs.
 //!
-//! Tokens, certificates and the modules of agents are read again. Other settings that have changed, and files of rules,
-//! protocols and plugins, are named: they apply at the next start. A mistake in the settings, in the tokens or in a
-//! certificate leaves everything as it was.
+//! Tokens, certificates, routing rules and the modules of agents are read again. Other settings that have changed, and files
+//! of protocols and plugins, are named: they apply at the next start. A mistake in the settings, in the rules, in the tokens
+//! or in a certificate leaves everything as it was.
 
 use std::io;
 use std::thread::{Builder, Scope};
@@ -19,7 +19,8 @@ use crate::cli::complain;
 use crate::cli::interrupt::Interrupt;
 
 /// Settings whose files are read again under their old names.
-const READ_AGAIN: [&str; 4] = ["doors.tokens", "doors.certificate", "doors.key", "doors.client_certificates"];
+const READ_AGAIN: [&str; 5] =
+    ["doors.tokens", "doors.certificate", "doors.key", "doors.client_certificates", "rules.files"];
 
 /// What a reload reads and changes.
 #[derive(Clone, Copy)]
@@ -88,10 +89,21 @@ impl Reloadable<'_> {
             Ok(config) => config,
             Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
         };
+        let rules = match config.rules.load() {
+            Ok(rules) => rules,
+            Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
+        };
         if let Err(error) = self.doors.reload(&config) {
             return format!("{UNCHANGED}: {error}");
         }
         let mut lines = vec!["SIGHUP: tokens and certificates were read again".to_owned()];
+        let (former, count) = (self.router.rules(), rules.len());
+        if rules != former {
+            lines.push(match self.router.blocking().replace_rules(rules) {
+                Ok(()) => format!("rules: {count} take the place of {}", former.len()),
+                Err(error) => format!("rules: {error}"),
+            });
+        }
         lines.extend(self.deployed.replace_changed(self.router, || self.interrupt.signal().is_none()));
         for (setting, file) in self.files.changed() {
             lines.push(format!("{setting}: {} has changed: it applies at the next start", file.display()));

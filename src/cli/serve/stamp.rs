@@ -21,10 +21,9 @@ pub struct StartFiles(Vec<(&'static str, PathBuf, Stamp)>);
 impl StartFiles {
     /// Notes what they are like. Call it before the start.
     pub fn of(config: &Config) -> Self {
-        let rules = config.rules.files.as_slice().iter().map(|file| ("rules.files", file.as_path()));
         let protocols = config.protocols.files.as_slice().iter().map(|file| ("protocols.files", file.as_path()));
         let plugins = config.plugins.files.iter().map(|(_, file)| ("plugins.files", file));
-        let files = rules.chain(protocols).chain(plugins);
+        let files = protocols.chain(plugins);
         Self(files.map(|(setting, file)| (setting, file.to_owned(), stamp(file))).collect())
     }
 
@@ -44,14 +43,14 @@ mod tests {
     #[test]
     fn a_changed_file_is_named_with_its_setting() {
         let directory = tempfile::tempdir().expect("there is a place for files");
-        let file = directory.path().join("rules.toml");
+        let file = directory.path().join("protocols.toml");
         fs::write(&file, "").expect("it is written");
         let mut config = Config::default();
-        config.set("rules.files", &file.display().to_string(), "test").expect("a legal value");
+        config.set("protocols.files", &file.display().to_string(), "test").expect("a legal value");
         let files = StartFiles::of(&config);
         assert_eq!(files.changed().count(), 0);
         fs::write(&file, "# changed").expect("it is written");
-        assert_eq!(files.changed().collect::<Vec<_>>(), [("rules.files", file.as_path())]);
+        assert_eq!(files.changed().collect::<Vec<_>>(), [("protocols.files", file.as_path())]);
         fs::remove_file(&file).expect("it is removed");
         assert_eq!(files.changed().count(), 1);
     }

@@ -98,7 +98,8 @@ impl Api {
         if !matches!(message.receiver(), Receiver::Unaddressed | Receiver::Capability(..)) {
             return (None, message.receiver().clone());
         }
-        let rules = self.context.router.rules();
+        let rules = self.context.router.rule_set();
+        let rules = rules.as_slice();
         let Some(place) = rules.iter().position(|rule| rule.conditions.match_message(message)) else {
             return (None, message.receiver().clone());
         };

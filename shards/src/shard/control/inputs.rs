@@ -79,6 +79,10 @@ impl Shard {
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::SlowConsumers(limit, token) => self.find_slow_consumers(limit, token),
+            Input::ReplaceRules(rules, token) => {
+                self.config.rules.take_over(rules);
+                self.outputs.answer(token, Answer::RulesReplaced);
+            }
             Input::Inspect(token) => {
                 self.ledger.set_pending(self.held.pending());
                 self.outputs.answer(token, Answer::Snapshot(Box::new(self.snapshot())));

@@ -350,7 +350,7 @@ impl Ledger {
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
             Answer::Agents(portion) => self.note(&[portion.agents.len() as u64]),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
-            Answer::Snapshot(_) | Answer::SlowConsumers(_) => {}
+            Answer::Snapshot(_) | Answer::SlowConsumers(_) | Answer::RulesReplaced => {}
         }
     }
 
