@@ -43,7 +43,7 @@ pub(crate) enum OutsideError {
         /// The agent.
         agent: AgentName,
     },
-    /// Somebody else has registered it, or is doing so.
+    /// Somebody else has registered it.
     #[error("{0} is registered by another client")]
     Taken(AgentName),
     /// It is registered with the other way to acknowledge messages.
@@ -173,6 +173,8 @@ pub(crate) struct OutsideAgents {
     state: Mutex<State>,
     /// Another agent has no client any more.
     changed: Notify,
+    /// The router has opened an agent's inbox, or refused to.
+    opened: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +197,16 @@ impl State {
     }
 }
 
+/// What a client has of an agent that it registers.
+enum Place {
+    /// It is a client of an agent that is there.
+    Attached(Attachment),
+    /// It has the name, and nobody else.
+    Reserved,
+    /// Another client is registering it.
+    Opening,
+}
+
 #[derive(Debug)]
 enum Slot {
     /// The router has been asked.
@@ -204,7 +216,7 @@ enum Slot {
 
 impl OutsideAgents {
     pub(super) fn new(max: usize, grace: Duration) -> Self {
-        Self { max, grace, state: Mutex::default(), changed: Notify::new() }
+        Self { max, grace, state: Mutex::default(), changed: Notify::new(), opened: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -227,30 +239,14 @@ impl OutsideAgents {
             return Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() });
         }
         let id = AgentId::of(name);
-        {
-            let mut state = self.lock();
-            if let Some(Slot::Open(agent)) = state.agents.get(&id)
-                && agent.inbox.has_ended()
-            {
-                // The router has removed it, which is no concern of its former clients any more.
-                drop(state.remove(id));
-            }
-            let agents = state.agents.len();
-            match state.agents.entry(id) {
-                Entry::Occupied(slot) => {
-                    let Slot::Open(agent) = slot.get() else { return Err(OutsideError::Taken(name.clone())) };
-                    if agent.owner != *identity.name() {
-                        return Err(OutsideError::Taken(name.clone()));
-                    }
-                    if agent.is_acknowledged() != options.acknowledged {
-                        return Err(OutsideError::OtherMode(name.clone()));
-                    }
-                    return Ok(self.attach_to(agent));
-                }
-                Entry::Vacant(_) if agents >= self.max => return Err(OutsideError::TooMany { agents }),
-                Entry::Vacant(slot) => {
-                    slot.insert(Slot::Opening);
-                }
+        loop {
+            let mut opened = std::pin::pin!(self.opened.notified());
+            // From here on nothing is missed.
+            opened.as_mut().enable();
+            match self.reserve(identity, name, &options)? {
+                Place::Attached(attachment) => return Ok(attachment),
+                Place::Reserved => break,
+                Place::Opening => opened.await,
             }
         }
         // Frees the name also when the future is dropped.
@@ -280,8 +276,45 @@ impl OutsideAgents {
             is_gone: watch::Sender::new(false),
         });
         self.lock().agents.insert(id, Slot::Open(Arc::clone(&agent)));
-        std::mem::forget(reserved);
-        Ok(self.attach_to(&agent))
+        let attachment = self.attach_to(&agent);
+        // What is open is kept.
+        drop(reserved);
+        Ok(attachment)
+    }
+
+    /// Reserves a name, or attaches to the agent that has it.
+    fn reserve(
+        self: &Arc<Self>,
+        identity: &Identity,
+        name: &AgentName,
+        options: &OutsideOptions,
+    ) -> Result<Place, OutsideError> {
+        let id = AgentId::of(name);
+        let mut state = self.lock();
+        if let Some(Slot::Open(agent)) = state.agents.get(&id)
+            && agent.inbox.has_ended()
+        {
+            // The router has removed it, which is no concern of its former clients any more.
+            drop(state.remove(id));
+        }
+        let agents = state.agents.len();
+        match state.agents.entry(id) {
+            Entry::Occupied(slot) => {
+                let Slot::Open(agent) = slot.get() else { return Ok(Place::Opening) };
+                if agent.owner != *identity.name() {
+                    return Err(OutsideError::Taken(name.clone()));
+                }
+                if agent.is_acknowledged() != options.acknowledged {
+                    return Err(OutsideError::OtherMode(name.clone()));
+                }
+                Ok(Place::Attached(self.attach_to(agent)))
+            }
+            Entry::Vacant(_) if agents >= self.max => Err(OutsideError::TooMany { agents }),
+            Entry::Vacant(slot) => {
+                slot.insert(Slot::Opening);
+                Ok(Place::Reserved)
+            }
+        }
     }
 
     /// Attaches to an agent that is registered, if this identity may act as it.
@@ -370,7 +403,7 @@ impl OutsideAgents {
     }
 }
 
-/// A name while the router is asked. Dropping it frees the name.
+/// A name while the router is asked. Dropping it frees the name, unless the agent is open by then.
 struct Reserved<'a> {
     agents: &'a OutsideAgents,
     id: AgentId,
@@ -378,7 +411,12 @@ struct Reserved<'a> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.agents.lock().agents.remove(&self.id);
+        let mut state = self.agents.lock();
+        if matches!(state.agents.get(&self.id), Some(Slot::Opening)) {
+            state.agents.remove(&self.id);
+        }
+        drop(state);
+        self.agents.opened.notify_waiters();
     }
 }
 
@@ -386,6 +424,25 @@ impl Drop for Reserved<'_> {
 mod tests {
     use super::*;
     use crate::config::{Config, Preset};
+
+    #[test]
+    fn clients_that_register_an_agent_at_the_same_time_share_it() {
+        let router = Router::builder().config(Config::preset(Preset::Testing)).start().expect("it starts");
+        let outside = Arc::new(OutsideAgents::new(10, Duration::from_mins(1)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
+        let name = "ann".parse().expect("it is a name");
+        runtime.block_on(async {
+            let identity = Identity::local();
+            let register = || outside.register(&router, &identity, &name, OutsideOptions::default());
+            // The first one is given up at once, unless the router is quicker than that.
+            let given_up = async { drop(tokio::time::timeout(Duration::ZERO, register()).await) };
+            let ((), second, third) = tokio::join!(given_up, register(), register());
+            let (second, third) = (second.expect("it is registered"), third.expect("it is registered"));
+            assert_eq!((outside.count(), second.agent().clients()), (1, 2));
+            assert!(Arc::ptr_eq(second.agent(), third.agent()));
+        });
+        router.shutdown(Duration::from_mins(1)).expect("this is no shard's thread");
+    }
 
     #[test]
     fn an_agent_that_is_deregistered_leaves_nothing_to_be_watched() {

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
 
-use super::{AGAIN_AFTER, Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
+use super::{Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
 use crate::edge::doors::{Attachment, OutsideError, OutsideOptions};
 use crate::edge::nats::{Named, mapping, prompts, protocol, subjects};
-
-/// How often a name that is taken is tried again, which takes about 50 ms.
-const REGISTER_AGAIN_MAX: u32 = 50;
 
 impl Connection {
     pub(super) fn subscribe(&mut self, wanted: &Subscription) {
@@ -37,16 +34,7 @@ impl Connection {
         let Some(identity) = self.identity.clone() else { return };
         let (context, registered) = (Arc::clone(&self.door.context), name.clone());
         let future = Box::pin(async move {
-            let register =
-                || context.outside.register(&context.router, &identity, &registered, OutsideOptions::default());
-            // Another connection of its queue group may be about to register it.
-            for _ in 0..REGISTER_AGAIN_MAX {
-                match register().await {
-                    Err(OutsideError::Taken(_)) => tokio::time::sleep(AGAIN_AFTER).await,
-                    registered => return registered,
-                }
-            }
-            register().await
+            context.outside.register(&context.router, &identity, &registered, OutsideOptions::default()).await
         });
         self.step = Some(Step::Register { future, name, wanted: wanted.clone() });
     }
