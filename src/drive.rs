@@ -533,12 +533,14 @@ impl Driver {
             let Entry::Occupied(mut entry) = self.inboxes.entry(number) else { continue };
             let inbox = entry.get_mut();
             inbox.look();
-            let closed = inbox.is_closed();
-            self.inputs.extend(inbox.taken(number));
-            if closed {
-                self.inputs.push_back(Input::Closed(inbox.agent(), number, inbox.leftovers()));
-                entry.remove();
+            if inbox.is_closed() {
+                close(entry.remove(), number, &mut self.inputs);
+            } else {
+                self.inputs.extend(inbox.taken(number));
             }
+        }
+        if let Some(rules) = self.link().take_rules() {
+            self.inputs.push_back(Input::ReplaceRules(rules, None));
         }
         self.forget_calls();
         self.forget_subscribers();
@@ -612,10 +614,8 @@ impl Driver {
                     }
                 }
                 Output::CloseInbox(number) => {
-                    if let Some(mut inbox) = self.inboxes.remove(&number) {
-                        inbox.end_acknowledging();
-                        self.inputs.extend(inbox.taken(number));
-                        self.inputs.push_back(Input::Closed(inbox.agent(), number, inbox.leftovers()));
+                    if let Some(inbox) = self.inboxes.remove(&number) {
+                        close(inbox, number, &mut self.inputs);
                     }
                 }
                 Output::InboxEnded(number) => {
@@ -754,6 +754,14 @@ impl Driver {
 #[allow(clippy::cast_possible_truncation)] // Half a billion years fit.
 fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis() as u64
+}
+
+/// Closes an inbox: its shard learns of what was processed, and gets back everything else. From then on it is too late to
+/// acknowledge anything.
+fn close(mut inbox: InboxLink, number: InboxNumber, inputs: &mut VecDeque<Input>) {
+    inbox.end_acknowledging();
+    inputs.extend(inbox.taken(number));
+    inputs.push_back(Input::Closed(inbox.agent(), number, inbox.leftovers()));
 }
 
 /// Returns the contents of a dropped inbox, as long as the shard does not know of the drop.

@@ -344,7 +344,8 @@ impl Inbox {
 
     /// Acknowledges a message that the owner took, in any order and from any thread; it is processed then. Returns
     /// false if it was acknowledged before, if the inbox was not [opened](super::InboxBuilder::acknowledged) in
-    /// acknowledged mode, or if the router has stopped and left the message to the next start.
+    /// acknowledged mode, if its agent was removed and the message has become a dead letter, or if the router has stopped
+    /// and left the message to the next start.
     ///
     /// Until the shard has noticed the acknowledgement, the receipt is delayed and a durable message is handed out
     /// again after a crash: a message acknowledged at that moment may arrive twice. After a shutdown, no acknowledged
@@ -366,6 +367,11 @@ impl Inbox {
         let Some(ledger) = &self.ledger else { return };
         let number = ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(message.id());
         let (Some(number), Some(sender)) = (number, self.sender.upgrade()) else { return };
+        // The shard takes nothing back meanwhile. What it has taken back is its own.
+        let done = self.state.done();
+        if done.too_late {
+            return;
+        }
         let mut waiting: VecDeque<Handed> = self.receiver.drain().collect();
         let comes_later = |handed: &Handed| handed.number.is_none_or(|other| other > number);
         let place = waiting.iter().position(comes_later).unwrap_or(waiting.len());
@@ -375,6 +381,7 @@ impl Inbox {
             let put = sender.try_send(handed);
             debug_assert!(put.is_ok(), "an unacknowledged message has room");
         }
+        drop(done);
     }
 
     fn finish(&self, message: &Message, note: impl FnOnce(&mut Done, u64)) -> bool {

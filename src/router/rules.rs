@@ -30,13 +30,13 @@ impl Router {
     }
 
     /// Replaces all routing rules, also those of the builder, and returns once every shard has the new ones. Each shard
-    /// changes between two messages; messages that have their receiver keep it. Of calls at the same time, the rules of one
-    /// are in force on all shards in the end.
+    /// changes between two messages; messages that have their receiver keep it. If this is called several times at once, all
+    /// shards have the rules of the same call in the end.
     ///
     /// # Errors
     ///
-    /// Returns an error if there are more rules than [`RULES_MAX`] or the router has stopped, and nothing was changed; or if a
-    /// shard did not respond in time: it takes the rules over once it does.
+    /// Returns an error and changes nothing if there are more rules than [`RULES_MAX`] or this is a shard's own thread. If a
+    /// shard does not respond in time, that is an error too: it takes the rules over as soon as it does anything.
     pub async fn replace_rules(&self, rules: Vec<Rule>) -> Result<(), CallError<TooManyRulesError>> {
         if rules.len() > RULES_MAX {
             return Err(CallError::Refused(TooManyRulesError { count: rules.len() }));
@@ -48,12 +48,19 @@ impl Router {
             *current = current.next(rules);
             current.clone()
         };
+        // A call can be withdrawn; what is left for a shard cannot.
+        for (shard, link) in self.shared().links.iter().enumerate() {
+            link.leave_rules(rules.clone());
+            self.shared().ring(shard);
+        }
         let mut result = Ok(());
         for shard in 0..self.shared().links.len() {
-            match self.query(shard, deadline, |token| Input::ReplaceRules(rules.clone(), token)).await {
+            match self.query(shard, deadline, |token| Input::ReplaceRules(rules.clone(), Some(token))).await {
                 Ok(Answer::RulesReplaced) => {}
+                Err(CallError::Unresponsive(_)) => {
+                    result = Err(CallError::Unresponsive(self.shared().unresponsive(shard, true)));
+                }
                 Ok(_) => return Err(CallError::Stopped),
-                Err(error @ CallError::Unresponsive(_)) => result = Err(error),
                 Err(error) => return Err(error),
             }
         }

@@ -459,6 +459,29 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
 }
 
 #[test]
+fn a_shard_that_is_held_up_takes_new_rules_over_later() {
+    bounded(|| {
+        let router = start(2);
+        let oracle = name_on(&router, 1, "oracle");
+        let to_oracle =
+            Rule { conditions: Conditions::default(), destination: Destination::Agent(AgentId::of(&oracle)) };
+        router.blocking().register(oracle, echo).expect("the agent is registered");
+        let barrier = hold_up(&router, 0);
+        let replaced = router.within(Duration::from_millis(20)).blocking().replace_rules(vec![to_oracle]);
+        let Err(CallError::Unresponsive(late)) = replaced else { panic!("{replaced:?}") };
+        assert!(late.shard == ShardIndex(0) && late.may_have_changed, "{late}");
+        barrier.open();
+        let asker = router.inbox(name_on(&router, 0, "asker")).blocking().open().expect("the inbox is opened");
+        let question = Message::builder(Performative::Request).content("why").build().expect("the message is valid");
+        futures_lite::future::block_on(asker.send(question)).expect("it is accepted");
+        let reply = asker.blocking().recv_within(PATIENCE).expect("the oracle replies");
+        assert_eq!((text_of(&reply).as_str(), reply.performative()), ("why", Performative::Inform));
+        drop(asker);
+        shutdown(&router);
+    });
+}
+
+#[test]
 fn subscribers_are_told_what_happens() {
     bounded(|| {
         let router = start(2);

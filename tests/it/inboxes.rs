@@ -501,3 +501,24 @@ fn what_is_not_acknowledged_when_the_inbox_goes_is_a_dead_letter() {
         );
     });
 }
+
+#[test]
+fn what_an_owner_has_not_acknowledged_becomes_dead_letters_when_its_agent_is_deregistered() {
+    bounded(|| {
+        let router = start(1);
+        let inbox = router.inbox("clerk").acknowledged().blocking().open().expect("the inbox is opened");
+        let agent = inbox.id();
+        for number in 0..3 {
+            router.blocking().send(message_to(agent, &number.to_string())).expect("it is accepted");
+        }
+        let taken: Vec<Message> =
+            (0..2).map(|_| inbox.blocking().recv_within(PATIENCE).expect("it is there")).collect();
+        assert!(inbox.acknowledge(&taken[0]));
+        assert!(router.blocking().deregister(agent).expect("the router runs"));
+        let letters = router.blocking().dead_letters(10).expect("the router runs");
+        assert!(!inbox.acknowledge(&taken[1]), "its sender was told that it is lost");
+        let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
+        assert_eq!(reasons, [DeadLetterReason::Deregistered; 2]);
+        assert_eq!(shutdown(&router).stats.account().processed, 1);
+    });
+}

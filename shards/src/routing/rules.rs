@@ -92,7 +92,7 @@ impl RuleSet {
     }
 
     /// Takes over newer rules; older ones are ignored.
-    pub(crate) fn take_over(&mut self, rules: Self) {
+    pub fn take_over(&mut self, rules: Self) {
         if rules.version > self.version {
             *self = rules;
         }

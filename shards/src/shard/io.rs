@@ -133,9 +133,9 @@ pub enum Input {
     /// Looks for the agents whose messages have waited longest, up to this many and [`SLOW_CONSUMERS_MAX`], and responds
     /// with [`Answer::SlowConsumers`]. It takes one turn for each [`AGENTS_SURVEYED_PER_TURN`] agents.
     SlowConsumers(usize, Token),
-    /// Replaces the rules of content-based routing by newer ones, and responds with [`Answer::RulesReplaced`]. Messages
-    /// that have their receiver keep it.
-    ReplaceRules(RuleSet, Token),
+    /// Replaces the rules of content-based routing by newer ones, and responds with [`Answer::RulesReplaced`] where there is a
+    /// token. Messages that have their receiver keep it.
+    ReplaceRules(RuleSet, Option<Token>),
     /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
     /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
@@ -184,8 +184,8 @@ impl Input {
             | Self::ReplayDeadLetters(_, _, token)
             | Self::PurgeDeadLetters(_, token)
             | Self::SlowConsumers(_, token)
-            | Self::ReplaceRules(_, token)
             | Self::Inspect(token) => Some(*token),
+            Self::ReplaceRules(_, token) => *token,
             Self::Tell(_)
             | Self::Taken { .. }
             | Self::Acknowledged { .. }

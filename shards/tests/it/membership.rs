@@ -427,7 +427,7 @@ fn rules_are_replaced_by_newer_ones_in_whatever_order_they_come() {
     for rules in [None, Some(third), Some(second)] {
         if let Some(rules) = rules {
             let token = world.token();
-            world.give(0, Input::ReplaceRules(rules, token));
+            world.give(0, Input::ReplaceRules(rules, Some(token)));
             world.run();
             assert!(matches!(world.take_answer(0, token), Some(Answer::RulesReplaced)));
         }

@@ -49,6 +49,8 @@ pub(crate) struct InboxState {
     /// Whether its owner acknowledges messages with a record, or whose senders want a receipt, by number: then `taken` does
     /// not tell which they were.
     pub by_number: bool,
+    /// Why the agent is removed once its inbox has given back what was not processed.
+    pub closing: Option<StopReason>,
     /// Messages in the inbox whose senders want a processed receipt, each with its delivery number.
     pub receipts: VecDeque<(u64, Message)>,
     /// Messages in the inbox with a journal record, each with its delivery number.
@@ -64,10 +66,25 @@ impl InboxState {
             handed_out: 0,
             taken: 0,
             by_number,
+            closing: None,
             receipts: VecDeque::new(),
             journalled: VecDeque::new(),
         }
     }
+
+    /// Counts a message that its owner has finished, and returns its record and, if its sender wants a receipt, the message.
+    pub fn finish(&mut self, number: u64) -> (Option<Lsn>, Option<Message>) {
+        self.handed_out -= 1;
+        self.taken += 1;
+        self.room = self.room.saturating_add(1).min(self.window);
+        (take_numbered(&mut self.journalled, number), take_numbered(&mut self.receipts, number))
+    }
+}
+
+/// Removes the entry with this number; numbers increase from front to back.
+fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
+    let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+    queue.remove(place).map(|(_, item)| item)
 }
 
 /// State that few agents have.

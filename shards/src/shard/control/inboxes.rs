@@ -1,7 +1,5 @@
 //! Agents outside the shards: what the owners of their inboxes have taken, acknowledged or given back.
 
-use std::collections::VecDeque;
-
 use crate::mailbox::{DeliveryFlags, Envelope, Reservation};
 use crate::message::notice::is_notice;
 use crate::message::{AgentId, Message, Receipt};
@@ -40,11 +38,7 @@ impl Shard {
             if outside.inbox != inbox || outside.handed_out == 0 {
                 return;
             }
-            outside.handed_out -= 1;
-            outside.taken += 1;
-            outside.room = outside.room.saturating_add(1).min(outside.window);
-            let record = take_numbered(&mut outside.journalled, *number);
-            let receipt = take_numbered(&mut outside.receipts, *number);
+            let (record, receipt) = outside.finish(*number);
             self.ledger.process(1);
             self.held.count_outside(-1);
             if let Some(sequence) = record {
@@ -67,12 +61,8 @@ impl Shard {
             if outside.inbox != inbox || outside.handed_out == 0 {
                 return;
             }
-            outside.handed_out -= 1;
-            outside.taken += 1;
-            outside.room = outside.room.saturating_add(1).min(outside.window);
             // The dead letter settles its record.
-            take_numbered(&mut outside.journalled, number);
-            take_numbered(&mut outside.receipts, number);
+            outside.finish(number);
             self.held.count_outside(-1);
             let mut envelope = Envelope::again(message);
             // Its trace ended when it was handed out.
@@ -96,9 +86,34 @@ impl Shard {
         }
     }
 
-    /// Handles an inbox dropped by its owner: messages not taken are abandoned, and the agent is removed.
+    /// Has the owner's inbox closed if what is in it becomes dead letters when the agent is removed for this reason: what was
+    /// handed out and not acknowledged, and at the deadline of a drain also what was not taken. The agent is removed when the
+    /// inbox has given it back.
+    pub(in crate::shard) fn begins_to_close(&mut self, index: AgentIndex, why: StopReason) -> bool {
+        let Some(slot) = self.agents.get_mut(index) else { return false };
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return false };
+        let gives_back = match why {
+            StopReason::DrainDeadline => true,
+            StopReason::Deregistered => outside.by_number,
+            _ => false,
+        };
+        if !gives_back || outside.handed_out == 0 {
+            return false;
+        }
+        let inbox = outside.inbox;
+        if outside.closing.replace(why).is_none() {
+            self.outputs.close_inbox(inbox);
+        }
+        true
+    }
+
+    /// Handles an inbox that its owner has dropped, or that was to be closed: what was not processed is abandoned, and the agent
+    /// is removed.
     pub(in crate::shard) fn close_inbox(&mut self, agent: AgentId, inbox: InboxNumber, messages: Vec<Message>) {
-        let Some(why) = self.why_closed(agent) else { return };
+        let Some(index) = self.agents.find(agent) else { return };
+        let Some(slot) = self.agents.get_mut(index) else { return };
+        let Behaviour::InboxState(outside) = &mut slot.behaviour else { return };
+        let why = outside.closing.unwrap_or(StopReason::InboxClosed);
         if let Some((index, given_back)) = self.empty_inbox(agent, inbox, messages, why) {
             let slot = self.agents.get_mut(index);
             if let Some(drain) = slot.and_then(|slot| slot.cold.as_mut()?.drain.as_mut()) {
@@ -113,14 +128,6 @@ impl Shard {
         if let Some((index, _)) = self.empty_inbox(agent, inbox, messages, StopReason::InboxClosed) {
             self.schedule(index);
         }
-    }
-
-    /// Returns why the agent of a closed inbox is removed: its owner has dropped it, or the deadline of its drain is over.
-    fn why_closed(&mut self, agent: AgentId) -> Option<StopReason> {
-        let index = self.agents.find(agent)?;
-        let cold = self.agents.get_mut(index)?.cold.as_ref();
-        let is_over = cold.and_then(|cold| cold.drain.as_ref()).is_some_and(|drain| drain.is_over);
-        Some(if is_over { StopReason::DrainDeadline } else { StopReason::InboxClosed })
     }
 
     /// Abandons messages that come back out of an inbox. Returns its agent and how many there were, if the inbox is still the
@@ -178,10 +185,4 @@ impl Shard {
             self.journal.release(sequence);
         }
     }
-}
-
-/// Removes the entry with this number; numbers increase from front to back.
-fn take_numbered<T>(queue: &mut VecDeque<(u64, T)>, number: u64) -> Option<T> {
-    let place = queue.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-    queue.remove(place).map(|(_, item)| item)
 }

@@ -81,7 +81,9 @@ impl Shard {
             Input::SlowConsumers(limit, token) => self.find_slow_consumers(limit, token),
             Input::ReplaceRules(rules, token) => {
                 self.config.rules.take_over(rules);
-                self.outputs.answer(token, Answer::RulesReplaced);
+                if let Some(token) = token {
+                    self.outputs.answer(token, Answer::RulesReplaced);
+                }
             }
             Input::Inspect(token) => {
                 self.ledger.set_pending(self.held.pending());

@@ -225,8 +225,6 @@ pub struct Drained {
 pub(crate) struct Drain {
     pub(in crate::shard) token: Token,
     pub(in crate::shard) deadline: TimerKey,
-    /// Whether the deadline is over, and the agent is removed once its inbox has given back what was not processed.
-    pub(in crate::shard) is_over: bool,
     /// Messages that its inbox has given back.
     pub(in crate::shard) given_back: u32,
 }
@@ -302,7 +300,7 @@ impl Shard {
         let key = slot.key(index);
         let alarm = Alarm::DrainDeadline(key);
         let deadline = self.timers.insert(self.clock.now_ms().saturating_add(within_ms), alarm).map_err(|_| full)?;
-        slot.cold().drain = Some(Drain { token, deadline, is_over: false, given_back: 0 });
+        slot.cold().drain = Some(Drain { token, deadline, given_back: 0 });
         for capability in slot.cold().capabilities.clone() {
             self.withdraw(index, capability);
         }
@@ -344,21 +342,11 @@ impl Shard {
         ended
     }
 
-    /// Ends the drain of an agent at its deadline. What its inbox was given and its owner has not processed comes back first,
-    /// so that it becomes dead letters like the rest.
+    /// Ends the drain of an agent at its deadline.
     pub(in crate::shard) fn on_drain_end(&mut self, key: AgentKey) {
-        let Some(slot) = self.agents.resolve_mut(key) else { return };
-        if let Behaviour::InboxState(outside) = &slot.behaviour
-            && outside.handed_out > 0
-        {
-            let inbox = outside.inbox;
-            if let Some(drain) = &mut slot.cold().drain {
-                drain.is_over = true;
-            }
-            self.outputs.close_inbox(inbox);
-            return;
+        if self.agents.resolve(key).is_some() {
+            self.remove_agent(key.index, StopReason::DrainDeadline);
         }
-        self.remove_agent(key.index, StopReason::DrainDeadline);
     }
 
     /// Ends all drains when the router stops.

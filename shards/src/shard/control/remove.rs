@@ -20,9 +20,10 @@ impl Shard {
     /// Like [`Shard::deregister`], for another reason.
     pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        if slot.is_leaving() {
+        if slot.is_leaving() || self.begins_to_close(index, why) {
             return;
         }
+        let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.add(AgentFlags::LEAVING);
         let id = slot.id;
         match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
