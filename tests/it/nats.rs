@@ -435,10 +435,13 @@ fn what_a_broken_connection_was_not_written_is_handed_out_again() {
         for number in 0..MESSAGES {
             let durable = [("Caxton-Reliability", "durable")];
             sender.publish("agent.slow", "_INBOX.acks", &durable, &format!("{number} {payload}"));
-        }
-        for _ in 0..MESSAGES {
-            let ack = sender.next();
-            assert!(ack.headers.contains("Caxton-Accepted: m"), "{}", ack.headers);
+            // On a slow disk more of them would find no room in the journal.
+            if number % 20 == 19 {
+                for _ in 0..20 {
+                    let ack = sender.next();
+                    assert!(ack.headers.contains("Caxton-Accepted: m"), "{}", ack.headers);
+                }
+            }
         }
         // What the kernel does not take of it stays with the router.
         slow.stream.get_ref().shutdown(std::net::Shutdown::Write).expect("it is connected");
