@@ -429,7 +429,8 @@ impl Inbox {
     }
 
     /// Takes messages that are there, up to `most` of them and until their contents have `bytes_max` bytes, or waits for the
-    /// first one: `wait` holds the wait between calls. `into` gets them with whether they are to be acknowledged. The shard
+    /// first one: `wait` holds the wait between calls, and takes a message's wake-up from other owners of the inbox: an
+    /// owner that does not go on taking drops it. `into` gets them with whether they are to be acknowledged. The shard
     /// learns of all of them at once, so that this costs less than taking one after the other.
     #[cfg(feature = "serve")]
     pub(crate) fn poll_take(
@@ -445,7 +446,12 @@ impl Inbox {
         let (mut messages, mut notices, mut bytes) = (0, 0, 0);
         while into.len() - before < most && bytes < bytes_max {
             let handed = match self.receiver.try_recv() {
-                Ok(handed) => handed,
+                Ok(handed) => {
+                    // The wait may have been woken for this message. Kept, it would miss the next one, or be woken in
+                    // place of another that is still waited for; dropped, it passes on what it was woken for.
+                    *wait = None;
+                    handed
+                }
                 Err(_) if into.len() > before => break,
                 Err(_) => {
                     let waiting = wait.get_or_insert_with(|| InboxWait(self.receiver.clone().into_recv_async()));
@@ -524,5 +530,83 @@ impl fmt::Debug for Inbox {
 impl From<WouldDeadlockError> for ReceiveError {
     fn from(_: WouldDeadlockError) -> Self {
         Self::WouldDeadlock
+    }
+}
+
+#[cfg(all(test, feature = "serve"))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+    use std::time::Instant;
+
+    use caxton_shards::domain::ShardCount;
+    use caxton_shards::message::Performative;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// One of several owners that take out of an inbox.
+    #[derive(Default)]
+    struct Taker {
+        woken: Arc<Woken>,
+        wait: Option<InboxWait>,
+    }
+
+    impl Taker {
+        /// Returns the number of messages taken; `None` if it waits.
+        fn take(&mut self, inbox: &Inbox) -> Option<usize> {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            let mut taken = Vec::new();
+            let polled = inbox.poll_take(&mut self.wait, &mut Context::from_waker(&waker), (8, 1_024), &mut taken);
+            polled.is_ready().then_some(taken.len())
+        }
+
+        /// Whether it was woken since the last call, within some time.
+        fn is_woken(&self) -> bool {
+            let ends = Instant::now() + Duration::from_mins(1);
+            while self.woken.0.swap(0, Ordering::SeqCst) == 0 {
+                if Instant::now() > ends {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn one_that_was_woken_and_takes_nothing_more_is_not_woken_in_place_of_others() {
+        let router = Router::builder().shards(ShardCount::try_new(1).expect("it is one")).start().expect("it starts");
+        let inbox = router.inbox("mine").blocking().open().expect("the inbox is opened");
+        let send = || {
+            let message = Message::builder(Performative::Inform).receiver("mine").content("x").build();
+            router.blocking().send(message.expect("it is valid")).expect("it is accepted");
+        };
+        let (mut first, mut second) = (Taker::default(), Taker::default());
+        assert_eq!(first.take(&inbox), None);
+        send();
+        assert!(first.is_woken());
+        assert_eq!(first.take(&inbox), Some(1));
+        for _ in 0..3 {
+            assert_eq!(first.take(&inbox), None);
+        }
+        assert_eq!(second.take(&inbox), None);
+        send();
+        assert!(first.is_woken());
+        assert_eq!(first.take(&inbox), Some(1));
+        // The first one is busy elsewhere now.
+        send();
+        assert!(second.is_woken(), "it is the only one that waits");
+        assert_eq!(second.take(&inbox), Some(1));
+        drop(inbox);
+        router.shutdown(Duration::from_mins(1)).expect("it stops");
     }
 }

@@ -140,15 +140,17 @@ fn wait_until(is_so: impl Fn() -> bool) {
 
 /// Waits until an agent has no client any more.
 fn wait_until_left(served: &Served, name: &str) {
-    let address = served.doors.http_address().expect("it listens");
-    wait_until(|| {
-        let mut http = TcpStream::connect(address).expect("it listens");
-        let request = format!("GET /v1/agents/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        http.write_all(request.as_bytes()).expect("it is read");
-        let mut reply = String::new();
-        http.read_to_string(&mut reply).expect("it is text");
-        reply.contains("\"clients\":0")
-    });
+    wait_until(|| agent_over_http(served, name).contains("\"clients\":0"));
+}
+
+/// Returns what the door for HTTP says about an agent.
+fn agent_over_http(served: &Served, name: &str) -> String {
+    let mut http = TcpStream::connect(served.doors.http_address().expect("it listens")).expect("it listens");
+    let request = format!("GET /v1/agents/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    http.write_all(request.as_bytes()).expect("it is read");
+    let mut reply = String::new();
+    http.read_to_string(&mut reply).expect("it is text");
+    reply
 }
 
 #[test]
@@ -830,6 +832,38 @@ fn a_full_receiver_holds_up_its_sender_and_nobody_else() {
         }
         sender.join().expect("everything was taken").settle();
         assert_eq!(served.router.stats().account().dead_lettered, 0);
+        served.stop();
+    });
+}
+
+#[test]
+fn a_member_of_a_queue_group_that_does_not_read_keeps_nothing_from_the_others() {
+    bounded(|| {
+        let served = Served::start(1, |config| {
+            config.set("mailbox.bytes", "64 MiB", "the test").expect("a size");
+        });
+        let (mut stuck, mut other, mut sender) = (served.client(), served.client(), served.client());
+        stuck.say("SUB agent.worker group 1\r\n");
+        stuck.settle();
+        sender.publish("agent.worker", "", &[], "first");
+        assert_eq!(stuck.next().payload, "first");
+        for _ in 0..100 {
+            stuck.settle();
+        }
+        // More than the kernel takes for a client that does not read.
+        let large = "x".repeat(2_000_000);
+        for _ in 0..20 {
+            sender.publish("agent.worker", "", &[], &large);
+        }
+        sender.settle();
+        other.say("SUB agent.worker group 1\r\n");
+        for number in 0..20 {
+            sender.publish("agent.worker", "", &[], &number.to_string());
+            while other.next().payload != number.to_string() {}
+        }
+        // The stuck one was not given up meanwhile, which would have left its share to the other one.
+        let agent = agent_over_http(&served, "worker");
+        assert!(agent.contains("\"clients\":2"), "{agent}");
         served.stop();
     });
 }

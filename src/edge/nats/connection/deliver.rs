@@ -54,9 +54,10 @@ impl Connection {
         });
     }
 
-    /// Handles what others have for this connection, as long as the client reads it.
+    /// Handles what others have for this connection, as long as the client reads it. The post has a limit, what waits for
+    /// its sender's name has none: nothing is added to that from the post.
     pub(super) fn poll_post(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        if self.output.len() - self.written >= OUTPUT_BYTES_MAX {
+        if !self.takes_messages() {
             return Ok(false);
         }
         let Poll::Ready(events) = self.post.clone().poll(context) else { return Ok(false) };
@@ -95,7 +96,7 @@ impl Connection {
         let count = self.agents.len() + 1;
         let first = self.next_inbox;
         for place in (0..count).map(|more| (first + more) % count) {
-            if self.output.len() - self.written >= OUTPUT_BYTES_MAX || self.look_up.is_some() {
+            if !self.takes_messages() {
                 break;
             }
             let own = match self.agents.get_mut(place) {
@@ -132,7 +133,18 @@ impl Connection {
                 Poll::Ready(Err(_)) => return Err(End::Closing),
             }
         }
+        if !self.takes_messages() {
+            // What comes now is for other connections of the queue group.
+            for own in self.agents.iter_mut().chain(&mut self.anonymous) {
+                own.wait = None;
+            }
+        }
         Ok(worked)
+    }
+
+    /// Whether a further message can be written: the client reads, and no other one waits for its sender's name.
+    fn takes_messages(&self) -> bool {
+        self.output.len() - self.written < OUTPUT_BYTES_MAX && self.look_up.is_none()
     }
 
     /// Continues with messages whose senders' names were looked up.
