@@ -99,7 +99,7 @@ pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) 
     let addresses = Addresses { local: stream.local_addr().unwrap_or(door.local), peer };
     let mut greeting = Vec::new();
     protocol::put_info(&mut greeting, &info(&door, number, addresses, false));
-    let mut stream = Stream::Plain(stream);
+    let mut stream = Stream::new(stream);
     let secured = async {
         if access.tls.is_some() {
             write_all(&mut stream, &std::mem::take(&mut greeting)).await.ok()?;
@@ -336,6 +336,8 @@ struct Connection {
     timer: Pin<Box<Sleep>>,
     heard: Instant,
     pinged: bool,
+    /// The number of bytes that the socket had taken, those of TLS included, when it was last looked at.
+    sent: u64,
     /// Since when the client reads nothing although there is something for it.
     blocked: Option<Instant>,
 }
@@ -395,6 +397,7 @@ impl Connection {
             timer: Box::pin(tokio::time::sleep(first_check)),
             heard: Instant::now(),
             pinged: false,
+            sent: 0,
             blocked: None,
             door,
         }
@@ -433,6 +436,8 @@ impl Connection {
         }
         for _ in 0..ROUNDS_MAX {
             let mut worked = self.poll_step(context)?;
+            // Also while the window is closed: nothing but handing them over opens it.
+            self.hand_over(context)?;
             worked |= self.flow.poll(&self.door.context.router, context);
             worked |= self.poll_input(context)?;
             worked |= self.poll_post(context)?;
@@ -617,6 +622,12 @@ impl Connection {
 
     fn poll_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
         let worked = self.write_output(context)?;
+        let sent = self.stream.sent();
+        if self.written == self.output.len() && !self.needs_flush {
+            self.blocked = None;
+        } else if std::mem::replace(&mut self.sent, sent) != sent || self.blocked.is_none() {
+            self.blocked = Some(Instant::now());
+        }
         if !self.stream.holds_back() || !self.needs_flush {
             self.flushed = self.base + self.written as u64;
         }
@@ -629,13 +640,13 @@ impl Connection {
         while self.written < self.output.len() {
             match self.stream.poll_write(context, &self.output[self.written..]) {
                 Poll::Pending => {
-                    self.blocked.get_or_insert_with(Instant::now);
+                    self.forget_written();
                     return Ok(worked);
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
                 Poll::Ready(Ok(bytes)) => self.written += bytes,
             }
-            (worked, self.needs_flush, self.blocked) = (true, true, None);
+            (worked, self.needs_flush) = (true, true);
         }
         self.base += self.written as u64;
         self.output.clear();
@@ -644,6 +655,16 @@ impl Connection {
             self.needs_flush = false;
         }
         Ok(worked)
+    }
+
+    /// Removes what was written from the output of a client that reads slowly, once it is the larger part: a client that
+    /// never reads everything would let the output grow without limit.
+    fn forget_written(&mut self) {
+        if self.written >= BUFFER_BYTES.max(self.output.len() / 2) {
+            self.base += self.written as u64;
+            self.output.drain(..self.written);
+            self.written = 0;
+        }
     }
 
     /// Disconnects a client that is gone, or does not read.
