@@ -377,10 +377,7 @@ async fn providers(State(api): State<Arc<Api>>, caller: Caller, mut parts: Parts
         caller.require(Operation::Observe)?;
     }
     let capability: CapabilityName = path_text(&mut parts, "capability").await?.parse()?;
-    let mut agents = Vec::new();
-    for agent in api.context.router.discover(&capability).await? {
-        let name = api.names.of(&api.context.router, agent).await;
-        agents.push(name.map_or_else(|| agent.to_string(), |name| name.to_string()));
-    }
+    let router = &api.context.router;
+    let agents = api.names.shown(router, &router.discover(&capability).await?).await;
     Ok(Reply::ok(&json!({ "capability": capability.to_string(), "agents": agents })))
 }

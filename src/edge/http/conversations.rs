@@ -56,11 +56,7 @@ async fn show(
         Problem::missing("unknown-conversation", detail)
     };
     let view = view.ok_or_else(missing)?;
-    let mut names = Vec::with_capacity(view.participants.len());
-    for agent in &view.participants {
-        let name = api.names.of(router, *agent).await;
-        names.push(name.map_or_else(|| agent.to_string(), |name| name.to_string()));
-    }
+    let names = api.names.shown(router, &view.participants).await;
     Ok(Reply::ok(&in_json(&view, &names, router.shared().running_for())))
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message};
+use tokio::task::JoinSet;
 
 use crate::router::Router;
 
@@ -57,7 +58,14 @@ impl Names {
         self.get(agent)
     }
 
-    /// Looks up the agents that are not known. Their ids stand for the names of those that a shard does not know in time.
+    /// Returns the names of agents; the ids of those whose names are not learnt in time stand for them.
+    pub async fn shown(&self, router: &Router, agents: &[AgentId]) -> Vec<String> {
+        self.look_up(router, agents.iter().copied().collect()).await;
+        let shown = |agent: &AgentId| self.get(*agent).map_or_else(|| agent.to_string(), |name| name.to_string());
+        agents.iter().map(shown).collect()
+    }
+
+    /// Looks up the agents that are not known, on all shards at the same time: one that does not respond delays no other.
     async fn look_up(&self, router: &Router, mut agents: HashSet<AgentId>) {
         {
             let names = self.lock();
@@ -67,21 +75,14 @@ impl Names {
                 Some(Known::Unknown(since)) => since.elapsed() >= UNKNOWN_FOR,
             });
         }
-        let ends = Instant::now() + LOOK_UP_WITHIN;
+        let mut by_shard: HashMap<_, Vec<AgentId>> = HashMap::new();
         for agent in agents {
-            let within = ends.saturating_duration_since(Instant::now());
-            match router.within(within).agent(agent).await {
-                Ok(Some(view)) => {
-                    if let Ok(name) = view.name.parse() {
-                        self.set(agent, Known::Name(name));
-                    }
-                }
-                Ok(None) => self.set(agent, Known::Unknown(Instant::now())),
-                // There is no time left, or the router is stopping. The next message does not wait for this agent again.
-                Err(_) => {
-                    self.set(agent, Known::Unknown(Instant::now()));
-                    return;
-                }
+            by_shard.entry(router.partition().shard_of(agent)).or_default().push(agent);
+        }
+        let mut asked: JoinSet<_> = by_shard.into_values().map(|agents| ask(router.clone(), agents)).collect();
+        while let Some(found) = asked.join_next().await {
+            for (agent, name) in found.unwrap_or_default() {
+                self.set(agent, name.map_or_else(|| Known::Unknown(Instant::now()), Known::Name));
             }
         }
     }
@@ -93,6 +94,20 @@ impl Names {
             _ => None,
         }
     }
+}
+
+/// Asks a shard for the names of its agents, one after the other. What there was no time for is left out, so that it is
+/// asked next time; a shard that does not respond at all knows none of them.
+async fn ask(router: Router, agents: Vec<AgentId>) -> Vec<(AgentId, Option<AgentName>)> {
+    let ends = Instant::now() + LOOK_UP_WITHIN;
+    let mut found = Vec::with_capacity(agents.len());
+    for agent in &agents {
+        let within = ends.saturating_duration_since(Instant::now());
+        // There is no time left, or the router is stopping.
+        let Ok(view) = router.within(within).agent(*agent).await else { break };
+        found.push((*agent, view.and_then(|view| view.name.parse().ok())));
+    }
+    if found.is_empty() { agents.into_iter().map(|agent| (agent, None)).collect() } else { found }
 }
 
 /// Returns the agents of a message that it carries no names of.

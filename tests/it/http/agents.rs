@@ -1,12 +1,15 @@
 //! Agents: listing, registering and controlling them.
 
+use std::time::{Duration, Instant};
+
 use caxton_router::AgentId;
+use caxton_router::agent::Registration;
 use caxton_router::dead_letter::DeadLetterReason;
 use serde_json::json;
 
 use super::Served;
 use super::receive::begin_stream;
-use crate::common::{PATIENCE, bounded, silent};
+use crate::common::{PATIENCE, bounded, hold_up, name_on, silent};
 
 #[test]
 pub fn agents_are_listed_page_by_page() {
@@ -119,6 +122,43 @@ fn an_outside_agent_that_is_drained_is_gone_and_what_it_has_not_acknowledged_is_
             let drained = served.router.blocking().drain(AgentId::of_text("clerk"), PATIENCE);
             assert_eq!(drained.expect("it is drained").left, 0);
         }
+        served.stop();
+    });
+}
+
+#[test]
+fn the_names_of_many_providers_on_a_blocked_shard_are_waited_for_once() {
+    bounded(|| {
+        // One after the other, they would be waited for three times as long as this.
+        const PROVIDERS: usize = 100;
+        const SOON: Duration = Duration::from_secs(7);
+        let served =
+            Served::with(|config| config.set("router.call_timeout_ms", "2000", "this test").expect("it is legal"));
+        let name = |shard, number| name_on(&served.router, shard, &format!("provider-{number}"));
+        let names: Vec<_> = (0..PROVIDERS).map(|number| name(1, number)).chain([name(0, PROVIDERS)]).collect();
+        let registrations =
+            names.iter().map(|name| Registration::native(name.clone(), silent).offering("sums")).collect();
+        let patient = served.router.within(PATIENCE);
+        for registered in patient.blocking().register_all(registrations) {
+            registered.expect("it is registered");
+        }
+        let barrier = hold_up(&patient, 1);
+        let mut client = served.client();
+        let (found, took) = loop {
+            let began = Instant::now();
+            let response = client.get("/v1/capabilities/sums");
+            if response.status == 200 {
+                break (response, began.elapsed());
+            }
+            // Any shard can be asked for the providers. Another call makes it the other one's turn.
+            client.get(&format!("/v1/agents/{}", names[PROVIDERS])).expect(200);
+        };
+        let found = found.json()["agents"].as_array().expect("it is a list").clone();
+        assert_eq!(found.len(), names.len());
+        let with_name = found.iter().filter(|shown| names.iter().any(|name| **shown == name.as_str())).count();
+        assert_eq!(with_name, 1, "the agent of the shard that responds has its name: {found:?}");
+        assert!(took < SOON, "{took:?}");
+        barrier.open();
         served.stop();
     });
 }
