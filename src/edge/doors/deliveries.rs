@@ -63,7 +63,7 @@ impl OutsideAgent {
     ///
     /// # Errors
     ///
-    /// The router has stopped and everything was taken, or the agent was deregistered.
+    /// As for [`OutsideAgent::take`].
     pub async fn receive(&self, max: usize, visible_after: Duration) -> Result<Vec<Delivery>, ReceiveError> {
         loop {
             let mut changed = std::pin::pin!(self.deliveries().changed.notified());
@@ -86,8 +86,8 @@ impl OutsideAgent {
                 self.gone().await;
                 Err(ReceiveError::Stopped)
             };
-            let next = futures_lite::future::or(arrival, futures_lite::future::or(redelivery, end)).await?;
-            if let Some(message) = next {
+            let next = futures_lite::future::or(arrival, futures_lite::future::or(redelivery, end)).await;
+            if let Some(message) = next.inspect_err(|_| self.note_end())? {
                 let mut deliveries = Vec::with_capacity(max.min(8));
                 deliveries.push(self.hand_out(message, 1, visible_after));
                 self.take_new(max, visible_after, &mut deliveries);
@@ -100,13 +100,16 @@ impl OutsideAgent {
     ///
     /// # Errors
     ///
-    /// The agent was deregistered.
+    /// The agent was deregistered; or the router has removed it or has stopped, and what was left to its clients was
+    /// taken.
     pub fn take(&self, max: usize, visible_after: Duration) -> Result<Vec<Delivery>, ReceiveError> {
         if self.is_gone() {
             return Err(ReceiveError::Stopped);
         }
+        let has_ended = self.inbox().has_ended();
         let mut deliveries = Vec::new();
-        if self.is_acknowledged() {
+        // What was not acknowledged when the inbox ended is a dead letter, or is left to the next start.
+        if self.is_acknowledged() && !has_ended {
             for HandedOut { message, times, .. } in self.overdue(max) {
                 if times < DELIVERIES_MAX {
                     deliveries.push(self.hand_out(message, times + 1, visible_after));
@@ -117,6 +120,10 @@ impl OutsideAgent {
             }
         }
         self.take_new(max, visible_after, &mut deliveries);
+        if has_ended && deliveries.is_empty() {
+            self.note_end();
+            return Err(ReceiveError::Stopped);
+        }
         Ok(deliveries)
     }
 

@@ -142,6 +142,11 @@ impl Identity {
         self.agents.iter().any(|pattern| pattern.fits(agent.as_ref()))
     }
 
+    /// Whether they may receive what this agent gets.
+    pub fn may_receive_as(&self, agent: &AgentName) -> bool {
+        self.may(Operation::Receive) && self.may_act_as(agent)
+    }
+
     fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }

@@ -15,7 +15,7 @@ use caxton_shards::message::AgentId;
 use tokio::sync::{Notify, watch};
 
 use super::deliveries::Deliveries;
-use super::identity::{Identity, Operation};
+use super::identity::Identity;
 use crate::router::error::CallError;
 use crate::router::{Inbox, Router};
 
@@ -70,7 +70,7 @@ pub(crate) struct OutsideAgent {
     clients: Mutex<Clients>,
     /// Messages that clients were handed and have not acknowledged.
     deliveries: Deliveries,
-    /// Whether it is no longer registered here.
+    /// Whether its clients get nothing further from it.
     is_gone: watch::Sender<bool>,
 }
 
@@ -113,15 +113,22 @@ impl OutsideAgent {
         &self.deliveries
     }
 
-    /// Whether it is no longer registered here.
+    /// Whether its clients get nothing further from it: it was deregistered, or the router has removed it and everything
+    /// was taken.
     pub fn is_gone(&self) -> bool {
         *self.is_gone.borrow()
     }
 
-    /// Waits until it is no longer registered here: its clients have to let it go.
+    /// Waits until it [is gone](Self::is_gone): its clients have to let it go.
     pub async fn gone(&self) {
         // The sender lives as long as the agent.
         let _ = self.is_gone.subscribe().wait_for(|is_gone| *is_gone).await;
+    }
+
+    /// Notes that the router has removed it, and that everything was taken. Its clients let it go, and the first one that
+    /// does frees its place.
+    pub(super) fn note_end(&self) {
+        self.is_gone.send_replace(true);
     }
 
     /// Returns the number of its clients.
@@ -152,9 +159,12 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let mut clients = self.agent.lock();
         clients.attached -= 1;
-        if clients.attached == 0 {
+        if self.agent.is_gone() {
+            drop(clients);
+            self.agents.forget(&self.agent);
+        } else if clients.attached == 0 {
             clients.gone_since = Instant::now();
-            if clients.watched_until.is_none() && !self.agent.is_gone() {
+            if clients.watched_until.is_none() {
                 let ends = clients.gone_since + self.agents.grace;
                 clients.watched_until = Some(ends);
                 drop(clients);
@@ -235,9 +245,7 @@ impl OutsideAgents {
         name: &AgentName,
         options: OutsideOptions,
     ) -> Result<Attachment, OutsideError> {
-        if !identity.may(Operation::Receive) || !identity.may_act_as(name) {
-            return Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() });
-        }
+        check(identity, name)?;
         let id = AgentId::of(name);
         loop {
             let mut opened = std::pin::pin!(self.opened.notified());
@@ -255,7 +263,8 @@ impl OutsideAgents {
         for capability in &options.capabilities {
             builder = builder.offering(capability.clone());
         }
-        // The clients of the others still have durable messages acknowledged once they were passed on.
+        // Without acknowledgements by clients, the doors acknowledge durable messages: over NATS those that were written
+        // to the client, over HTTP those that were taken.
         builder = if options.acknowledged { builder.acknowledged() } else { builder.acknowledging_durable() };
         if options.persistent {
             builder = builder.persistent();
@@ -294,7 +303,7 @@ impl OutsideAgents {
         if let Some(Slot::Open(agent)) = state.agents.get(&id)
             && agent.inbox.has_ended()
         {
-            // The router has removed it, which is no concern of its former clients any more.
+            // The router has removed it: its name is free, whoever had registered it.
             drop(state.remove(id));
         }
         let agents = state.agents.len();
@@ -323,11 +332,9 @@ impl OutsideAgents {
     ///
     /// The identity may not. `None` if the agent is not registered here.
     pub fn attach(self: &Arc<Self>, identity: &Identity, name: &AgentName) -> Result<Option<Attachment>, OutsideError> {
-        if !identity.may(Operation::Receive) || !identity.may_act_as(name) {
-            return Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() });
-        }
+        check(identity, name)?;
         let found = match self.lock().agents.get(&AgentId::of(name)) {
-            Some(Slot::Open(agent)) => Some(Arc::clone(agent)),
+            Some(Slot::Open(agent)) if !agent.is_gone() => Some(Arc::clone(agent)),
             _ => None,
         };
         match found {
@@ -358,11 +365,11 @@ impl OutsideAgents {
         removed.is_some()
     }
 
-    /// Forgets an agent that the router has removed, unless another one has its name by now.
-    pub fn forget(&self, removed: &Arc<OutsideAgent>) {
+    /// Forgets an agent as [`OutsideAgents::deregister`] does, unless another one has its name by now.
+    pub fn forget(&self, former: &Arc<OutsideAgent>) {
         let mut state = self.lock();
-        let id = AgentId::of(&removed.name);
-        if matches!(state.agents.get(&id), Some(Slot::Open(agent)) if Arc::ptr_eq(agent, removed)) {
+        let id = AgentId::of(&former.name);
+        if matches!(state.agents.get(&id), Some(Slot::Open(agent)) if Arc::ptr_eq(agent, former)) {
             state.remove(id);
         }
     }
@@ -401,6 +408,14 @@ impl OutsideAgents {
         }
         if is_watched || is_attached { None } else { state.remove(id) }
     }
+}
+
+/// Checks that an identity may receive what an agent gets.
+fn check(identity: &Identity, name: &AgentName) -> Result<(), OutsideError> {
+    if identity.may_receive_as(name) {
+        return Ok(());
+    }
+    Err(OutsideError::Forbidden { identity: Arc::clone(identity.name()), agent: name.clone() })
 }
 
 /// A name while the router is asked. Dropping it frees the name, unless the agent is open by then.

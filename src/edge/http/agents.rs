@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use caxton_shards::api::{AgentState, AgentView, LifecycleError, OverflowPolicy, StopReason};
+use caxton_shards::api::{AgentView, LifecycleError, OverflowPolicy, StopReason};
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::AgentId;
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use super::problem::{Effect, Problem};
 use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
-use crate::edge::doors::outside::OutsideOptions;
+use crate::edge::doors::outside::{OutsideAgent, OutsideOptions};
 use crate::router::Router;
 use crate::router::error::CallError;
 use crate::router::lifecycle::AgentCursor;
@@ -38,9 +38,8 @@ const DRAIN_MS_MAX: u64 = 300_000;
 const DRAIN_MS: u64 = 30_000;
 /// How long a deregistration waits until the agent is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// How soon it looks again at first, and how soon at the latest: each time it waits twice as long.
+/// How soon it looks again whether the inbox has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
-const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     const ONE: &str = "/v1/agents/{name}";
@@ -79,7 +78,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Method::DELETE,
         ONE,
         "deregisterAgent",
-        "Deregisters an agent: one's own outside agent or, with `operate`, any. What it has not handled becomes dead letters.",
+        "Deregisters an agent: one's own outside agent or, with `operate`, any. What it has not handled becomes dead \
+         letters.",
         deregister,
     )
     .requires(&[Operation::Receive, Operation::Operate])
@@ -261,11 +261,9 @@ async fn deregister(
     AgentOfPath(name): AgentOfPath,
 ) -> Result<Reply, Problem> {
     let outside = api.context.outside.get(&name);
-    let is_own = outside.as_ref().is_some_and(|agent| {
-        agent.owner() == caller.identity.name()
-            && caller.identity.may(Operation::Receive)
-            && caller.identity.may_act_as(&name)
-    });
+    let is_own = outside
+        .as_ref()
+        .is_some_and(|agent| agent.owner() == caller.identity.name() && caller.identity.may_receive_as(&name));
     if !is_own {
         caller.require(Operation::Operate)?;
     }
@@ -273,11 +271,10 @@ async fn deregister(
     if api.is_reserved(id) {
         return Err(Problem::conflict("reserved", format!("{name} is the router's own agent")));
     }
-    let (own, is_outside) = (Arc::clone(&api), outside.is_some());
-    drop(outside);
+    let own = Arc::clone(&api);
     audited(&api, &caller, "agents.deregister", name.to_string(), async move {
-        if is_outside {
-            own.let_go(&name).await?;
+        if let Some(agent) = outside {
+            own.let_go(&agent).await?;
         } else if !own.context.router.deregister(id).await? {
             return Err(Problem::missing("unknown-agent", format!("no agent is named {name}")));
         }
@@ -287,28 +284,26 @@ async fn deregister(
 }
 
 impl Api {
-    /// Deregisters an outside agent, and waits until its shard has noticed.
-    async fn let_go(&self, name: &AgentName) -> Result<(), Problem> {
-        let outside = &self.context.outside;
-        outside.deregister(name);
+    /// Deregisters an outside agent, and waits until its shard has removed it.
+    async fn let_go(&self, agent: &Arc<OutsideAgent>) -> Result<(), Problem> {
+        self.context.outside.forget(agent);
         let gone = async {
-            let mut pause = LOOK_AGAIN;
-            loop {
-                let view = self.context.router.agent(AgentId::of(name)).await;
-                let view = view.map_err(|error| Problem::from(error).with_effect(Effect::Possible))?;
-                // Who has registered the name again could do so only once it was free.
-                if view.is_none_or(|view| view.state == AgentState::Stopped) || outside.get(name).is_some() {
-                    return Ok::<_, Problem>(());
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LOOK_AGAIN_MAX);
+            while !agent.inbox().has_ended() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            // A response proves that the shard has removed it, and not that the router has stopped instead.
+            self.context.router.agent(agent.inbox().id()).await
+        };
+        let problem = match tokio::time::timeout(GONE_WITHIN, gone).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => Problem::from(error),
+            Err(_) => {
+                let name = agent.name();
+                let detail = format!("{name} gets nothing further, but its shard has not removed it in time");
+                Problem::unavailable("unresponsive", detail)
             }
         };
-        let late = |_| {
-            let detail = format!("{name} gets nothing further, but its shard has not removed it in time");
-            Problem::unavailable("unresponsive", detail).with_effect(Effect::Possible)
-        };
-        tokio::time::timeout(GONE_WITHIN, gone).await.map_err(late)?
+        Err(problem.with_effect(Effect::Possible))
     }
 }
 
@@ -360,12 +355,12 @@ async fn drain(
     audited(&api, &caller, "agents.drain", name.to_string(), async move {
         let _permit = permit;
         // One that is registered under the name meanwhile is another one.
-        let drained_agent = own.context.outside.get(&name);
+        let outside = own.context.outside.get(&name);
         let drained = own.context.router.drain(AgentId::of(&name), deadline).await;
-        let drained = drained.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
-        if let Some(agent) = drained_agent {
+        if let Some(agent) = outside.filter(|agent| agent.inbox().has_ended()) {
             own.context.outside.forget(&agent);
         }
+        let drained = drained.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
         let result = json!({ "left": drained.left });
         Ok((Reply::ok(&result), result))
     })

@@ -36,7 +36,7 @@ impl Caller {
 
     /// Checks that they may see what concerns this agent: it is one of theirs, or they may observe all.
     pub fn require_sight_of(&self, agent: &AgentName) -> Result<(), Problem> {
-        if self.identity.may(Operation::Receive) && self.identity.may_act_as(agent) {
+        if self.identity.may_receive_as(agent) {
             return Ok(());
         }
         self.require(Operation::Observe)

@@ -264,6 +264,32 @@ fn a_poll_does_not_wait_for_names_that_a_blocked_shard_knows() {
 }
 
 #[test]
+fn an_agent_that_the_router_removes_is_gone_for_its_clients() {
+    bounded(|| {
+        let served = Served::with(|config| config.set("doors.grace_ms", "600000", "this test").expect("it is legal"));
+        let mut client = served.client();
+        let clerk = AgentId::of_text("clerk");
+        client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        tell(&mut client, "clerk", "never taken");
+        assert!(served.router.blocking().deregister(clerk).expect("it runs"));
+        client.get("/v1/agents/clerk/messages").problem(410, "deregistered");
+        client.get("/v1/agents/clerk/messages").problem(404, "unknown-agent");
+        assert_eq!(client.get("/v1/stats").expect(200)["outside_agents"], 0, "its place is free");
+        // A dead letter is not handed out again.
+        client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
+        tell(&mut client, "clerk", "unfinished");
+        let path = "/v1/agents/clerk/messages?wait_ms=60000&visibility_ms=100";
+        assert_eq!(contents(&poll(&mut client, path)), ["unfinished"]);
+        assert_eq!(served.router.blocking().drain(clerk, Duration::ZERO).expect("it is drained").left, 1);
+        std::thread::sleep(Duration::from_millis(150));
+        client.get(path).problem(410, "deregistered");
+        let letters = served.router.blocking().dead_letters(10).expect("it runs");
+        assert!(letters.iter().any(|letter| letter.reason == DeadLetterReason::DrainDeadline), "{letters:?}");
+        served.stop();
+    });
+}
+
+#[test]
 fn a_head_takes_no_messages() {
     bounded(|| {
         let served = Served::start();
