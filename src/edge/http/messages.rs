@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use caxton_shards::codec::text::ParseError;
 use caxton_shards::codec::{json, text};
-use caxton_shards::message::{Message, Receipt};
+use caxton_shards::message::{Message, MessageId, Receipt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
@@ -20,7 +20,7 @@ use super::caller::Caller;
 use super::endpoint::{Endpoint, Parameter, Place, query, responds};
 use super::idempotency::{Begun, key_of};
 use super::parameters::{Parameters, accepts_text, media_type, unsupported};
-use super::problem::Problem;
+use super::problem::{Effect, Problem};
 use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::clock::wall_time;
@@ -34,6 +34,9 @@ const MESSAGE_MEDIA: &str = "application/json, text/x-fipa-acl, text/plain";
 pub(crate) const WAIT_MS_MAX: u64 = 300_000;
 /// The usual wait, in milliseconds.
 const WAIT_MS: u64 = 30_000;
+/// How long a message may take to be accepted, as a durable one is written to disk, before it takes a place among the
+/// requests that wait.
+const ACCEPTED_SOON: Duration = Duration::from_millis(500);
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -126,7 +129,7 @@ impl Sending {
         Ok(message)
     }
 
-    /// Takes room for a response that waits, if it does.
+    /// Takes room for a response that always waits. One that is to be accepted [takes it](accept) only if that takes long.
     fn permit(self, api: &Api) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         (self.until != Until::Accepted).then(|| stream_permit(api)).transpose()
     }
@@ -244,8 +247,7 @@ async fn carry_out(api: &Api, sending: Sending, mut message: Message) -> Result<
     let router = &api.context.router;
     match sending.until {
         Until::Accepted => {
-            let sent = router.within(sending.within).send(message).await;
-            let id = sent.map_err(|error| Problem::of_send(error.kind()))?;
+            let id = accept(api, message, sending.within).await?;
             let body = Bytes::from(format!("{{\"message\":\"{id}\"}}\n"));
             Ok(Reply { status: StatusCode::ACCEPTED, media: JSON, body })
         }
@@ -262,6 +264,20 @@ async fn carry_out(api: &Api, sending: Sending, mut message: Message) -> Result<
             Ok(written(api, &reply, sending.reply_as_text))
         }
     }
+}
+
+/// Sends a message and waits until it is accepted. Without room to wait for long, it is withdrawn; it may have been
+/// accepted at this moment.
+async fn accept(api: &Api, message: Message, within: Duration) -> Result<MessageId, Problem> {
+    let router = api.context.router.within(within);
+    let mut sending = std::pin::pin!(router.send(message));
+    let accepted = if let Ok(soon) = tokio::time::timeout(ACCEPTED_SOON, &mut sending).await {
+        soon
+    } else {
+        let _permit = stream_permit(api).map_err(|problem| problem.with_effect(Effect::Possible))?;
+        sending.await
+    };
+    accepted.map_err(|error| Problem::of_send(error.kind()))
 }
 
 /// Returns a receipt. The router's notice names the message: `((delivered (inform m... ...)))`.

@@ -1,5 +1,7 @@
 //! Sending messages.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Served;
@@ -163,5 +165,42 @@ fn requests_that_wait_leave_room_for_others() {
         wait_until("there is room again", || other.post("/v1/messages?wait=receipt", &message).status == 200);
         served.doors.close();
         served.router.shutdown(PATIENCE).expect("this is no shard's thread");
+    });
+}
+
+#[test]
+fn messages_that_wait_for_room_leave_room_for_others() {
+    bounded(|| {
+        let served = Served::with(|config| {
+            config.set("doors.connections_max", "4", "this test").expect("it is legal");
+            config.set("doors.grace_ms", "600000", "this test").expect("it is legal");
+            config.set("mailbox.messages", "100", "this test").expect("it is legal");
+        });
+        let mut other = served.client();
+        other.json("PUT", "/v1/agents/full", &json!({"overflow": "back-pressure"})).expect(201);
+        other.request("POST", "/v1/agents/full/suspend", "", "").expect(200);
+        let message = json!({"performative": "inform", "receiver": ["full"], "content": "tea"});
+        let is_full = |other: &mut super::Client<_>| other.get("/v1/agents/full").expect(200)["closed"] == true;
+        while !is_full(&mut other) {
+            other.post("/v1/messages", &message).expect(202);
+        }
+        let mut waiting: Vec<_> = (0..3).map(|_| served.client()).collect();
+        for client in &mut waiting {
+            let headers = "Content-Type: application/json\r\n";
+            client.send("POST", "/v1/messages?timeout_ms=300000", headers, message.to_string().as_bytes());
+        }
+        wait_until("all of them wait", || {
+            let stats = other.get("/v1/stats").expect(200);
+            let shards = stats["shards"].as_array().expect("it is a list");
+            shards.iter().filter_map(|shard| shard["waiting"].as_u64()).sum::<u64>() == 3
+        });
+        // They took their places among the requests that wait before this one asks for its own.
+        std::thread::sleep(Duration::from_millis(50));
+        let refused = other.post("/v1/messages?timeout_ms=300000", &message).problem(503, "too-many-streams");
+        assert_eq!(refused["effect"], "possible", "it may have been accepted at this moment");
+        // The next client is served, in the place of the connection that was refused.
+        served.client().request("DELETE", "/v1/agents/full", "", "").expect(204);
+        drop(waiting);
+        served.stop();
     });
 }
