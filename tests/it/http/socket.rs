@@ -21,8 +21,13 @@ fn open(served: &Served, path: &str) -> Client<TcpStream> {
     client
 }
 
-/// Sends a frame of text, with an empty mask.
+/// Sends a frame of text.
 fn send(client: &mut Client<TcpStream>, value: &Value) {
+    client.stream.get_mut().write_all(&frame_of(value)).expect("it is sent");
+}
+
+/// Returns a frame of text, with an empty mask.
+fn frame_of(value: &Value) -> Vec<u8> {
     let text = value.to_string();
     let mut frame = vec![0x81];
     if text.len() < 126 {
@@ -33,31 +38,37 @@ fn send(client: &mut Client<TcpStream>, value: &Value) {
     }
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(text.as_bytes());
-    client.stream.get_mut().write_all(&frame).expect("it is sent");
+    frame
 }
 
 /// Returns the next frame of text. Pings before it are answered.
 fn next(client: &mut Client<TcpStream>) -> Value {
     loop {
-        let mut head = [0; 2];
-        client.stream.read_exact(&mut head).expect("a frame begins");
-        let length = match head[1] {
-            126 => {
-                let mut length = [0; 2];
-                client.stream.read_exact(&mut length).expect("it has a length");
-                usize::from(u16::from_be_bytes(length))
-            }
-            short => usize::from(short),
-        };
-        let mut body = vec![0; length];
-        client.stream.read_exact(&mut body).expect("it has a body");
-        match head[0] & 0xf {
+        let (kind, body) = read_frame(client).expect("a frame comes");
+        match kind {
             1 => return serde_json::from_slice(&body).expect("it is JSON"),
             8 => panic!("the WebSocket was closed: {body:?}"),
             9 => client.stream.get_mut().write_all(&[0x8a, 0x80, 0, 0, 0, 0]).expect("the pong is sent"),
             _ => {}
         }
     }
+}
+
+/// Reads the next frame. Returns its kind and its body.
+fn read_frame(client: &mut Client<TcpStream>) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    client.stream.read_exact(&mut head)?;
+    let length = match head[1] {
+        126 => {
+            let mut length = [0; 2];
+            client.stream.read_exact(&mut length)?;
+            usize::from(u16::from_be_bytes(length))
+        }
+        short => usize::from(short),
+    };
+    let mut body = vec![0; length];
+    client.stream.read_exact(&mut body)?;
+    Ok((head[0] & 0xf, body))
 }
 
 #[test]
@@ -145,6 +156,38 @@ fn what_a_websocket_sends_and_acknowledges_is_limited_as_requests_are() {
         });
         assert_eq!(refused.expect("there is a limit")["reason"], "too-many-requests");
         drop(socket);
+        served.doors.close();
+        served.router.shutdown(crate::common::PATIENCE).expect("this is no shard's thread");
+    });
+}
+
+#[test]
+fn a_client_that_keeps_sending_gets_its_messages_and_ends_with_its_agent() {
+    bounded(|| {
+        // Far more frames than are read at a time.
+        const SOON: usize = 5_000;
+        let served = Served::start();
+        let mut other = served.client();
+        other.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let message = json!({"performative": "inform", "receiver": ["clerk"], "content": "tea"});
+        let frames = frame_of(&json!({"type": "send", "message": message})).repeat(1_000);
+        let mut writer = socket.stream.get_ref().try_clone().expect("it can be shared");
+        // It writes until the WebSocket is closed.
+        let writing = std::thread::spawn(move || while writer.write_all(&frames).is_ok() {});
+        let comes = (0..SOON).any(|_| match read_frame(&mut socket).expect("a frame comes") {
+            (1, body) => serde_json::from_slice::<Value>(&body).expect("it is JSON")["type"] == "message",
+            _ => false,
+        });
+        assert!(comes, "it gets its messages while it sends");
+        other.request("DELETE", "/v1/agents/clerk", "", "").expect(204);
+        // What has been read by then is refused, as its sender is gone; nothing further is read.
+        let mut refused = 0;
+        while let Ok((1 | 9, body)) = read_frame(&mut socket) {
+            refused += usize::from(String::from_utf8_lossy(&body).contains("unknown-sender"));
+            assert!(refused < SOON, "the WebSocket of an agent that is gone stays open");
+        }
+        writing.join().expect("it ends");
         served.doors.close();
         served.router.shutdown(crate::common::PATIENCE).expect("this is no shard's thread");
     });

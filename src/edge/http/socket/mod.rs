@@ -24,6 +24,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use caxton_shards::codec::json::to_json;
 use caxton_shards::message::MessageId;
+use futures_lite::future::or;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -155,12 +156,14 @@ impl Socket {
         let mut buffer = vec![0; READ_BYTES];
         let mut heard = Instant::now();
         let mut ping_at = heard + heartbeat(&self.api);
+        let mut reads_first = true;
         let status = loop {
             // What was taken is written: it is lost otherwise.
-            if !self.identity.may(Operation::Receive) {
+            if !self.identity.may(Operation::Receive) || self.attachment.agent().is_gone() {
                 break GOING_AWAY;
             }
-            let next = self.next(&mut stream, &mut buffer, ping_at).await;
+            let next = self.next(&mut stream, &mut buffer, ping_at, reads_first).await;
+            let was_read = matches!(next, Next::Read(_));
             let mut output = Vec::new();
             match next {
                 Next::Read(0) => return,
@@ -171,8 +174,6 @@ impl Socket {
                         Ok(false) => break NORMAL,
                         Err(Violation(status)) => break status,
                     }
-                    // Sending may have waited for room, in which the client could not be heard.
-                    heard = Instant::now();
                 }
                 Next::Heartbeat if heard.elapsed() > self.api.context.idle => break GOING_AWAY,
                 Next::Heartbeat => {
@@ -185,14 +186,26 @@ impl Socket {
             if !self.write(&mut stream, &output).await {
                 return;
             }
+            if was_read {
+                // Sending may have waited for room, and writing for the client, which could not be heard meanwhile.
+                heard = Instant::now();
+            }
+            reads_first = !was_read;
         };
         let mut output = Vec::new();
         frame::write_close(status, &mut output);
         let _ = self.write(&mut stream, &output).await;
     }
 
-    /// Waits for what happens next. The heartbeat comes before messages, which a busy agent always has.
-    async fn next(&self, stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], ping_at: Instant) -> Next {
+    /// Waits for what happens next. What the client sends and what it gets take turns, as a busy client always sends and a
+    /// busy agent always has messages; the heartbeat comes before messages.
+    async fn next(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        buffer: &mut [u8],
+        ping_at: Instant,
+        reads_first: bool,
+    ) -> Next {
         let read = async { stream.read(buffer).await.map_or(Next::Read(0), Next::Read) };
         let deliveries = async {
             let received = self.attachment.agent().receive(BATCH_MAX, self.visibility).await;
@@ -202,7 +215,8 @@ impl Socket {
             tokio::time::sleep_until(ping_at.into()).await;
             Next::Heartbeat
         };
-        futures_lite::future::or(read, futures_lite::future::or(silence, deliveries)).await
+        let others = or(silence, deliveries);
+        if reads_first { or(read, others).await } else { or(others, read).await }
     }
 
     /// Writes bytes. Returns false if the client is gone, or has not taken them in time.
