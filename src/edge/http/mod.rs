@@ -154,7 +154,7 @@ pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
     Ok(api_routes.merge(figures).merge(routes::health(shared)).merge(dashboard).layer(from_fn(as_problems)))
 }
 
-/// Figures are, where tokens are used, for those who may observe, and elsewhere not for pages of others.
+/// Refuses figures to a caller whose token does not permit `observe`, and without tokens to pages of other origins.
 async fn observers_only(
     State(api): State<Arc<Api>>,
     caller: Result<Caller, Problem>,

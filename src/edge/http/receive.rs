@@ -43,7 +43,7 @@ pub(super) const VISIBILITY: Parameter = query(
     "visibility_ms",
     r#"{"type":"integer","minimum":100,"maximum":3600000,"default":30000}"#,
     "For an agent with acknowledgements: a message that is not acknowledged within this time is handed out again, 5 times \
-     in all; then it becomes a dead letter.",
+     in all; the next request for messages after that makes it a dead letter.",
 );
 
 pub(super) fn endpoints() -> Vec<Endpoint> {

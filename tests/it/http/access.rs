@@ -146,6 +146,12 @@ pub fn what_is_not_served_is_a_problem_too() {
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), Some("post"));
         client.request("POST", "/livez", "", "").problem(405, "method-not-allowed");
+        // What only shows something is served without its body too.
+        for path in ["/livez", "/metrics"] {
+            let mut head = served.client();
+            head.send("HEAD", path, "", b"");
+            assert_eq!(head.read_head().0, 200, "{path}");
+        }
         served.stop();
     });
 }
