@@ -3,6 +3,7 @@
 //! What is counted is what arrived. A run in which a message is missing fails.
 
 mod client;
+mod hostile;
 mod http;
 mod load;
 mod server;
@@ -32,7 +33,7 @@ pub struct Arguments {
     /// `target`
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
-    /// Only these loads, separated by commas: throughput, latency, durable, http, http-paced, events, idle-nats, idle-http
+    /// Only these loads, separated by commas: throughput, latency, durable, http, http-paced, events, idle-nats, idle-http, hostile
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Print JSON, one object per run
@@ -50,7 +51,7 @@ struct Load {
     run: fn(&Server, Duration) -> Result<Figures, String>,
 }
 
-const LOADS: [Load; 8] = [
+const LOADS: [Load; 9] = [
     Load { name: "throughput", servers: &[Kind::Caxton, Kind::Nats], run: load::throughput },
     Load { name: "latency", servers: &[Kind::Caxton, Kind::Nats], run: load::latency },
     Load { name: "durable", servers: &[Kind::Caxton, Kind::JetStream], run: load::durable },
@@ -59,6 +60,7 @@ const LOADS: [Load; 8] = [
     Load { name: "events", servers: &[Kind::Caxton], run: stream::events },
     Load { name: "idle-nats", servers: &[Kind::Caxton], run: stream::idle_nats },
     Load { name: "idle-http", servers: &[Kind::Caxton], run: stream::idle_http },
+    Load { name: "hostile", servers: &[Kind::Caxton], run: hostile::connections },
 ];
 
 /// Runs the loads against each server in turn, and prints the medians.
