@@ -1,7 +1,7 @@
 //! State shared by a shard's thread and the rest of the process: the inbound channel, the doorbell, and published
 //! figures.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -412,6 +412,8 @@ pub(crate) struct Shared {
     /// Subscribers to events that the shards cannot report themselves. The shards have lists of their own.
     pub subscribers: Subscribers,
     tokens: AtomicU64,
+    /// Counts the work that any shard can do.
+    rotation: AtomicUsize,
     inboxes: AtomicU32,
     /// What the telemetry thread finds out.
     #[cfg(feature = "telemetry")]
@@ -451,6 +453,7 @@ impl Shared {
             changed: (Mutex::new(()), Condvar::new()),
             subscribers: Subscribers::default(),
             tokens: AtomicU64::new(1),
+            rotation: AtomicUsize::new(0),
             inboxes: AtomicU32::new(0),
             #[cfg(feature = "telemetry")]
             telemetry,
@@ -520,6 +523,11 @@ impl Shared {
     /// Whether a shard has been in its current turn for long.
     pub fn stands_still(&self, shard: ShardIndex) -> bool {
         self.in_turn_for(shard.as_usize()).is_some_and(|time| time >= STANDS_STILL)
+    }
+
+    /// Returns a shard for work that any can do, in rotation.
+    pub fn next_shard(&self) -> usize {
+        self.rotation.fetch_add(1, Ordering::Relaxed) % self.links.len()
     }
 
     pub fn next_token(&self) -> Token {

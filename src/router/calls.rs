@@ -190,7 +190,7 @@ impl Router {
         }
         let shard = match message.target() {
             Some(target) => self.shared().partition.shard_of(target).as_usize(),
-            None => self.some_shard(),
+            None => self.shared().next_shard(),
         };
         let timeout_ms = whole_milliseconds(timeout);
         let deadline = Deadline::after(timeout);
@@ -298,7 +298,7 @@ impl Router {
         not_on_a_shard()?;
         // A name that was never interned has no provider.
         let Some(term) = Term::find(capability.as_ref()) else { return Ok(Vec::new()) };
-        match self.query(self.some_shard(), self.deadline(), |token| Input::Discover(term, token)).await? {
+        match self.query(self.shared().next_shard(), self.deadline(), |token| Input::Discover(term, token)).await? {
             Answer::Providers(providers) => Ok(providers.iter().map(|provider| provider.agent).collect()),
             _ => Err(CallError::Stopped),
         }
@@ -362,13 +362,7 @@ impl Router {
             Receiver::Agents(agents) => agents.first().copied(),
             _ => None,
         });
-        agent.map_or_else(|| self.some_shard(), |agent| partition.shard_of(agent).as_usize())
-    }
-
-    /// Returns a shard for work that any can do, in rotation.
-    #[allow(clippy::cast_possible_truncation)] // Only the remainder matters.
-    fn some_shard(&self) -> usize {
-        self.shared().next_token().0 as usize % self.shared().links.len()
+        agent.map_or_else(|| self.shared().next_shard(), |agent| partition.shard_of(agent).as_usize())
     }
 
     /// Like [`Router::question`], for calls that return [`CallError`]s.

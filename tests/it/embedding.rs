@@ -459,6 +459,26 @@ fn a_rule_decides_where_a_message_without_receiver_goes() {
 }
 
 #[test]
+fn messages_without_sender_and_receiver_take_turns_among_the_shards() {
+    bounded(|| {
+        let to_clerk =
+            Rule { conditions: Conditions::default(), destination: Destination::Agent(AgentId::of_text("clerk")) };
+        let router = Router::builder().shards(2.try_into().expect("it is allowed")).rule(to_clerk).start();
+        let router = router.expect("the router starts");
+        let clerk = router.inbox("clerk").blocking().open().expect("the inbox is opened");
+        let mut senders = Vec::new();
+        for _ in 0..4 {
+            let message = Message::builder(Performative::Inform).build().expect("the message is valid");
+            router.blocking().send(message).expect("it is accepted");
+            senders.push(clerk.blocking().recv_within(PATIENCE).expect("it comes").sender());
+        }
+        assert!(senders[0] != senders[1] && senders[..2] == senders[2..], "{senders:?}");
+        drop(clerk);
+        shutdown(&router);
+    });
+}
+
+#[test]
 fn a_shard_that_is_held_up_takes_new_rules_over_later() {
     bounded(|| {
         let router = start(2);
