@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
-use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
+use caxton_shards::message::{AgentId, Correlation, Message, MessageId, ParameterValue, Performative};
 
 use super::held::{Arrived, Held};
 use super::{
@@ -299,7 +299,8 @@ impl Connection {
         let now = Instant::now();
         // A reply repeats nothing of it.
         message.take_content();
-        let number = self.questions.add(Question { message, to_prompt }, now, now + REPLIES_WITHIN);
+        let bytes = bytes_of(&message);
+        let number = self.questions.add(Question { message, to_prompt }, bytes, now, now + REPLIES_WITHIN);
         mapping::put_answer_subject(self.number, number, subject);
     }
 
@@ -394,6 +395,17 @@ impl Connection {
     pub(super) fn owns(&self, agent: AgentId) -> bool {
         self.agents.iter().chain(&self.anonymous).any(|own| own.id == agent)
     }
+}
+
+/// Returns the memory that a message takes, about. Its user-defined parameters may be most of it.
+fn bytes_of(message: &Message) -> usize {
+    let parameters = message.details().map_or(&[][..], |details| &details.user_parameters);
+    let values = parameters.iter().map(|parameter| match &parameter.value {
+        ParameterValue::Atom(text) | ParameterValue::Text(text) => text.len(),
+        ParameterValue::Binary(bytes) => bytes.len(),
+        ParameterValue::List(expression) => expression.as_str().len(),
+    });
+    message.weight() + values.sum::<usize>()
 }
 
 fn put_to(output: &mut Vec<u8>, subscription: &Subscription, reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) {

@@ -223,7 +223,8 @@ impl Connection {
     /// replies to it repeat.
     fn ask(&mut self, sender: AgentId, receiver: Option<AgentId>, reply: &[u8], ack: Ack) -> Correlation {
         let now = Instant::now();
-        let number = self.asked.add(Asked { sender, receiver, reply: reply.into(), ack }, now, now + REPLIES_WITHIN);
+        let asked = Asked { sender, receiver, reply: reply.into(), ack };
+        let number = self.asked.add(asked, reply.len(), now, now + REPLIES_WITHIN);
         correlation(self.number, number)
     }
 
