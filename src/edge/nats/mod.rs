@@ -20,7 +20,7 @@ mod render;
 mod stream;
 mod subjects;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,6 +94,8 @@ struct Post(Mutex<PostState>);
 #[derive(Default)]
 struct PostState {
     events: Vec<Event>,
+    /// The connection's agents: replies to others are none of its.
+    agents: HashSet<AgentId>,
     /// The memory that replies take, about.
     bytes: usize,
     is_full: bool,
@@ -109,29 +111,57 @@ impl Post {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event. A reply for which there is no room is given back to its inbox, if it is to be acknowledged, and the
-    /// connection is told.
+    fn add_agent(&self, agent: AgentId) {
+        self.lock().agents.insert(agent);
+    }
+
+    fn remove_agent(&self, agent: AgentId) {
+        self.lock().agents.remove(&agent);
+    }
+
+    /// Adds an event that is no reply.
     fn put(&self, event: Event) {
         let mut state = self.lock();
-        let bytes = match &event {
-            Event::Reply(arrived) => size_of::<Event>() + arrived.message.weight(),
-            _ => 0,
-        };
-        let has_room = bytes == 0 || state.bytes == 0 || state.bytes + bytes <= POST_BYTES_MAX;
-        let left = if has_room {
+        state.events.push(event);
+        Self::wake(state);
+    }
+
+    /// Adds a reply that another connection has taken. Returns it if the connection does not have its agent, or is gone.
+    /// One for which there is no room is given back to its inbox, if it is to be acknowledged, and the connection is told.
+    fn put_reply(&self, arrived: Arrived) -> Option<Arrived> {
+        let bytes = size_of::<Event>() + arrived.message.weight();
+        let mut state = self.lock();
+        if !state.agents.contains(&arrived.agent) {
+            return Some(arrived);
+        }
+        let left = if state.bytes == 0 || state.bytes + bytes <= POST_BYTES_MAX {
             state.bytes += bytes;
-            state.events.push(event);
+            state.events.push(Event::Reply(arrived));
             None
         } else {
             state.is_full = true;
-            Some(event)
+            Some(arrived)
         };
+        Self::wake(state);
+        drop(left);
+        None
+    }
+
+    fn wake(mut state: MutexGuard<'_, PostState>) {
         let waker = state.waker.take();
         drop(state);
-        drop(left);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Gives back what the connection has not handled, as it is gone, and every later reply.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.agents.clear();
+        let left = std::mem::take(&mut state.events);
+        drop(state);
+        drop(left);
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Vec<Event>, PostFull>> {
@@ -266,25 +296,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_that_a_connection_does_not_handle_have_a_limit() {
+    fn a_connection_gets_replies_for_its_agents_until_it_handles_too_few_or_is_gone() {
         let post = Post::default();
         let mut context = Context::from_waker(Waker::noop());
         let reply = |bytes: usize| {
             let message = Message::builder(Performative::Inform).content(vec![b'x'; bytes]).build();
-            let agent = AgentId::of_text("asker");
-            Event::Reply(Arrived { agent, message: message.expect("it is valid"), held: None })
+            Arrived { agent: AgentId::of_text("asker"), message: message.expect("it is valid"), held: None }
         };
-        post.put(reply(2 * POST_BYTES_MAX));
+        assert!(post.put_reply(reply(1)).is_some(), "the connection does not have the agent");
+        post.add_agent(AgentId::of_text("asker"));
+        let put = |bytes| assert!(post.put_reply(reply(bytes)).is_none());
+        put(2 * POST_BYTES_MAX);
         let polled = post.poll(&mut context);
         assert!(matches!(polled, Poll::Ready(Ok(events)) if events.len() == 1), "one may be larger");
         for _ in 0..3 {
-            post.put(reply(POST_BYTES_MAX / 4));
+            put(POST_BYTES_MAX / 4);
         }
         assert!(matches!(post.poll(&mut context), Poll::Ready(Ok(events)) if events.len() == 3));
         assert!(post.poll(&mut context).is_pending());
         for _ in 0..5 {
-            post.put(reply(POST_BYTES_MAX / 4));
+            put(POST_BYTES_MAX / 4);
         }
         assert!(matches!(post.poll(&mut context), Poll::Ready(Err(PostFull))));
+        post.close();
+        assert!(post.lock().events.is_empty(), "they are given back");
+        assert!(post.put_reply(reply(1)).is_some(), "the connection is gone");
     }
 }

@@ -198,17 +198,17 @@ impl Connection {
         }
     }
 
-    /// Writes a message to the reply subject that it is for, or passes it on to the connection that asked. Returns it if it
-    /// is no reply to anything that is remembered.
+    /// Writes a message to the reply subject that it is for, or passes it on to the connection that asked, if that one has
+    /// the same agent. Returns it if it is no reply to anything that is remembered.
     fn put_if_reply(&mut self, arrived: Arrived) -> Option<Arrived> {
         if let Some(to) = arrived.message.in_reply_to().and_then(connection_of)
             && to != self.number
         {
             let post = self.door.posts().get(&to).cloned();
-            if let Some(post) = post {
-                post.put(Event::Reply(arrived));
-                return None;
-            }
+            return match post {
+                Some(post) => post.put_reply(arrived),
+                None => Some(arrived),
+            };
         }
         if !self.put_as_reply(arrived.agent, &arrived.message) {
             return Some(arrived);
@@ -350,10 +350,12 @@ impl Connection {
             self.hold_until_written(arrived.held);
             return None;
         }
-        // Messages for an agent that the client has given up meanwhile, or for one without a subscription, are for nobody.
         let Some(place) = self.agents.iter().position(|own| own.id == arrived.agent) else {
-            if let Some(held) = arrived.held {
-                held.reject();
+            // A message for an agent without a subscription is for nobody. One for an agent that the client has given up
+            // meanwhile is for its next client.
+            match arrived.held {
+                Some(held) if self.owns(arrived.agent) => held.reject(),
+                held => drop(held),
             }
             return None;
         };

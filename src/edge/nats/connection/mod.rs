@@ -727,6 +727,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.door.posts().remove(&self.number);
+        self.post.close();
         for own in &self.agents {
             self.door.forget_subscriber(own.id, self.number);
         }

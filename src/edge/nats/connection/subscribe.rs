@@ -50,6 +50,7 @@ impl Connection {
                 let name: Arc<str> = name.as_str().into();
                 let id = attachment.agent().inbox().id();
                 self.door.set_name(id, Named::Name(Arc::clone(&name)));
+                self.post.add_agent(id);
                 if !wanted.shares {
                     self.door.take_over(id, self.number);
                 }
@@ -99,6 +100,7 @@ impl Connection {
         if let Some(place) = self.agents.iter().position(|own| own.id == agent) {
             let subject = self.agents.remove(place).subscription.map(|subscription| subscription.subject);
             self.door.forget_subscriber(agent, self.number);
+            self.post.remove_agent(agent);
             self.refuse_subscription(&subject.unwrap_or_default(), why);
         }
     }
@@ -107,6 +109,7 @@ impl Connection {
     pub(super) fn leave_agent(&mut self, place: usize) {
         let own = self.agents.remove(place);
         self.door.forget_subscriber(own.id, self.number);
+        self.post.remove_agent(own.id);
         if let Source::Attached(attachment, _) = own.inbox {
             let agent = Arc::clone(attachment.agent());
             drop(attachment);
