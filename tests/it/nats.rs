@@ -105,6 +105,24 @@ impl Client {
         self.say(&format!("HPUB {subject} {reply} {} {total}\r\n{block}{payload}\r\n", block.len()));
     }
 
+    /// Publishes durable messages, and waits until they are on disk.
+    fn publish_durably(&mut self, subject: &str, count: usize, payload: impl Fn(usize) -> String) {
+        /// On a slow disk more of them would find no room in the journal.
+        const AT_A_TIME: usize = 20;
+        self.say("SUB _INBOX.acks acks\r\n");
+        for number in 0..count {
+            self.publish(subject, "_INBOX.acks", &[("Caxton-Reliability", "durable")], &payload(number));
+            let awaited = number % AT_A_TIME + 1;
+            if awaited == AT_A_TIME || number + 1 == count {
+                for _ in 0..awaited {
+                    let ack = self.next();
+                    assert!(ack.headers.contains("Caxton-Accepted: m"), "{}", ack.headers);
+                }
+            }
+        }
+        self.say("UNSUB acks\r\n");
+    }
+
     /// Returns the next message.
     fn next(&mut self) -> Arrived {
         let line = self.line();
@@ -420,6 +438,48 @@ fn a_subscription_that_ends_takes_no_more_than_it_wants() {
 }
 
 #[test]
+fn what_is_written_of_an_agent_that_is_given_up_is_no_dead_letter() {
+    const MESSAGES: usize = 1_000;
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_path_buf();
+        let served = Served::start(1, |config| {
+            config.store.directory = path.into();
+            config.set("mailbox.messages", "10000", "the test").expect("a number");
+            config.set("mailbox.bytes", "64 MiB", "the test").expect("a size");
+        });
+        let (mut slow, mut sender) = (served.client(), served.client());
+        slow.subscribe("agent.slow", "1");
+        // More than the kernel takes for a client that does not read, in messages that do not keep it from being read.
+        sender.publish_durably("agent.slow", MESSAGES, |_| "x".repeat(20_000));
+        let account = || served.router.stats().account();
+        let mut processed = 0;
+        while std::mem::replace(&mut processed, account().processed) != processed || processed == 0 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let done = router_gets(&served, "done");
+        slow.say("UNSUB 1\r\nPUB agent.done 0\r\n\r\nPING\r\n");
+        // It is carried out before anything more is read.
+        done.blocking().recv_within(PATIENCE).expect("it comes");
+        let (messages, mut written) = (MESSAGES as u64, 0);
+        loop {
+            let line = slow.line();
+            if line == "PONG" {
+                break;
+            }
+            let total: usize = line.rsplit(' ').next().and_then(|total| total.parse().ok()).expect("a message");
+            slow.stream.read_exact(&mut vec![0; total + 2]).expect("a payload comes");
+            written += 1;
+        }
+        // With the message to the other inbox.
+        wait_until(|| account().processed + account().dead_lettered > messages);
+        let account = account();
+        assert_eq!((account.processed, account.dead_lettered), (written + 1, messages - written));
+        served.stop();
+    });
+}
+
+#[test]
 fn what_a_broken_connection_was_not_written_is_handed_out_again() {
     const MESSAGES: usize = 1_000;
     bounded(|| {
@@ -432,19 +492,8 @@ fn what_a_broken_connection_was_not_written_is_handed_out_again() {
         });
         let (mut slow, mut sender) = (served.client(), served.client());
         slow.subscribe("agent.slow", "1");
-        sender.say("SUB _INBOX.acks 1\r\n");
         let payload = "x".repeat(20_000);
-        for number in 0..MESSAGES {
-            let durable = [("Caxton-Reliability", "durable")];
-            sender.publish("agent.slow", "_INBOX.acks", &durable, &format!("{number} {payload}"));
-            // On a slow disk more of them would find no room in the journal.
-            if number % 20 == 19 {
-                for _ in 0..20 {
-                    let ack = sender.next();
-                    assert!(ack.headers.contains("Caxton-Accepted: m"), "{}", ack.headers);
-                }
-            }
-        }
+        sender.publish_durably("agent.slow", MESSAGES, |number| format!("{number} {payload}"));
         // What the kernel does not take of it stays with the router.
         slow.stream.get_ref().shutdown(std::net::Shutdown::Write).expect("it is connected");
         wait_until_left(&served, "slow");

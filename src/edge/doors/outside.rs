@@ -161,7 +161,7 @@ impl Drop for Attachment {
         clients.attached -= 1;
         if self.agent.is_gone() {
             drop(clients);
-            self.agents.forget(&self.agent);
+            self.agents.deregister(&self.agent);
         } else if clients.attached == 0 {
             clients.gone_since = Instant::now();
             if clients.watched_until.is_none() {
@@ -357,16 +357,9 @@ impl OutsideAgents {
         }
     }
 
-    /// Forgets an agent, and closes its inbox: it is deregistered, and its clients get nothing further. What was not
-    /// processed becomes dead letters. Returns whether it was there.
-    pub fn deregister(&self, name: &AgentName) -> bool {
-        let removed = self.lock().remove(AgentId::of(name));
-        // Dropping an inbox takes no lock of ours, but it may be the last handle of the router.
-        removed.is_some()
-    }
-
-    /// Forgets an agent as [`OutsideAgents::deregister`] does, unless another one has its name by now.
-    pub fn forget(&self, former: &Arc<OutsideAgent>) {
+    /// Forgets an agent, unless another one has its name by now, and closes its inbox: it is deregistered, and its clients
+    /// get nothing further. What was not processed becomes dead letters.
+    pub fn deregister(&self, former: &Arc<OutsideAgent>) {
         let mut state = self.lock();
         let id = AgentId::of(&former.name);
         if matches!(state.agents.get(&id), Some(Slot::Open(agent)) if Arc::ptr_eq(agent, former)) {
@@ -469,11 +462,13 @@ mod tests {
                 let name = name.parse().expect("it is a name");
                 let registered = outside.register(&router, &Identity::local(), &name, OutsideOptions::default()).await;
                 let mut attachment = Some(registered.expect("it is registered"));
+                let agent = outside.get(&name).expect("it is registered");
                 if !is_attached {
                     attachment = None;
                     assert_eq!(outside.lock().without_client.len(), 1);
                 }
-                assert!(outside.deregister(&name));
+                outside.deregister(&agent);
+                assert_eq!(outside.count(), 0);
                 drop(attachment);
                 assert!(outside.lock().without_client.is_empty(), "{name}");
             }

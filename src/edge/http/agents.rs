@@ -286,7 +286,7 @@ async fn deregister(
 impl Api {
     /// Deregisters an outside agent, and waits until its shard has removed it.
     async fn let_go(&self, agent: &Arc<OutsideAgent>) -> Result<(), Problem> {
-        self.context.outside.forget(agent);
+        self.context.outside.deregister(agent);
         let gone = async {
             while !agent.inbox().has_ended() {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -358,7 +358,7 @@ async fn drain(
         let outside = own.context.outside.get(&name);
         let drained = own.context.router.drain(AgentId::of(&name), deadline).await;
         if let Some(agent) = outside.filter(|agent| agent.inbox().has_ended()) {
-            own.context.outside.forget(&agent);
+            own.context.outside.deregister(&agent);
         }
         let drained = drained.map_err(|error| Problem::of_call(&error, Problem::of_lifecycle))?;
         let result = json!({ "left": drained.left });

@@ -8,7 +8,7 @@ use std::time::Instant;
 use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
 use caxton_shards::message::{AgentId, Correlation, Message, MessageId, ParameterValue, Performative};
 
-use super::held::{Arrived, Held};
+use super::held::{Arrived, Due, Held};
 use super::{
     Boxed, COPIES_BYTES_MAX, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, SLOW_CONSUMER, Source,
     Subscription, TAKEN_MAX,
@@ -220,17 +220,22 @@ impl Connection {
     /// Has a message acknowledged once everything up to here was written.
     fn hold_until_written(&mut self, held: Option<Held>) {
         if let Some(held) = held {
-            self.unwritten.push_back((self.base + self.output.len() as u64, held));
+            self.once_written(Due::Acknowledge(held));
         }
     }
 
-    /// Acknowledges messages that were written to the socket.
+    /// Carries something out once everything up to here was written.
+    pub(super) fn once_written(&mut self, due: Due) {
+        self.unwritten.push_back((self.base + self.output.len() as u64, due));
+    }
+
+    /// Acknowledges messages that were written to the socket, and gives up the agents that waited for that.
     pub(super) fn acknowledge_written(&mut self) {
-        while let Some((end, held)) = self.unwritten.pop_front() {
+        while let Some((end, due)) = self.unwritten.pop_front() {
             if end > self.flushed {
-                return self.unwritten.push_front((end, held));
+                return self.unwritten.push_front((end, due));
             }
-            held.acknowledge();
+            due.carry_out();
         }
     }
 

@@ -1,13 +1,15 @@
 //! What a connection has taken out of its agents' inboxes and not yet written.
 //!
 //! A durable message, or one whose sender wants a receipt, is processed once its bytes were written to the client's
-//! socket. Until then something holds it, and dropping that puts it back into its inbox, for the agent's next client.
+//! socket. Until then something holds it, and dropping that puts it back into its inbox, for the agent's next client. An
+//! agent that the client gives up stays registered until then: what is written to the client is no dead letter.
 
 use std::sync::Arc;
 
 use caxton_shards::message::{AgentId, Message};
 
-use crate::edge::doors::OutsideAgent;
+use crate::edge::doors::{Attachment, OutsideAgent};
+use crate::edge::nats::Door;
 use crate::router::Inbox;
 
 /// A message for one of the client's agents.
@@ -36,6 +38,10 @@ impl Held {
         Self { inbox: inbox.clone(), message: Some(message) }
     }
 
+    fn agent(&self) -> AgentId {
+        self.inbox().id()
+    }
+
     fn inbox(&self) -> &Inbox {
         match &self.inbox {
             Holder::Agent(agent) => agent.inbox(),
@@ -62,6 +68,52 @@ impl Drop for Held {
     fn drop(&mut self) {
         if let Some(message) = self.message.take() {
             self.inbox().put_back(message);
+        }
+    }
+}
+
+/// An agent that the client has given up. Dropping this deregisters it, unless it has another client.
+pub(super) struct Leaving {
+    attachment: Option<Attachment>,
+    door: Arc<Door>,
+}
+
+impl Leaving {
+    pub fn new(attachment: Attachment, door: &Arc<Door>) -> Self {
+        Self { attachment: Some(attachment), door: Arc::clone(door) }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Some(attachment) = self.attachment.take() else { return };
+        let agent = Arc::clone(attachment.agent());
+        drop(attachment);
+        if agent.clients() == 0 {
+            self.door.context.outside.deregister(&agent);
+        }
+    }
+}
+
+/// What is due once everything before it was written.
+pub(super) enum Due {
+    Acknowledge(Held),
+    Leave(AgentId, Leaving),
+}
+
+impl Due {
+    /// Returns the agent that it concerns.
+    pub fn agent(&self) -> AgentId {
+        match self {
+            Self::Acknowledge(held) => held.agent(),
+            Self::Leave(agent, _) => *agent,
+        }
+    }
+
+    pub fn carry_out(self) {
+        match self {
+            Self::Acknowledge(held) => held.acknowledge(),
+            Self::Leave(_, leaving) => drop(leaving),
         }
     }
 }

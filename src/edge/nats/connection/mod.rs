@@ -36,7 +36,7 @@ use tokio::time::Sleep;
 
 use self::flow::Flow;
 pub(super) use self::held::Arrived;
-use self::held::{Held, Holder};
+use self::held::{Due, Holder};
 use super::exchanges::Exchanges;
 use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
@@ -297,8 +297,8 @@ struct Connection {
     base: u64,
     /// The number of bytes that the socket has taken.
     flushed: u64,
-    /// Messages that are processed once the socket has taken so many bytes.
-    unwritten: VecDeque<(u64, Held)>,
+    /// What is due once the socket has taken so many bytes.
+    unwritten: VecDeque<(u64, Due)>,
     /// Whether there is more for the client than the memory for its output holds.
     is_slow: bool,
     options: ClientOptions,

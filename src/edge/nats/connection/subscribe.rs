@@ -5,6 +5,7 @@ use std::sync::Arc;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
 
+use super::held::{Due, Leaving};
 use super::{Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
 use crate::edge::doors::{Attachment, OutsideError, OutsideOptions};
 use crate::edge::nats::{Named, mapping, prompts, protocol, subjects};
@@ -105,16 +106,15 @@ impl Connection {
         }
     }
 
-    /// Gives up an agent for good: without another client it is deregistered.
+    /// Gives up an agent for good: without another client it is deregistered, once what it was sent has been written.
     pub(super) fn leave_agent(&mut self, place: usize) {
         let own = self.agents.remove(place);
         self.door.forget_subscriber(own.id, self.number);
         self.post.remove_agent(own.id);
         if let Source::Attached(attachment, _) = own.inbox {
-            let agent = Arc::clone(attachment.agent());
-            drop(attachment);
-            if agent.clients() == 0 {
-                self.context().outside.deregister(agent.name());
+            let leaving = Leaving::new(attachment, &self.door);
+            if self.unwritten.iter().any(|(_, due)| due.agent() == own.id) {
+                self.once_written(Due::Leave(own.id, leaving));
             }
         }
     }
