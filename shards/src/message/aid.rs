@@ -1,6 +1,6 @@
 //! Agent identifiers (FIPA SC00023): a name, transport addresses, and resolvers.
 
-use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_kept_parameter_name};
+use super::details::{PARAMETER_BYTES_MAX, UserParameter, is_kept_parameter_name, weight_of};
 use super::id::AgentId;
 use crate::domain::AgentName;
 
@@ -52,6 +52,15 @@ pub struct Aid {
 }
 
 impl Aid {
+    /// Returns the memory that it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + self.name.as_ref().len()
+            + self.addresses.iter().map(|address| size_of_val(address) + address.len()).sum::<usize>()
+            + self.resolvers.iter().map(Self::weight).sum::<usize>()
+            + weight_of(&self.user_parameters)
+    }
+
     /// Creates an identifier that consists of a name only.
     pub fn new(name: AgentName) -> Self {
         Self { name, addresses: Vec::new(), resolvers: Vec::new(), user_parameters: Vec::new() }

@@ -41,6 +41,21 @@ impl ParameterValue {
     pub fn text(text: Box<str>) -> Self {
         if text.ends_with('\\') { Self::Binary(text.into_boxed_bytes()) } else { Self::Text(text) }
     }
+
+    /// Returns its length in bytes, without quotes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Atom(text) | Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::List(expression) => expression.as_str().len(),
+        }
+    }
+}
+
+/// Returns the memory that these parameters take, in bytes.
+pub(super) fn weight_of(parameters: &[UserParameter]) -> usize {
+    let weight = |parameter: &UserParameter| size_of::<UserParameter>() + parameter.name.len() + parameter.value.len();
+    parameters.iter().map(weight).sum()
 }
 
 /// A parenthesised expression of SC00070 in its source form, such as `(set (a b) "c")`.
@@ -145,6 +160,20 @@ pub struct Replay {
     pub(crate) rejoins: bool,
 }
 
+impl Details {
+    /// Returns the memory that they take, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let Words { protocol, language, encoding, ontology } = &self.words;
+        let texts = [&self.conversation, &self.reply_with, &self.in_reply_to, protocol, language, encoding, ontology];
+        let agents = self.sender.iter().chain(&self.receivers).chain(&self.reply_to);
+        size_of::<Self>()
+            + agents.map(Aid::weight).sum::<usize>()
+            + texts.into_iter().map(text).sum::<usize>()
+            + weight_of(&self.user_parameters)
+    }
+}
+
 /// The text of parameters that are normally terms.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Words {
@@ -156,4 +185,30 @@ pub struct Words {
     pub encoding: Option<Box<str>>,
     /// `ontology`
     pub ontology: Option<Box<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::AgentName;
+    use crate::message::{Message, Performative};
+
+    #[test]
+    fn whatever_a_message_holds_counts_for_its_size() {
+        let long: Box<str> = "x".repeat(10_000).into();
+        let aid = |address: Option<&str>| {
+            let mut aid = Aid::new(AgentName::try_new("clerk").expect("the name is allowed"));
+            aid.addresses.extend(address.map(Box::from));
+            aid
+        };
+        let begin = || Message::builder(Performative::Inform).receiver_aids(vec![aid(None)]);
+        let plain = begin().build().expect("the message is valid").weight();
+        let with_parameter = begin().user_parameter("X-long", ParameterValue::Text(long.clone()));
+        let with_address = Message::builder(Performative::Inform).receiver_aids(vec![aid(Some(&long))]);
+        let with_conversation = begin().conversation_text(&long);
+        for builder in [with_parameter, with_address, with_conversation] {
+            let weight = builder.build().expect("the message is valid").weight();
+            assert!(weight >= plain + 10_000, "{weight} is not {plain} and 10,000 more");
+        }
+    }
 }

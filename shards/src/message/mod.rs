@@ -599,19 +599,6 @@ impl Message {
     }
 }
 
-impl Details {
-    fn weight(&self) -> usize {
-        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        let parameters: usize = self.user_parameters.iter().map(|parameter| parameter.name.len() + 64).sum();
-        size_of::<Self>()
-            + (self.receivers.len() + self.reply_to.len() + usize::from(self.sender.is_some())) * size_of::<Aid>()
-            + text(&self.conversation)
-            + text(&self.reply_with)
-            + text(&self.in_reply_to)
-            + parameters
-    }
-}
-
 fn word<'a>(term: Option<Term>, text: impl FnOnce() -> Option<&'a str>) -> Option<&'a str> {
     term.map(Term::as_str).or_else(text)
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
-use caxton_shards::message::{AgentId, Correlation, Message, MessageId, ParameterValue, Performative};
+use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
 
 use super::held::{Arrived, Due, Held};
 use super::{
@@ -304,7 +304,7 @@ impl Connection {
         let now = Instant::now();
         // A reply repeats nothing of it.
         message.take_content();
-        let bytes = bytes_of(&message);
+        let bytes = message.weight();
         let number = self.questions.add(Question { message, to_prompt }, bytes, now, now + REPLIES_WITHIN);
         mapping::put_answer_subject(self.number, number, subject);
     }
@@ -402,17 +402,6 @@ impl Connection {
     pub(super) fn owns(&self, agent: AgentId) -> bool {
         self.agents.iter().chain(&self.anonymous).any(|own| own.id == agent)
     }
-}
-
-/// Returns the memory that a message takes, about. Its user-defined parameters may be most of it.
-fn bytes_of(message: &Message) -> usize {
-    let parameters = message.details().map_or(&[][..], |details| &details.user_parameters);
-    let values = parameters.iter().map(|parameter| match &parameter.value {
-        ParameterValue::Atom(text) | ParameterValue::Text(text) => text.len(),
-        ParameterValue::Binary(bytes) => bytes.len(),
-        ParameterValue::List(expression) => expression.as_str().len(),
-    });
-    message.weight() + values.sum::<usize>()
 }
 
 fn put_to(output: &mut Vec<u8>, subscription: &Subscription, reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) {
