@@ -12,6 +12,8 @@
 //! there is no preemption timer, because nobody could end a stall; and the waker is dropped from the doorbell before
 //! the executor ends. See the [watchdog](crate::watchdog) for the fourth.
 
+mod wait;
+
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,7 +23,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 #[cfg(feature = "store")]
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use caxton_shards::api::{Event, EventDetail, FailureHandler, InboxNumber, Input, Output, Token};
 use caxton_shards::mesh::Port;
@@ -31,7 +33,6 @@ use caxton_shards::routing::partition::ShardIndex;
 #[cfg(feature = "store")]
 use caxton_shards::shard::recovery::RecoveredState;
 use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, ShardFrame, Turn};
-use glommio::timer::Timer;
 use glommio::{Latency, Shares};
 
 use crate::call::{Callee, Request};
@@ -58,16 +59,6 @@ use crate::telemetry::logs::LogSender;
 const WORK_PER_TURN_MAX: usize = 256;
 /// How long the shard's task runs before the executor serves its own timers and I/O. See the module's documentation.
 const PREEMPTION: Duration = Duration::from_millis(1);
-/// A spinning shard reads the clock once in this many polls of its rings.
-const SPINS_PER_CLOCK_READ: u32 = 64;
-/// Maximum sleep of a shard whose next timer is further away.
-const LONGEST_SLEEP: Duration = Duration::from_hours(1);
-#[cfg(feature = "store")]
-/// Maximum nap of a shard while its journal is being written, or waits for room.
-const LONGEST_NAP: Duration = Duration::from_millis(10);
-/// The same for a shard with polling agents.
-#[cfg(feature = "store")]
-const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
 /// Number of turns in which a leaving shard still delivers the router's notices.
 const LEAVING_TURNS_MAX: u32 = 16;
 
@@ -638,122 +629,6 @@ impl Driver {
             }
         }
     }
-
-    /// Whether there is work that did not exist in the last turn.
-    fn has_work(&mut self) -> bool {
-        #[cfg(feature = "store")]
-        if self.journal.is_some() && self.write_down() {
-            return true;
-        }
-        #[cfg(feature = "telemetry")]
-        if self.link().details.are_wanted() {
-            return true;
-        }
-        self.shard.has_incoming()
-            || !self.work.is_empty()
-            || !self.inputs.is_empty()
-            || self.link().attention.load(Ordering::Relaxed)
-            || self.shared.phase() != self.stage
-    }
-
-    /// Polls the rings for a bounded time. Returns whether something arrived.
-    fn spin_for_work(&mut self) -> bool {
-        if self.spin.is_zero() {
-            return self.has_work();
-        }
-        let started = Instant::now();
-        loop {
-            for _ in 0..SPINS_PER_CLOCK_READ {
-                if self.has_work() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if started.elapsed() >= self.spin {
-                return false;
-            }
-        }
-    }
-
-    /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is
-    /// due. A write takes less time than parking and waking. Spinning would keep the core from the thread that has to
-    /// finish the write, on a virtual machine without a spare core for milliseconds.
-    #[cfg(feature = "store")]
-    fn nap(&mut self, turn: &Turn) {
-        let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };
-        let timeout = self.until_due(turn.next_deadline_ms).map_or(longest, |due| due.min(longest));
-        let Some(wakers) = self.wakers.take() else { return };
-        let shared = Arc::clone(&self.shared);
-        let link = &shared.links[self.index];
-        link.naps.store(true, Ordering::Relaxed);
-        link.doorbell.arm(&wakers.journal);
-        if !self.has_work()
-            && let Some(journal) = &mut self.journal
-        {
-            journal.wait(timeout);
-        }
-        // From here on a stall of the executor can be ended from outside again.
-        link.doorbell.arm(&wakers.executor);
-        link.doorbell.disarm();
-        self.wakers = Some(wakers);
-    }
-
-    /// Returns the time until the shard's next timer, or its journal's, is due.
-    fn until_due(&self, next_deadline_ms: Option<u64>) -> Option<Duration> {
-        #[cfg(feature = "store")]
-        let next_deadline_ms = {
-            let journal_ms = self.journal.as_ref().and_then(JournalDriver::due_ms);
-            next_deadline_ms.into_iter().chain(journal_ms).min()
-        };
-        let now = self.clock.start().elapsed();
-        next_deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms).saturating_sub(now).min(LONGEST_SLEEP))
-    }
-
-    /// Sleeps until the doorbell rings or the shard's next timer is due.
-    async fn park(&mut self, next_deadline_ms: Option<u64>) {
-        let now = self.clock.start().elapsed();
-        let timeout = self.until_due(next_deadline_ms);
-        if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return;
-        }
-        let mut armed = false;
-        let shared = Arc::clone(&self.shared);
-        shared.links[self.index].parks.fetch_add(1, Ordering::Relaxed);
-        // From here on the watchdog has something to watch.
-        shared.bell.ring();
-        let doorbell = &shared.links[self.index].doorbell;
-        shared.links[self.index].naps.store(false, Ordering::Relaxed);
-        // For the watchdog: glommio can also stall after one of its own timers has woken it.
-        let wakes_at_ms = timeout.map_or(u64::MAX, |timeout| milliseconds(now + timeout));
-        shared.links[self.index].wakes_at_ms.store(wakes_at_ms, Ordering::Release);
-        let rung = poll_fn(|context| {
-            if armed && !doorbell.is_armed() {
-                return Poll::Ready(());
-            }
-            doorbell.arm(context.waker());
-            armed = true;
-            if self.has_work() {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        });
-        match timeout {
-            Some(timeout) => {
-                futures_lite::future::or(rung, async {
-                    Timer::new(timeout).await;
-                })
-                .await;
-            }
-            None => rung.await,
-        }
-        doorbell.disarm();
-        shared.bell.ring();
-    }
-}
-
-#[allow(clippy::cast_possible_truncation)] // Half a billion years fit.
-fn milliseconds(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }
 
 /// Closes an inbox: its shard learns of what was processed, and gets back everything else. From then on it is too late to
