@@ -1,7 +1,5 @@
 //! Sending messages.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::Served;
@@ -137,11 +135,12 @@ pub fn a_request_with_an_idempotency_key_is_carried_out_once() {
 fn requests_that_wait_leave_room_for_others() {
     bounded(|| {
         let served = Served::with(|config| config.set("doors.connections_max", "4", "this test").expect("it is legal"));
-        let (heard, told) = flume::unbounded();
+        let (heard, told) = flume::bounded(3);
         served.register("silent", move || {
             let heard = heard.clone();
             on(move |_, _| {
-                let _ = heard.send(());
+                // Nobody waits for those that follow.
+                let _ = heard.try_send(());
                 Outcome::Done
             })
         });
@@ -194,8 +193,7 @@ fn messages_that_wait_for_room_leave_room_for_others() {
             let shards = stats["shards"].as_array().expect("it is a list");
             shards.iter().filter_map(|shard| shard["waiting"].as_u64()).sum::<u64>() == 3
         });
-        // They took their places among the requests that wait before this one asks for its own.
-        std::thread::sleep(Duration::from_millis(50));
+        wait_until("they have taken all places", || other.get("/v1/agents/full/messages?wait_ms=1").status == 503);
         let refused = other.post("/v1/messages?timeout_ms=300000", &message).problem(503, "too-many-streams");
         assert_eq!(refused["effect"], "possible", "it may have been accepted at this moment");
         // The next client is served, in the place of the connection that was refused.
