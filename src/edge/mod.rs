@@ -40,6 +40,9 @@ pub(crate) use self::connection::CloseReason;
 #[cfg(feature = "serve")]
 pub(crate) use self::connection::Connection as OpenConnection;
 
+/// Number of connections that wait to be accepted, as far as the kernel allows. What comes beyond that comes again, which takes
+/// a second.
+const BACKLOG: i32 = 4_096;
 /// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Time that a connection has for its next request even if there is no room for others.
@@ -117,8 +120,14 @@ pub(crate) struct EdgeFigures {
 ///
 /// The address cannot be used.
 pub(crate) fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|error| ListenError { setting, address, error })
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        // The standard library's queue is of 128 connections.
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|error| ListenError { setting, address, error })
 }
 
 /// The thread that serves HTTP. Dropping it ends the thread without waiting for it.
