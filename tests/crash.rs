@@ -6,7 +6,7 @@
 //! time with another number of shards, and finally lets it finish. `CAXTON_CRASH_CYCLES=1000` runs more cycles than
 //! usual.
 //!
-//! Another child kills itself on one of its messages: that one becomes a dead letter, and the others are handled.
+//! Another child kills itself on one of its messages: that one is dead-lettered, and the others are handled.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

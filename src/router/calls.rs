@@ -168,7 +168,7 @@ impl Router {
     /// Sends a request and waits up to `timeout` for the reply. The sender is the router's gateway.
     ///
     /// An `agree` announces a reply and is not one itself; any other message that repeats the request's `reply-with`
-    /// is. Dropping the future ends the call: a later reply becomes a dead letter, as one that arrives too late.
+    /// is. Dropping the future ends the call: a later reply is dead-lettered, as one that arrives too late.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ impl Router {
         results
     }
 
-    /// Removes an agent at once; its waiting messages become dead letters. [`Router::drain`] lets it finish first.
+    /// Removes an agent at once; its waiting messages are dead-lettered. [`Router::drain`] lets it finish first.
     /// Returns whether the agent existed.
     ///
     /// # Errors

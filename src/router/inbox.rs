@@ -13,6 +13,8 @@
 //! when they are taken, and are neither kept nor copied.
 
 use std::collections::{BTreeMap, VecDeque};
+#[cfg(feature = "serve")]
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +91,9 @@ pub(crate) struct InboxLink {
     sender: flume::Sender<Handed>,
     /// Receives what is left when the inbox is dropped.
     leftovers: flume::Receiver<Handed>,
+    /// Tells the owner of the end when it is dropped.
+    #[cfg(feature = "serve")]
+    _end: flume::Sender<Infallible>,
     kept: Option<Kept>,
 }
 
@@ -223,7 +228,7 @@ pub enum ReceiveError {
 /// An agent outside the shards: takes its messages here and sends from any thread.
 ///
 /// Dropping the inbox deregisters the agent; messages that were not taken, or not acknowledged in acknowledged mode,
-/// become dead letters.
+/// are dead-lettered.
 ///
 /// An agent that awaits is an inbox and a task:
 ///
@@ -264,6 +269,9 @@ pub struct Inbox {
     /// Where messages that the owner took are put back.
     #[cfg(feature = "serve")]
     sender: flume::WeakSender<Handed>,
+    /// Disconnected once the shard has let the inbox go.
+    #[cfg(feature = "serve")]
+    end: flume::Receiver<Infallible>,
     router: Router,
     shard: usize,
     /// Number of taken messages after which the shard is notified at the latest.
@@ -292,7 +300,16 @@ impl Inbox {
         let weak = sender.downgrade();
         let acknowledged = acknowledging != Acknowledging::Nothing;
         let kept = acknowledged.then(|| Kept { acknowledging, messages: BTreeMap::new(), last: 0 });
-        let link = InboxLink { state: Arc::clone(&state), sender, leftovers: receiver.clone(), kept };
+        #[cfg(feature = "serve")]
+        let (end_of_link, end) = flume::bounded(0);
+        let link = InboxLink {
+            state: Arc::clone(&state),
+            sender,
+            leftovers: receiver.clone(),
+            #[cfg(feature = "serve")]
+            _end: end_of_link,
+            kept,
+        };
         let shard = router.shared().partition.shard_of(agent).as_usize();
         let ledger = acknowledged.then(Mutex::default);
         let inbox = Self {
@@ -301,6 +318,8 @@ impl Inbox {
             ledger,
             #[cfg(feature = "serve")]
             sender: weak,
+            #[cfg(feature = "serve")]
+            end,
             router,
             shard,
             tell_after: window.div_ceil(2),
@@ -344,8 +363,8 @@ impl Inbox {
 
     /// Acknowledges a message that the owner took, in any order and from any thread; it is processed then. Returns
     /// false if it was acknowledged before, if the inbox was not [opened](super::InboxBuilder::acknowledged) in
-    /// acknowledged mode, if its agent was removed and the message has become a dead letter, or if the router has stopped
-    /// and left the message to the next start.
+    /// acknowledged mode, if its agent was removed and the message dead-lettered, or if the router has stopped and keeps the
+    /// message for the next start.
     ///
     /// Until the shard has noticed the acknowledgement, the receipt is delayed and a durable message is handed out
     /// again after a crash: a message acknowledged at that moment may arrive twice. After a shutdown, no acknowledged
@@ -354,7 +373,7 @@ impl Inbox {
         self.finish(message, |done, number| done.numbers.push(number))
     }
 
-    /// Gives up a message that the owner took and will not finish: it becomes a dead letter with the reason
+    /// Gives up a message that the owner took and will not finish: it is dead-lettered with the reason
     /// [`AttemptsExhausted`](caxton_shards::dead_letter::DeadLetterReason::AttemptsExhausted) and this explanation, and
     /// its sender is notified. Returns false where [`Inbox::acknowledge`] does.
     pub fn reject(&self, message: &Message, why: impl Into<Box<str>>) -> bool {
@@ -497,7 +516,13 @@ impl Inbox {
     /// Whether its agent is no longer registered, as far as this is known here. It gets nothing further.
     #[cfg(feature = "serve")]
     pub(crate) fn has_ended(&self) -> bool {
-        self.receiver.is_disconnected()
+        self.end.is_disconnected()
+    }
+
+    /// Waits until its agent [is no longer registered](Self::has_ended).
+    #[cfg(feature = "serve")]
+    pub(crate) async fn ended(&self) {
+        let Err(flume::RecvError::Disconnected) = self.end.recv_async().await;
     }
 
     fn tell_shard(&self) {
@@ -535,50 +560,46 @@ impl From<WouldDeadlockError> for ReceiveError {
 
 #[cfg(all(test, feature = "serve"))]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::task::{Context, Wake, Waker};
-    use std::time::Instant;
 
     use caxton_shards::domain::ShardCount;
     use caxton_shards::message::Performative;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
+    struct Woken(flume::Sender<()>);
 
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+            // It is woken once, however often that happens before it looks.
+            let _ = self.0.try_send(());
         }
     }
 
     /// One of several owners that take out of an inbox.
-    #[derive(Default)]
     struct Taker {
-        woken: Arc<Woken>,
+        waker: Arc<Woken>,
+        woken: flume::Receiver<()>,
         wait: Option<InboxWait>,
     }
 
     impl Taker {
+        fn new() -> Self {
+            let (waker, woken) = flume::bounded(1);
+            Self { waker: Arc::new(Woken(waker)), woken, wait: None }
+        }
+
         /// Returns the number of messages taken; `None` if it waits.
         fn take(&mut self, inbox: &Inbox) -> Option<usize> {
-            let waker = Waker::from(Arc::clone(&self.woken));
+            let waker = Waker::from(Arc::clone(&self.waker));
             let mut taken = Vec::new();
             let polled = inbox.poll_take(&mut self.wait, &mut Context::from_waker(&waker), (8, 1_024), &mut taken);
             polled.is_ready().then_some(taken.len())
         }
 
-        /// Whether it was woken since the last call, within some time.
+        /// Waits until it is woken, or was woken since the last call.
         fn is_woken(&self) -> bool {
-            let ends = Instant::now() + Duration::from_mins(1);
-            while self.woken.0.swap(0, Ordering::SeqCst) == 0 {
-                if Instant::now() > ends {
-                    return false;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            true
+            self.woken.recv_timeout(Duration::from_mins(1)).is_ok()
         }
     }
 
@@ -590,7 +611,7 @@ mod tests {
             let message = Message::builder(Performative::Inform).receiver("mine").content("x").build();
             router.blocking().send(message.expect("it is valid")).expect("it is accepted");
         };
-        let (mut first, mut second) = (Taker::default(), Taker::default());
+        let (mut first, mut second) = (Taker::new(), Taker::new());
         assert_eq!(first.take(&inbox), None);
         send();
         assert!(first.is_woken());

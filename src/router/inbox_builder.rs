@@ -78,7 +78,7 @@ impl InboxBuilder {
     /// taken. At most [`INBOX_WINDOW`] messages are handed out and not acknowledged at a time, whichever they are; the
     /// rest wait in the agent's mailbox.
     ///
-    /// Unacknowledged messages count as not taken. They become dead letters when the inbox is dropped. At a stop, and
+    /// Unacknowledged messages count as not taken. They are dead-lettered when the inbox is dropped. At a stop, and
     /// after a crash, durable ones are left to the next start and handed out again there.
     pub fn acknowledged(mut self) -> Self {
         self.acknowledging = Acknowledging::Everything;

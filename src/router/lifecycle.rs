@@ -127,10 +127,10 @@ impl Router {
 
     /// Removes an agent once it has handled its messages, and returns then.
     ///
-    /// At once it stops accepting messages (they become dead letters with the reason `draining`) and loses its
+    /// At once it stops accepting messages (they are dead-lettered with the reason `draining`) and loses its
     /// capabilities; if it was suspended, it is resumed. It is drained when its mailbox, including delayed messages,
-    /// and its outbox are empty, and the owner of its inbox has taken everything, in acknowledged mode acknowledged. What
-    /// is left after `deadline` becomes dead letters with the reason `drain-deadline`. Draining continues if the future
+    /// and its outbox are empty, and the owner of its inbox has taken everything, in acknowledged mode acknowledged.
+    /// What is left after `deadline` is dead-lettered with the reason `drain-deadline`. Draining continues if the future
     /// is dropped.
     ///
     /// # Errors

@@ -109,7 +109,7 @@ impl Stats {
 pub struct Report {
     /// The final figures.
     pub stats: Stats,
-    /// Whether everything was handled before the deadline. If not, the rest became dead letters with the reason
+    /// Whether everything was handled before the deadline. If not, the rest were dead-lettered with the reason
     /// `stopped`.
     pub drained: bool,
     /// What was left, by place.

@@ -28,7 +28,7 @@ impl Router {
     /// reason `stopped`, and ends the shards. Blocks the calling thread.
     ///
     /// While the router drains, its agents keep sending to each other, so agents that never finish take the whole time.
-    /// What is left at the deadline becomes dead letters. Senders in this router get a `failure`, including the owners
+    /// What is left at the deadline is dead-lettered. Senders in this router get a `failure`, including the owners
     /// of inboxes, who can read it until they drop the inbox. The [`Report`] says what was left, and has the dead
     /// letters.
     ///

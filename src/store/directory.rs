@@ -121,7 +121,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Recovered {
     /// Messages that were not settled.
     pub messages: usize,
-    /// Of these, the number whose lifetime ended while no router ran. They become dead letters.
+    /// Of these, the number whose lifetime ended while no router ran. They are dead-lettered.
     pub expired: usize,
     /// Dead letters.
     pub dead_letters: usize,
@@ -527,7 +527,7 @@ fn warning_of_expired(recovered: &Recovered, then: WallTime, now: WallTime) -> O
     (expired > 0).then(|| {
         format!(
             "the lifetimes of {expired} of {messages} durable messages have ended since the last run, of which the last is \
-             known from {} ago: they become dead letters, which can be sent again",
+             known from {} ago: they are dead-lettered, and can be replayed",
             humantime::format_duration(away)
         )
     })

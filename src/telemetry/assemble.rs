@@ -81,7 +81,7 @@ pub struct AttemptTrace {
 pub enum DeliveryEnd {
     /// It was handled.
     Processed,
-    /// It became a dead letter.
+    /// It was dead-lettered.
     DeadLettered(DeadLetterReason),
     /// Its lifetime ended.
     Expired(Stage),

@@ -15,7 +15,7 @@
 //!   what it was granted by name: never more than clocks, random numbers and lines in its log.
 //! - What it sends and stores takes effect when its message was handled, and not at all if that failed.
 //! - A guest that runs for longer than its slice is suspended, and continues once others had their turn; beyond its
-//!   time limit for one message it traps. A trap is a failed attempt: the message is retried or becomes a dead letter,
+//!   time limit for one message it traps. A trap is a failed attempt: the message is retried or is dead-lettered,
 //!   and the agent is restarted within its restart policy.
 
 mod bounds;

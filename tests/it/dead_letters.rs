@@ -15,7 +15,7 @@ use futures_lite::future::block_on;
 
 use crate::common::{PATIENCE, bounded, message_to, name, name_on, on, shutdown, silent, start, text_of};
 
-/// Makes a message become a dead letter, and waits until it has.
+/// Has a message dead-lettered, and waits until it is.
 fn die(router: &Router, message: Message) {
     let events = router.blocking().events().expect("the router runs");
     let sent = router.blocking().send(message).expect("it is accepted");

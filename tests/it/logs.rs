@@ -94,7 +94,7 @@ fn start(capture: &Capture, level: Level) -> Router {
     capture.during(level, || start_with(2, |config| config.management.enabled = false))
 }
 
-/// Sends messages that become dead letters, and waits until they are.
+/// Sends messages that are dead-lettered, and waits until they are.
 fn send_to_nobody(router: &Router, count: u64) {
     let events = router.blocking().events().expect("the router runs");
     for _ in 0..count {
@@ -137,7 +137,7 @@ fn a_routers_life_and_its_events_are_logged_with_their_fields() {
         assert_eq!(panicked.text("panic"), "a planned panic");
         assert_eq!(capture.of("agent restarts after a failure")[0].text("agent"), "fragile");
 
-        let letters = capture.of("message became a dead letter");
+        let letters = capture.of("message was dead-lettered");
         let letter = letters.iter().find(|line| line.text("reason") == "unknown-receiver").expect("it is logged");
         assert_eq!((letter.level, letter.text("message_id")), (Level::DEBUG, id.to_string().as_str()));
         assert_eq!(letter.text("conversation_id"), conversation.to_string());
@@ -216,8 +216,8 @@ fn at_info_messages_are_counted_exactly_and_not_logged_one_by_one() {
         let router = start(&capture, Level::INFO);
         send_to_nobody(&router, 1_000);
         shutdown(&router);
-        assert!(capture.of("message became a dead letter").is_empty());
-        let counted = capture.of("messages became dead letters");
+        assert!(capture.of("message was dead-lettered").is_empty());
+        let counted = capture.of("messages were dead-lettered");
         assert!(counted.iter().all(|line| line.level == Level::WARN && line.text("reason") == "unknown-receiver"));
         assert_eq!(counted.iter().map(|line| line.number("count")).sum::<u64>(), 1_000);
         assert!(capture.lines.lock().unwrap().iter().all(|line| line.level <= Level::INFO));
@@ -235,7 +235,7 @@ fn what_the_log_is_too_slow_for_is_counted_and_holds_up_nobody() {
         send_to_nobody(&router, count);
         drop(open);
         shutdown(&router);
-        let logged = capture.of("message became a dead letter").len() as u64;
+        let logged = capture.of("message was dead-lettered").len() as u64;
         let lost = capture.of("records were lost on their way to the log: it was too slow");
         let lost: u64 = lost.iter().map(|line| line.number("count")).sum();
         assert!(lost > 0, "the channel is not that large");

@@ -1,5 +1,5 @@
 //! Mutated modules: real guests with bytes changed, cut off, duplicated and exchanged. In every case the router
-//! survives, and messages to them are handled or become dead letters.
+//! survives, and messages to them are handled or are dead-lettered.
 //!
 //! `CAXTON_WASM_MUTATIONS=1000000 cargo test --release --test it wasm_mutations::` tries this many, and
 //! `CAXTON_WASM_SEED` replays a run.
@@ -104,7 +104,7 @@ fn mutated_guests_leave_the_router_whole() {
     let report = router.shutdown(PATIENCE).unwrap();
     let account = report.stats.account();
     println!(
-        "{loaded} of {mutations} were modules; of their messages {} were handled, {} became dead letters",
+        "{loaded} of {mutations} were modules; of their messages {} were handled, {} were dead-lettered",
         account.processed, account.dead_lettered
     );
     assert!(report.balances(), "{account:?}");

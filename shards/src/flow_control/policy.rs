@@ -5,13 +5,13 @@ use crate::domain::DomainError;
 /// How a full mailbox treats a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum OverflowPolicy {
-    /// Refuses it: it becomes a dead letter with the reason `mailbox-full`, and its sender gets a `failure`.
+    /// Refuses it: it is dead-lettered with the reason `mailbox-full`, and its sender gets a `failure`.
     #[default]
     Reject,
     /// Makes it and later messages to this receiver wait, each for at most its lifetime.
     BackPressure,
     /// Drops the oldest waiting message of the lowest lane, unless that lane is above the new message's: the dropped
-    /// one becomes a dead letter with the reason `displaced`, and its sender gets a `failure`. If none can be
+    /// one is dead-lettered with the reason `displaced`, and its sender gets a `failure`. If none can be
     /// displaced, the new one is refused.
     DropOldest,
 }

@@ -202,7 +202,7 @@ impl ShardJournal {
     }
 
     /// Counts the delivery of a message to an inbox. One that waited since an earlier run may have been delivered then,
-    /// so this counts as an attempt; a message that crashes its owner every time thus becomes a dead letter.
+    /// so this counts as an attempt; a message that crashes its owner every time thus is dead-lettered.
     #[cold]
     pub fn count_hand_out(&mut self, record: Lsn, attempts: u8) {
         if self.writes() && self.first.contains_key(&record) {

@@ -73,7 +73,7 @@ kinds! {
     Message = 1,
     /// A message was processed, or its lifetime ended.
     Settled = 2,
-    /// A message became a dead letter.
+    /// A message was dead-lettered.
     DeadLetter = 3,
     /// A dead letter was replayed, purged, or dropped to make room.
     DeadLetterGone = 4,

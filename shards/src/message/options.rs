@@ -31,7 +31,7 @@ pub enum WhenUnavailable {
     /// It waits in the receiver's mailbox, within the limits of the mailbox and of its own lifetime.
     #[default]
     Wait,
-    /// It becomes a dead letter at once, and its sender is notified.
+    /// It is dead-lettered at once, and its sender is notified.
     FailFast,
 }
 
@@ -44,7 +44,7 @@ pub struct DeliveryOptions {
     pub reliability: Reliability,
     /// Which delivery receipt the sender wants.
     pub receipt: Receipt,
-    /// Maximum number of attempts before the message becomes a dead letter; the router's setting if `None`.
+    /// Maximum number of attempts before the message is dead-lettered; the router's setting if `None`.
     pub attempts_max: Option<std::num::NonZeroU8>,
     /// How long the message may wait for its handler; the router's setting if `None`.
     pub time_to_live: Option<LifetimeMs>,

@@ -102,6 +102,27 @@ impl Performative {
     }
 }
 
+impl Performative {
+    /// Whether an act asks its receiver for a reply. An accept-proposal does not: it is a reply to a proposal, and ends the
+    /// exchange of SC00036.
+    pub const fn asks_for_reply(self) -> bool {
+        matches!(
+            self,
+            Self::Request
+                | Self::RequestWhen
+                | Self::RequestWhenever
+                | Self::QueryIf
+                | Self::QueryRef
+                | Self::Cfp
+                | Self::Propose
+                | Self::Proxy
+                | Self::Propagate
+                | Self::Subscribe
+                | Self::Cancel
+        )
+    }
+}
+
 impl fmt::Display for Performative {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())

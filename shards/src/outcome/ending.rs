@@ -8,7 +8,7 @@ use super::DeadLetterReason;
 pub enum Ending {
     /// The message is in the journal and will be dispatched.
     Kept,
-    /// The message became a dead letter.
+    /// The message was dead-lettered.
     DeadLettered(DeadLetterReason),
     /// The message's lifetime ended before it was journalled.
     Expired,

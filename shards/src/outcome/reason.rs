@@ -1,8 +1,8 @@
-//! Why a message became a dead letter.
+//! Why a message was dead-lettered.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $text:literal;)+) => {
-        /// Why a message became a dead letter.
+        /// Why a message was dead-lettered.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum DeadLetterReason {

@@ -65,7 +65,7 @@ pub enum Event {
         /// The new condition.
         condition: JournalCondition,
     },
-    /// A message became a dead letter.
+    /// A message was dead-lettered.
     DeadLettered {
         /// The message.
         message: MessageId,

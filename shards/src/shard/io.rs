@@ -62,7 +62,7 @@ pub enum Input {
     DrainAgent {
         /// The agent.
         agent: AgentId,
-        /// The deadline in milliseconds. Messages not handled by then become dead letters.
+        /// The deadline in milliseconds. Messages not handled by then are dead-lettered.
         within_ms: u64,
         /// The token of the response.
         token: Token,
@@ -406,7 +406,7 @@ pub enum SendErrorKind {
     /// restarted.
     #[error("the journal of the sender's shard has failed: it takes no durable messages until the router is restarted")]
     JournalFailed,
-    /// The message was accepted, and became a dead letter or expired before it was durable.
+    /// The message was accepted, and was dead-lettered or expired before it was durable.
     #[error("the message {message} was accepted and did not become durable: {}", explain(*ending))]
     NotKept {
         /// Its id.

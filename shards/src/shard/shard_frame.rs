@@ -63,7 +63,7 @@ pub enum Control {
     /// The outcomes of durable messages that the other shard had accepted.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Committed(Vec<Acknowledgement>),
-    /// A durable message accepted by the other shard became a dead letter that cannot be journalled here.
+    /// The dead letter of a durable message that the other shard accepted cannot be journalled here.
     #[allow(private_interfaces)]
     KeepLetter(Box<DeadLetter>, JournalRef),
     /// Reminds the shard itself of a survey that is under way.

@@ -62,7 +62,7 @@ impl World {
         taken
     }
 
-    /// Drops an inbox with its contents: the agent is removed, and unread messages become dead letters.
+    /// Drops an inbox with its contents: the agent is removed, and unread messages are dead-lettered.
     pub fn close_inbox(&mut self, inbox: InboxNumber) {
         if let Some(open) = self.inboxes.remove(&inbox.0) {
             self.give(open.shard, Input::Closed(open.agent, inbox, open.waiting.into()));

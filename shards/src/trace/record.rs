@@ -48,7 +48,7 @@ pub enum StageEvent {
     Duplicate,
     /// It is a durable message that was left to the next start.
     Left,
-    /// It became a dead letter.
+    /// It was dead-lettered.
     DeadLettered(DeadLetterReason),
     /// Its lifetime ended.
     Expired(Stage),

@@ -414,7 +414,7 @@ fn a_notice_never_causes_another() {
     world.send(inform(agent, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();
     world.advance(100_000);
     assert_eq!(world.total().notices, 1);
-    // Messages waiting for a deregistered agent become dead letters; a notice among them is not reported.
+    // Messages waiting for a deregistered agent are dead-lettered; a notice among them is not reported.
     let inbox = world.add_inbox(1, "inbox", 1, 1);
     for _ in 0..3 {
         world.send(inform(inbox, AgentId::of_text("nobody"), "x").build().unwrap()).unwrap();

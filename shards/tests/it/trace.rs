@@ -256,7 +256,7 @@ fn records_that_find_no_room_are_counted() {
     assert_eq!(kept + world.nodes[0].shard.stage_records_lost(), 4 * RECORDS_PER_TURN_MAX as u64);
 }
 
-/// Watches all shards of a simulated run, and counts the messages that became dead letters and those that expired.
+/// Watches all shards of a simulated run, and counts the messages that were dead-lettered and those that expired.
 fn watching(ended: &Rc<RefCell<[u64; 2]>>) -> Options {
     let ended = Rc::clone(ended);
     Options::default().with_check(move |world| {

@@ -42,13 +42,13 @@ pub enum AgentVerb {
     Resume(OneAgent),
     /// Remove an agent of a running router once it has handled its messages
     Drain {
-        /// Seconds after which what is left becomes dead letters
+        /// Seconds after which what is left is dead-lettered
         #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_deadline)]
         deadline: Duration,
         #[command(flatten)]
         agent: OneAgent,
     },
-    /// Deregister an agent of a running router at once: what it has not handled becomes dead letters
+    /// Deregister an agent of a running router at once: what it has not handled is dead-lettered
     Rm(OneAgent),
 }
 
@@ -103,7 +103,7 @@ fn act(verb: &AgentVerb) -> Result<ExitCode, Failure> {
             let drained = call.waiting(*deadline).document()?;
             let left = match number(&drained, "left") {
                 0 => "it has handled everything".to_owned(),
-                left => format!("{} became dead letters", counted(left, "message")),
+                left => format!("{} dead-lettered", counted(left, "message")),
             };
             one.tell(&drained, &format!("{} is removed; {left}\n", one.name))
         }

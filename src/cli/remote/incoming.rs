@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_end_that_follows_events_is_told_after_them() {
-        let (sender, events) = flume::unbounded();
+        let (sender, events) = flume::bounded(EVENTS_WAITING_MAX);
         let mut incoming = Incoming { events, end: None };
         for kind in ["message", "message", "end", "message"] {
             let event = ServerEvent { kind: kind.to_owned(), id: String::new(), data: "deregistered".to_owned() };

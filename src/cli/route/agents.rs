@@ -176,26 +176,8 @@ impl Script {
         let performative = self.habits.own.get(&agent).copied().or(self.habits.usual)?;
         let anonymous = message.sender().is_none_or(|sender| self.gateways.contains(&sender));
         let redirected = message.details().is_some_and(|details| !details.reply_to.is_empty());
-        (expects_answer(message.performative()) && (redirected || !anonymous)).then_some(performative)
+        (message.performative().asks_for_reply() && (redirected || !anonymous)).then_some(performative)
     }
-}
-
-/// Whether an act expects a reply. An accept-proposal does not: it replies to a proposal, and ends the exchange of
-/// SC00036.
-fn expects_answer(performative: Performative) -> bool {
-    matches!(
-        performative,
-        Performative::Request
-            | Performative::RequestWhen
-            | Performative::RequestWhenever
-            | Performative::QueryIf
-            | Performative::QueryRef
-            | Performative::Cfp
-            | Performative::Subscribe
-            | Performative::Propose
-            | Performative::Proxy
-            | Performative::Cancel
-    )
 }
 
 struct Player {

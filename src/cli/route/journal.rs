@@ -25,7 +25,7 @@ pub const VIOLATIONS_MAX: usize = 10_000;
 pub enum Fate {
     /// Its receiver handled it.
     Processed,
-    /// It became a dead letter.
+    /// It was dead-lettered.
     DeadLettered(DeadLetterReason),
     /// It was not handled within its lifetime.
     Expired(Stage),

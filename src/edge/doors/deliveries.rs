@@ -1,7 +1,7 @@
 //! What the clients of an outside agent have been handed and have not acknowledged.
 //!
 //! A message that is not acknowledged within its visibility timeout is handed to the next reader, in all at most
-//! [`DELIVERIES_MAX`] times; then it is given up and becomes a dead letter. An agent without acknowledgements has
+//! [`DELIVERIES_MAX`] times; then it is given up and is dead-lettered. An agent without acknowledgements has
 //! nothing here: its messages are processed when they are taken.
 
 use std::collections::VecDeque;
@@ -108,7 +108,7 @@ impl OutsideAgent {
         }
         let has_ended = self.inbox().has_ended();
         let mut deliveries = Vec::new();
-        // What was not acknowledged when the inbox ended is a dead letter, or is left to the next start.
+        // Messages that were not acknowledged when the inbox ended have been dead-lettered, or are kept for the next start.
         if self.is_acknowledged() && !has_ended {
             for HandedOut { message, times, .. } in self.overdue(max) {
                 if times < DELIVERIES_MAX {
@@ -168,7 +168,7 @@ impl OutsideAgent {
         ids.iter().filter(|id| self.finish(**id, |message| self.inbox().acknowledge(message))).count()
     }
 
-    /// Gives messages up: they become dead letters. Returns how many of them were handed out and not acknowledged
+    /// Gives messages up: they are dead-lettered. Returns how many of them were handed out and not acknowledged
     /// before.
     pub fn reject(&self, ids: &[MessageId], why: &str) -> usize {
         ids.iter().filter(|id| self.finish(**id, |message| self.inbox().reject(message, why))).count()

@@ -2,7 +2,7 @@
 //!
 //! A client attaches to its agent while it is connected, or while a request of it is served. An agent without a client
 //! keeps its mailbox for the grace period, so that a client that lost its connection misses nothing; then it is
-//! deregistered, and what it has not taken becomes dead letters.
+//! deregistered, and what it has not taken is dead-lettered.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -303,7 +303,7 @@ impl OutsideAgents {
         if let Some(Slot::Open(agent)) = state.agents.get(&id)
             && agent.inbox.has_ended()
         {
-            // The router has removed it: its name is free, whoever had registered it.
+            // The router has removed it, so that anybody can register its name.
             drop(state.remove(id));
         }
         let agents = state.agents.len();
@@ -357,8 +357,8 @@ impl OutsideAgents {
         }
     }
 
-    /// Forgets an agent, unless another one has its name by now, and closes its inbox: it is deregistered, and its clients
-    /// get nothing further. What was not processed becomes dead letters.
+    /// Deregisters an agent, unless another one has its name by now. Its clients get nothing further, and its unprocessed
+    /// messages are dead-lettered.
     pub fn deregister(&self, former: &Arc<OutsideAgent>) {
         let mut state = self.lock();
         let id = AgentId::of(&former.name);

@@ -38,8 +38,6 @@ const DRAIN_MS_MAX: u64 = 300_000;
 const DRAIN_MS: u64 = 30_000;
 /// How long a deregistration waits until the agent is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// How soon it looks again whether the inbox has ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     const ONE: &str = "/v1/agents/{name}";
@@ -115,7 +113,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         query(
             "deadline_ms",
             r#"{"type":"integer","minimum":0,"maximum":300000,"default":30000}"#,
-            "What is left then becomes dead letters.",
+            "What is left then is dead-lettered.",
         ),
     ])
     .responds([responds(200, "The agent is removed.", &[(JSON, "Drained")])])
@@ -288,9 +286,7 @@ impl Api {
     async fn let_go(&self, agent: &Arc<OutsideAgent>) -> Result<(), Problem> {
         self.context.outside.deregister(agent);
         let gone = async {
-            while !agent.inbox().has_ended() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
+            agent.inbox().ended().await;
             // A response proves that the shard has removed it, and not that the router has stopped instead.
             self.context.router.agent(agent.inbox().id()).await
         };

@@ -185,7 +185,7 @@ impl Problem {
         }
     }
 
-    /// Returns the problem of a message that became a dead letter.
+    /// Returns the problem of a message that was dead-lettered.
     fn of_dead_letter(reason: DeadLetterReason, detail: impl Display) -> Self {
         let problem = match reason {
             DeadLetterReason::MailboxFull

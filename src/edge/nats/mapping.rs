@@ -15,7 +15,7 @@ use super::header_names::HeaderName;
 use super::headers::Headers;
 use super::protocol::Publication;
 use super::refusal::Refusal;
-use super::render::{Kind, asks, put_headers};
+use super::render::{Kind, put_headers};
 use super::subjects;
 
 /// What the subject of an agent begins with; its name is the rest.
@@ -178,7 +178,7 @@ impl<'a> Plan<'a> {
         let durable = text("Caxton-Reliability")?.is_some_and(|value| value.eq_ignore_ascii_case("durable"));
         let ack = match text("Caxton-Ack")? {
             _ if !has_reply => None,
-            None if durable && !performative.is_some_and(asks) => Some(Ack::Accepted),
+            None if durable && !performative.is_some_and(Performative::asks_for_reply) => Some(Ack::Accepted),
             None => Some(Ack::Reply),
             Some(word) if word.eq_ignore_ascii_case("accepted") => Some(Ack::Accepted),
             Some(word) if word.eq_ignore_ascii_case("receipt") => Some(Ack::Receipt),

@@ -10,26 +10,9 @@ use super::headers::HeaderWriter;
 use super::mapping::JSON;
 use super::refusal::beginning;
 
-/// Whether an act asks for a reply.
-pub(super) fn asks(performative: Performative) -> bool {
-    matches!(
-        performative,
-        Performative::Request
-            | Performative::RequestWhen
-            | Performative::RequestWhenever
-            | Performative::QueryIf
-            | Performative::QueryRef
-            | Performative::Cfp
-            | Performative::Propose
-            | Performative::Proxy
-            | Performative::Propagate
-            | Performative::Subscribe
-    )
-}
-
 /// Whether a message wants a reply.
 pub(super) fn wants_reply(message: &Message) -> bool {
-    message.reply_with().is_some() || message.reply_by().is_some() || asks(message.performative())
+    message.reply_with().is_some() || message.reply_by().is_some() || message.performative().asks_for_reply()
 }
 
 /// Whether a message is nothing but an `inform` with content, so that a client learns all of it without headers.

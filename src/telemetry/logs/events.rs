@@ -73,7 +73,7 @@ pub(super) fn log(event: &Event, names: &[Option<Arc<str>>; 2], ids: TraceIds) {
             receiver = second,
             reason = reason.as_str(),
             shard = shard.0,
-            "message became a dead letter"
+            "message was dead-lettered"
         ),
         Event::Expired { message, conversation, trace, stage, .. } => debug!(
             target: EVENT,

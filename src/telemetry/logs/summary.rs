@@ -36,7 +36,7 @@ impl Summary {
         for reason in DeadLetterReason::ALL {
             let (total, before) = (account.dead_by_reason[reason.index()], self.account.dead_by_reason[reason.index()]);
             if let Some(count) = grown(total, before) {
-                warn!(target: EVENT, count, total, reason = reason.as_str(), "messages became dead letters");
+                warn!(target: EVENT, count, total, reason = reason.as_str(), "messages were dead-lettered");
             }
         }
         for stage in Stage::ALL {

@@ -275,7 +275,7 @@ fn an_agent_that_the_router_removes_is_gone_for_its_clients() {
         client.get("/v1/agents/clerk/messages").problem(410, "deregistered");
         client.get("/v1/agents/clerk/messages").problem(404, "unknown-agent");
         assert_eq!(client.get("/v1/stats").expect(200)["outside_agents"], 0, "its place is free");
-        // A dead letter is not handed out again.
+        // What was dead-lettered is not handed out again.
         client.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
         tell(&mut client, "clerk", "unfinished");
         let path = "/v1/agents/clerk/messages?wait_ms=60000&visibility_ms=100";

@@ -185,7 +185,7 @@ impl Context<'_> {
         self.change(agent, Change::Resume)
     }
 
-    /// Removes another agent. Messages waiting for it become dead letters. This agent is then polled with
+    /// Removes another agent. Messages waiting for it are dead-lettered. This agent is then polled with
     /// [`AdminReply::Changed`].
     ///
     /// # Errors

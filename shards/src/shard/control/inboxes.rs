@@ -86,10 +86,12 @@ impl Shard {
         }
     }
 
-    /// Has the owner's inbox closed if what is in it becomes dead letters when the agent is removed for this reason: what was
-    /// handed out and not acknowledged, and at the deadline of a drain also what was not taken. The agent is removed when the
-    /// inbox has given it back.
-    pub(in crate::shard) fn begins_to_close(&mut self, index: AgentIndex, why: StopReason) -> bool {
+    /// Closes the agent's inbox first if its unprocessed messages have to be dead-lettered with the agent. Returns whether it
+    /// does: the agent is then removed once the inbox has returned them.
+    ///
+    /// Unacknowledged messages are dead-lettered when the agent is deregistered, and at the deadline of its drain those not
+    /// taken as well.
+    pub(in crate::shard) fn closes_inbox_first(&mut self, index: AgentIndex, why: StopReason) -> bool {
         let Some(slot) = self.agents.get_mut(index) else { return false };
         let Behaviour::InboxState(outside) = &mut slot.behaviour else { return false };
         let gives_back = match why {

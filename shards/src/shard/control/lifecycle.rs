@@ -208,7 +208,7 @@ pub enum LifecycleError {
         /// The limit.
         limit: usize,
     },
-    /// The router is stopping. What the agent had not handled became dead letters.
+    /// The router is stopping. What the agent had not handled was dead-lettered.
     #[error("the router is stopping")]
     Stopping,
 }
@@ -216,7 +216,8 @@ pub enum LifecycleError {
 /// The result of draining an agent. It is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Drained {
-    /// Messages left in its mailbox and its inbox when it was removed, at the deadline or in another way: they become dead letters.
+    /// Number of messages that were left in its mailbox and its inbox when it was removed, at the deadline or in another way.
+    /// They were dead-lettered.
     /// Zero if it had handled everything.
     pub left: u32,
 }

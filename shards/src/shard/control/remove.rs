@@ -20,7 +20,7 @@ impl Shard {
     /// Like [`Shard::deregister`], for another reason.
     pub(in crate::shard) fn remove_agent(&mut self, index: AgentIndex, why: StopReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
-        if slot.is_leaving() || self.begins_to_close(index, why) {
+        if slot.is_leaving() || self.closes_inbox_first(index, why) {
             return;
         }
         let Some(slot) = self.agents.get_mut(index) else { return };

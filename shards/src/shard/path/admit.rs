@@ -49,7 +49,7 @@ impl Shard {
             // Inputs behind it must not wait indefinitely because the disk is full.
             Err((SendErrorKind::JournalFull, message)) if !self.is_journal_given_up() => Some(Input::Tell(message)),
             Err((error, mut message)) => {
-                // The caller was told that it is queued, so it is not refused silently: it becomes a dead letter.
+                // The caller was told that it is queued, so it is not refused silently: it is dead-lettered.
                 self.assign_id(&mut message);
                 self.ledger.accept(1);
                 let envelope = Envelope::new(message, 0, EnvelopeKind::Message);

@@ -5,7 +5,7 @@
 //! gets the replies to its requests beyond the mailbox's limit, up to [`REPLY_ROOM`] times that limit. So are the
 //! router's notices, which have their own lane.
 //!
-//! Invariants: a refused or displaced message becomes a dead letter with its own reason, and its sender is notified. A
+//! Invariants: a refused or displaced message is dead-lettered with its own reason, and its sender is notified. A
 //! message is displaced only if that makes room for the new one.
 
 use crate::base::index::AgentKey;

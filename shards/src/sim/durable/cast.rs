@@ -75,13 +75,13 @@ pub(super) fn receivers(kind: Kind, number: u64) -> Vec<AgentId> {
     }
 }
 
-/// Returns the legs of one of the world's messages that complete if nothing becomes a dead letter.
+/// Returns the legs of one of the world's messages that complete if nothing is dead-lettered.
 pub(super) fn legs(kind: Kind, number: u64) -> std::ops::Range<u8> {
     match kind {
         Kind::Chain | Kind::Request | Kind::Guest | Kind::Inbox => 0..1,
         Kind::Several => 0..if number.is_multiple_of(2) { 2 } else { 3 },
         Kind::ContractNet | Kind::Subscribe => 0..3,
-        // They can only become dead letters.
+        // They can only be dead-lettered.
         Kind::Poison | Kind::Nobody => 0..u8::MAX,
     }
 }

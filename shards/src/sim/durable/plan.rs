@@ -183,7 +183,7 @@ impl Plan {
         })
     }
 
-    /// Whether a message may become a dead letter for this reason.
+    /// Whether a message may be dead-lettered for this reason.
     pub fn expects(&self, reason: DeadLetterReason) -> bool {
         match reason {
             DeadLetterReason::UnknownReceiver

@@ -62,7 +62,7 @@ struct Fate {
 }
 
 impl Fate {
-    /// A message returned from a dropped inbox becomes a dead letter after it was delivered.
+    /// A message returned from a dropped inbox is dead-lettered after it was delivered.
     fn settled(self) -> u32 {
         self.done + self.expired + self.handed_out.max(self.dead)
     }

@@ -64,7 +64,7 @@ fn readable(route: &Value) -> String {
             "no-route" => "it has no receiver, and no rule applies to it",
             _ => "it cannot be routed",
         };
-        let _ = writeln!(lines, "it becomes a dead letter, {}: {why}", printable(reason));
+        let _ = writeln!(lines, "it is dead-lettered, {}: {why}", printable(reason));
     }
     let conversation = &route["conversation"];
     if conversation.is_object() {
@@ -86,8 +86,8 @@ fn outcome(word: &str) -> String {
     match word {
         "delivered" => "it is delivered".to_owned(),
         "waits" => "it waits there".to_owned(),
-        "unknown-receiver" => "it becomes a dead letter: there is no such agent".to_owned(),
-        other => format!("it becomes a dead letter: {}", printable(other)),
+        "unknown-receiver" => "it is dead-lettered: there is no such agent".to_owned(),
+        other => format!("it is dead-lettered: {}", printable(other)),
     }
 }
 
@@ -114,14 +114,14 @@ mod tests {
 rule 3 sends it to capability pricing
 capability pricing, choice any: one of the providers receives it
 ann on shard 1, active, 2 messages in its mailbox: it is delivered
-bob on shard 0: it becomes a dead letter: there is no such agent
+bob on shard 0: it is dead-lettered: there is no such agent
 and 3 more receivers
 its conversation is open, 4 messages, fipa-request, in agreed
 ";
         assert_eq!(readable(&route), expected);
         let nowhere = json!({"rule": null, "capability": null, "receivers": [], "receivers_in_all": 0,
             "dead_letter": "no-route", "conversation": {"open": false, "protocol": null}});
-        let expected = "it becomes a dead letter, no-route: it has no receiver, and no rule applies to it\n\
+        let expected = "it is dead-lettered, no-route: it has no receiver, and no rule applies to it\n\
                         its conversation is begun by it, no protocol\n";
         assert_eq!(readable(&nowhere), expected);
     }

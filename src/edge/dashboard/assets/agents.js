@@ -38,10 +38,10 @@ function actionsOf({ name, state }) {
 }
 
 function askDrain(name) {
-  const text = "It takes no new messages, handles what it has, and is removed. What is left after 30 seconds becomes dead letters.";
+  const text = "It takes no new messages, handles what it has, and is removed. What is left after 30 seconds is dead-lettered.";
   const drain = async () => {
     const { left } = await call("POST", path(name, "/drain"));
-    announce(`${name} is removed; ${left} of its messages became dead letters`);
+    announce(`${name} is removed; ${left} of its messages were dead-lettered`);
     await refreshAgents();
   };
   confirmed(`Drain ${name}?`, text, "Drain", drain, true);

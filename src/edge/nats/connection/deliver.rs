@@ -283,7 +283,7 @@ impl Connection {
         match message.performative() {
             Performative::Agree => {}
             Performative::Refuse | Performative::Failure | Performative::NotUnderstood => return false,
-            performative if render::asks(performative) => {
+            performative if performative.asks_for_reply() => {
                 let mut subject = Vec::new();
                 self.remember(message.clone(), true, &mut subject);
                 self.put_reply(reply, &[], prompts::query(message, &subject).as_bytes());

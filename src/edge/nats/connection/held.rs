@@ -2,7 +2,7 @@
 //!
 //! A durable message, or one whose sender wants a receipt, is processed once its bytes were written to the client's
 //! socket. Until then something holds it, and dropping that puts it back into its inbox, for the agent's next client. An
-//! agent that the client gives up stays registered until then: what is written to the client is no dead letter.
+//! agent that the client gives up stays registered until then, so that nothing is both written and dead-lettered.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Held {
         }
     }
 
-    /// Gives the message up, for which no subscription is left: it becomes a dead letter.
+    /// Dead-letters the message, for which no subscription is left.
     pub fn reject(mut self) {
         if let Some(message) = self.message.take() {
             self.inbox().reject(&message, "the client has no subscription for it");
