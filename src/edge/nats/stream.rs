@@ -1,4 +1,4 @@
-//! A client's byte stream, with or without TLS.
+//! A client's byte stream, with or without TLS, and what is asked of one to write to it.
 
 use std::io;
 use std::pin::Pin;
@@ -20,22 +20,24 @@ pub(super) struct Socket {
     sent: u64,
 }
 
+/// The writing side of a byte stream.
+pub(super) trait Writer {
+    /// Returns the number of bytes that the socket has taken, those of TLS included.
+    fn sent(&self) -> u64;
+
+    /// Whether bytes that were written may not be on their way before they are flushed.
+    fn holds_back(&self) -> bool;
+
+    /// Writes the beginning of `bytes`, and returns its length.
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Sends what is held back.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
 impl Stream {
     pub fn new(stream: TcpStream) -> Self {
         Self::Plain(Socket { stream, sent: 0 })
-    }
-
-    /// Returns the number of bytes that the socket has taken, those of TLS included.
-    pub fn sent(&self) -> u64 {
-        match self {
-            Self::Plain(socket) => socket.sent,
-            Self::Tls(stream) => stream.get_ref().0.sent,
-        }
-    }
-
-    /// Whether bytes that were written may not be on their way before they are flushed.
-    pub fn holds_back(&self) -> bool {
-        matches!(self, Self::Tls(_))
     }
 
     /// Reads into `buffer`, and returns the number of bytes; zero at the end of the stream.
@@ -47,17 +49,28 @@ impl Stream {
         };
         polled.map_ok(|()| buffer.filled().len())
     }
+}
 
-    /// Writes the beginning of `bytes`, and returns its length.
-    pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+impl Writer for Stream {
+    fn sent(&self) -> u64 {
+        match self {
+            Self::Plain(socket) => socket.sent,
+            Self::Tls(stream) => stream.get_ref().0.sent,
+        }
+    }
+
+    fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
-    /// Sends what TLS holds back.
-    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),

@@ -40,16 +40,16 @@ impl Connection {
     /// Writes a message to those of the client's subscriptions for replies that match. A client with so many of them that
     /// their copies do not fit into the memory for its output is a slow consumer.
     pub(super) fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
-        let (output, written, is_slow) = (&mut self.output, self.written, &mut self.is_slow);
+        let (output, is_slow) = (&mut self.output, &mut self.is_slow);
         let mut copies = 0;
         self.replies.retain_mut(|subscription| {
             if *is_slow || !subjects::matches(&subscription.subject, subject) {
                 return true;
             }
-            *is_slow = copies > 0 && output.len() - written > COPIES_BYTES_MAX;
+            *is_slow = copies > 0 && output.unwritten_bytes() > COPIES_BYTES_MAX;
             copies += 1;
             let sid = &subscription.sid;
-            protocol::put_message(output, &Delivery { subject, sid, reply: None, headers, payload });
+            protocol::put_message(output.buffer(), &Delivery { subject, sid, reply: None, headers, payload });
             !subscription.count()
         });
     }
@@ -144,7 +144,7 @@ impl Connection {
 
     /// Whether a further message can be written: the client reads, and no other one waits for its sender's name.
     fn takes_messages(&self) -> bool {
-        self.output.len() - self.written < OUTPUT_BYTES_MAX && self.look_up.is_none()
+        self.output.unwritten_bytes() < OUTPUT_BYTES_MAX && self.look_up.is_none()
     }
 
     /// Continues with messages whose senders' names were looked up.
@@ -220,22 +220,7 @@ impl Connection {
     /// Has a message acknowledged once everything up to here was written.
     fn hold_until_written(&mut self, held: Option<Held>) {
         if let Some(held) = held {
-            self.once_written(Due::Acknowledge(held));
-        }
-    }
-
-    /// Carries something out once everything up to here was written.
-    pub(super) fn once_written(&mut self, due: Due) {
-        self.unwritten.push_back((self.base + self.output.len() as u64, due));
-    }
-
-    /// Acknowledges messages that were written to the socket, and gives up the agents that waited for that.
-    pub(super) fn acknowledge_written(&mut self) {
-        while let Some((end, due)) = self.unwritten.pop_front() {
-            if end > self.flushed {
-                return self.unwritten.push_front((end, due));
-            }
-            due.carry_out();
+            self.output.once_written(Due::Acknowledge(held));
         }
     }
 
@@ -388,9 +373,9 @@ impl Connection {
             let (content, mut reply) = (message.content().clone(), Vec::new());
             self.remember(message, false, &mut reply);
             let subscription = self.agents[place].subscription.as_ref()?;
-            put_to(&mut self.output, subscription, Some(&reply), &headers, content.as_bytes());
+            put_to(self.output.buffer(), subscription, Some(&reply), &headers, content.as_bytes());
         } else {
-            put_to(&mut self.output, subscription, None, &headers, message.content().as_bytes());
+            put_to(self.output.buffer(), subscription, None, &headers, message.content().as_bytes());
         }
         self.hold_until_written(held);
         if ends {

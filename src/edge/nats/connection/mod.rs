@@ -10,11 +10,13 @@
 //! In the last case nothing is taken from its agents' inboxes either: their mailboxes' policies apply first. A client
 //! that reads nothing for [`SLOW_AFTER`] is disconnected as a slow consumer.
 //!
-//! Buffers for reading and writing belong to the thread; a connection keeps only what is unfinished.
+//! Buffers for reading and writing belong to the thread; a connection keeps only what is unfinished. What is written, and
+//! what becomes due with that, is in [`output`].
 
 mod deliver;
 mod flow;
 mod held;
+mod output;
 mod publish;
 mod subscribe;
 
@@ -37,12 +39,13 @@ use tokio::time::Sleep;
 use self::flow::Flow;
 pub(super) use self::held::Arrived;
 use self::held::{Due, Holder};
+use self::output::Output;
 use super::exchanges::Exchanges;
 use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
 use super::prompts::Verb;
 use super::protocol::{self, Operation, Parser, ProtocolError};
-use super::stream::Stream;
+use super::stream::{Stream, Writer};
 use super::{Door, Event, Post};
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
@@ -87,7 +90,6 @@ const INBOX: &[u8] = b"_INBOX.";
 
 thread_local! {
     static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
-    static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -290,15 +292,7 @@ struct Connection {
     input: Vec<u8>,
     /// Whether the input may hold a whole operation.
     input_is_due: bool,
-    output: Vec<u8>,
-    written: usize,
-    needs_flush: bool,
-    /// The number of bytes written before the output began.
-    base: u64,
-    /// The number of bytes that the socket has taken.
-    flushed: u64,
-    /// What is due once the socket has taken so many bytes.
-    unwritten: VecDeque<(u64, Due)>,
+    output: Output<Due>,
     /// Whether there is more for the client than the memory for its output holds.
     is_slow: bool,
     options: ClientOptions,
@@ -336,10 +330,6 @@ struct Connection {
     timer: Pin<Box<Sleep>>,
     heard: Instant,
     pinged: bool,
-    /// The number of bytes that the socket had taken, those of TLS included, when it was last looked at.
-    sent: u64,
-    /// Since when the client reads nothing although there is something for it.
-    blocked: Option<Instant>,
 }
 
 impl Connection {
@@ -361,12 +351,7 @@ impl Connection {
             parser: Parser::new(door.payload_max),
             input: Vec::new(),
             input_is_due: false,
-            output: greeting,
-            written: 0,
-            needs_flush: false,
-            base: 0,
-            flushed: 0,
-            unwritten: VecDeque::new(),
+            output: Output::new(greeting),
             is_slow: false,
             options: ClientOptions::default(),
             may_send: false,
@@ -397,8 +382,6 @@ impl Connection {
             timer: Box::pin(tokio::time::sleep(first_check)),
             heard: Instant::now(),
             pinged: false,
-            sent: 0,
-            blocked: None,
             door,
         }
     }
@@ -409,18 +392,9 @@ impl Connection {
 
     /// Does all that can be done now.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        if self.output.capacity() == 0 {
-            self.output = OUTPUT.with_borrow_mut(std::mem::take);
-        }
+        self.output.borrow_buffer();
         let polled = self.poll_all(context);
-        if self.output.is_empty() {
-            let output = std::mem::take(&mut self.output);
-            OUTPUT.with_borrow_mut(|spare| {
-                if output.capacity() > spare.capacity() && output.capacity() <= 4 * BUFFER_BYTES {
-                    *spare = output;
-                }
-            });
-        }
+        self.output.return_buffer();
         match polled {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
@@ -496,7 +470,7 @@ impl Connection {
         self.step.is_none()
             && self.flow.has_room(self.batch.len())
             && self.acks < ACKS_MAX
-            && self.output.len() - self.written < UNREAD_BYTES_MAX
+            && self.output.unwritten_bytes() < UNREAD_BYTES_MAX
     }
 
     /// Reads once, and carries out what was read.
@@ -586,7 +560,7 @@ impl Connection {
             Operation::Subscribe { subject, queue, sid } => self.subscribe(&Subscription::new(subject, sid, queue)),
             Operation::Unsubscribe { sid, after } => self.unsubscribe(sid, after),
             Operation::Ping => {
-                protocol::put_pong(&mut self.output);
+                protocol::put_pong(self.output.buffer());
                 return Ok(Performed::Done);
             }
             Operation::Pong | Operation::Ok => return Ok(Performed::Done),
@@ -599,7 +573,7 @@ impl Connection {
     /// Acknowledges an operation, if the client wants that.
     fn acknowledge(&mut self) {
         if self.options.verbose {
-            protocol::put_ok(&mut self.output);
+            protocol::put_ok(self.output.buffer());
         }
     }
 
@@ -621,55 +595,21 @@ impl Connection {
     }
 
     fn poll_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let worked = self.write_output(context)?;
-        let sent = self.stream.sent();
-        if self.written == self.output.len() && !self.needs_flush {
-            self.blocked = None;
-        } else if std::mem::replace(&mut self.sent, sent) != sent || self.blocked.is_none() {
-            self.blocked = Some(Instant::now());
-        }
-        if !self.stream.holds_back() || !self.needs_flush {
-            self.flushed = self.base + self.written as u64;
-        }
+        let worked = self.output.poll(&mut self.stream, context).map_err(|_| End::Gone)?;
         self.acknowledge_written();
         Ok(worked)
     }
 
-    fn write_output(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let mut worked = false;
-        while self.written < self.output.len() {
-            match self.stream.poll_write(context, &self.output[self.written..]) {
-                Poll::Pending => {
-                    self.forget_written();
-                    return Ok(worked);
-                }
-                Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
-                Poll::Ready(Ok(bytes)) => self.written += bytes,
-            }
-            (worked, self.needs_flush) = (true, true);
-        }
-        self.base += self.written as u64;
-        self.output.clear();
-        self.written = 0;
-        if self.needs_flush && self.stream.poll_flush(context).map_err(|_| End::Gone)?.is_ready() {
-            self.needs_flush = false;
-        }
-        Ok(worked)
-    }
-
-    /// Removes what was written from the output of a client that reads slowly, once it is the larger part: a client that
-    /// never reads everything would let the output grow without limit.
-    fn forget_written(&mut self) {
-        if self.written >= BUFFER_BYTES.max(self.output.len() / 2) {
-            self.base += self.written as u64;
-            self.output.drain(..self.written);
-            self.written = 0;
+    /// Acknowledges messages that were written to the socket, and gives up the agents that waited for that.
+    fn acknowledge_written(&mut self) {
+        while let Some(due) = self.output.take_due() {
+            due.carry_out();
         }
     }
 
     /// Disconnects a client that is gone, or does not read.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Result<(), End> {
-        if let Some(since) = self.blocked {
+        if let Some(since) = self.output.blocked_since() {
             let ends = since + SLOW_AFTER;
             if self.timer.deadline().into_std() > ends {
                 self.timer.as_mut().reset(ends.into());
@@ -682,7 +622,7 @@ impl Connection {
             }
             self.asked.expire(now);
             self.questions.expire(now);
-            if self.blocked.is_some_and(|since| now >= since + SLOW_AFTER) {
+            if self.output.blocked_since().is_some_and(|since| now >= since + SLOW_AFTER) {
                 return Err(End::Refused(SLOW_CONSUMER));
             }
             let idle = self.context().idle;
@@ -693,7 +633,7 @@ impl Connection {
             }
             if silent >= idle / 2 && !self.pinged {
                 self.pinged = true;
-                protocol::put_ping(&mut self.output);
+                protocol::put_ping(self.output.buffer());
                 context.waker().wake_by_ref();
             }
             let next = if silent >= idle / 2 { self.heard + idle } else { self.heard + idle / 2 };
@@ -707,18 +647,16 @@ impl Connection {
         match end {
             End::Gone => {}
             End::Closing => {
-                protocol::put_info(&mut self.output, &info(&self.door, self.number, self.addresses, true));
+                protocol::put_info(self.output.buffer(), &info(&self.door, self.number, self.addresses, true));
             }
-            End::Protocol(error) => protocol::put_error(&mut self.output, error.as_str()),
-            End::Refused(text) => protocol::put_error(&mut self.output, text),
+            End::Protocol(error) => protocol::put_error(self.output.buffer(), error.as_str()),
+            End::Refused(text) => protocol::put_error(self.output.buffer(), text),
         }
         if matches!(end, End::Gone) {
             return;
         }
-        let rest = self.output.split_off(self.written);
-        let said = write_all(&mut self.stream, &rest);
+        let said = self.output.finish(&mut self.stream);
         if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), said).await {
-            self.flushed = u64::MAX;
             self.acknowledge_written();
         }
     }

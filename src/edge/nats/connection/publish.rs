@@ -339,6 +339,6 @@ impl Connection {
         }
         let subject = String::from_utf8_lossy(publication.subject);
         let text = format!("Permissions Violation for Publish to \"{subject}\": {}", refusal.text);
-        protocol::put_error(&mut self.output, &text);
+        protocol::put_error(self.output.buffer(), &text);
     }
 }

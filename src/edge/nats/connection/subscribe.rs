@@ -14,7 +14,7 @@ impl Connection {
     pub(super) fn subscribe(&mut self, wanted: &Subscription) {
         let subject = &*wanted.subject;
         if !subjects::is_pattern(subject) {
-            return protocol::put_error(&mut self.output, "Invalid Subject");
+            return protocol::put_error(self.output.buffer(), "Invalid Subject");
         }
         if self.agents.len() + self.replies.len() >= SUBSCRIPTIONS_MAX {
             return self.refuse_subscription(subject, &format!("the limit is {SUBSCRIPTIONS_MAX} subscriptions"));
@@ -68,7 +68,7 @@ impl Connection {
     fn refuse_subscription(&mut self, subject: &[u8], why: &str) {
         let subject = String::from_utf8_lossy(subject);
         protocol::put_error(
-            &mut self.output,
+            self.output.buffer(),
             &format!("Permissions Violation for Subscription to \"{subject}\": {why}"),
         );
     }
@@ -113,8 +113,8 @@ impl Connection {
         self.post.remove_agent(own.id);
         if let Source::Attached(attachment, _) = own.inbox {
             let leaving = Leaving::new(attachment, &self.door);
-            if self.unwritten.iter().any(|(_, due)| due.agent() == own.id) {
-                self.once_written(Due::Leave(own.id, leaving));
+            if self.output.has_due(|due| due.agent() == own.id) {
+                self.output.once_written(Due::Leave(own.id, leaving));
             }
         }
     }
