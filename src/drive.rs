@@ -2,10 +2,10 @@
 //!
 //! One executor per shard, pinned to its core, runs one task: receive, [`Shard::step`], publish. While there is traffic
 //! the task spins on its rings, because polling a ring costs well under a microsecond and waking an executor more than
-//! a hundred. After a bounded time without work it arms its doorbell, checks its rings once more, and parks until the
-//! doorbell or the shard's next timer. While its journal is being written, or waits for room on a full disk, it does
-//! not park but naps where the journal's disk can wake it, until the write is complete or the doorbell rings; it does
-//! not spin before that, unless the disk has its own core.
+//! a hundred. After a bounded time without work it arms its doorbell, checks its rings once more, and sleeps until the
+//! doorbell or the shard's next timer: first it naps, which is cheap, and when nothing happens for some milliseconds it
+//! parks. While its journal is being written, or waits for room on a full disk, it naps where the journal's disk can wake
+//! it, until the write is complete or the doorbell rings; it does not spin before that, unless the disk has its own core.
 //!
 //! Three traps of glommio 0.9 are avoided here: the preemption timer of the shard's task is one millisecond (the
 //! default of 100 ms delays wake-ups, less than half a millisecond provokes stalls); until that task has left its waker
@@ -21,8 +21,6 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
-#[cfg(feature = "store")]
-use std::task::Waker;
 use std::time::Duration;
 
 use caxton_shards::api::{Event, EventDetail, FailureHandler, InboxNumber, Input, Output, Token};
@@ -35,6 +33,7 @@ use caxton_shards::shard::recovery::RecoveredState;
 use caxton_shards::shard::{INPUTS_PER_TURN_MAX, Shard, ShardConfig, ShardFrame, Turn};
 use glommio::{Latency, Shares};
 
+use self::wait::Wakers;
 use crate::call::{Callee, Request};
 use crate::clock::Clock;
 #[cfg(feature = "store")]
@@ -127,7 +126,7 @@ async fn drive(launch: Launch, ready: flume::Sender<usize>) {
     let mut driver = Driver::new(launch, index);
     driver.begin_log();
     #[cfg(feature = "store")]
-    let begins = driver.begin_journal().await;
+    let begins = driver.begin_journal();
     #[cfg(not(feature = "store"))]
     let begins = true;
     if begins {
@@ -204,16 +203,8 @@ struct Driver {
     store: Option<StoreLaunch>,
     #[cfg(feature = "store")]
     journal: Option<JournalDriver>,
-    /// There with the journal.
-    #[cfg(feature = "store")]
+    /// Missing while they are borrowed.
     wakers: Option<Wakers>,
-}
-
-#[cfg(feature = "store")]
-/// The wakers behind the doorbell: of a parked executor, and of a shard that naps while its journal is being written.
-struct Wakers {
-    executor: Waker,
-    journal: Waker,
 }
 
 impl Driver {
@@ -256,7 +247,6 @@ impl Driver {
             store: launch.store,
             #[cfg(feature = "store")]
             journal: None,
-            #[cfg(feature = "store")]
             wakers: None,
             shared,
         }
@@ -277,7 +267,7 @@ impl Driver {
     /// Creates the journal, and writes what an earlier run left. Nothing is served before that is on disk. Returns
     /// whether the shard can begin; if not, the journal's figures say why.
     #[cfg(feature = "store")]
-    async fn begin_journal(&mut self) -> bool {
+    fn begin_journal(&mut self) -> bool {
         let Some(StoreLaunch { journal, disk_core, door, recovered, cancel }) = self.store.take() else { return true };
         self.shard.restore(recovered);
         // Without the mark, a message that crashes the process is handled at each start; nothing is lost.
@@ -288,8 +278,6 @@ impl Driver {
         match JournalDriver::begin(journal, disk_core, door, &mut self.shard, figures, &cancel) {
             Ok(journal) => {
                 self.inputs.extend(journal.news());
-                let executor = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-                self.wakers = Some(Wakers { executor, journal: journal.waker() });
                 self.journal = Some(journal);
                 true
             }
@@ -315,6 +303,7 @@ impl Driver {
     }
 
     async fn run(&mut self) {
+        self.wakers = Some(self.make_wakers().await);
         let mut turns_left = LEAVING_TURNS_MAX;
         loop {
             let turn = self.turn();
@@ -339,10 +328,12 @@ impl Driver {
             } else {
                 #[cfg(feature = "store")]
                 if writing {
-                    self.nap(&turn);
+                    self.nap_beside_disk(&turn);
                     continue;
                 }
-                self.park(turn.next_deadline_ms).await;
+                if !self.nap(turn.next_deadline_ms) {
+                    self.park(turn.next_deadline_ms).await;
+                }
             }
         }
     }

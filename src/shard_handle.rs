@@ -152,7 +152,7 @@ pub(crate) struct ShardHandle {
     pub parks: AtomicU64,
     /// When a parked shard wakes by itself, in milliseconds of monotonic time; `u64::MAX` if it does not.
     pub wakes_at_ms: AtomicU64,
-    /// Whether a shard whose doorbell is armed only naps while its journal is being written, and is not parked.
+    /// Whether a shard whose doorbell is armed only naps, and is not parked.
     pub naps: AtomicBool,
     /// When the current turn began, in nanoseconds of monotonic time; zero between turns.
     pub in_turn_since_ns: CachePadded<AtomicU64>,
@@ -481,10 +481,11 @@ impl Shared {
         self.notify();
     }
 
-    /// Wakes a shard if it sleeps, and the watchdog with it.
+    /// Wakes a shard if it sleeps, and the watchdog with it, unless the shard only naps: that cannot stall.
     #[inline]
     pub fn ring(&self, shard: usize) {
-        if self.links[shard].doorbell.ring() {
+        let link = &self.links[shard];
+        if link.doorbell.ring() && !link.naps.load(Ordering::Relaxed) {
             self.bell.ring();
         }
     }

@@ -1,15 +1,20 @@
-//! How a shard waits when it has nothing to do: it spins, then naps while its journal is being written, or parks.
+//! How a shard waits when it has nothing to do: it spins, then naps, and parks when nothing happens for a while.
+//!
+//! A nap puts the thread to sleep; parking has glommio do that, which takes several calls of the kernel and an interrupt
+//! of all other cores, and as many again on the way back. A nap is short, because nothing else on the executor runs
+//! meanwhile, and glommio wants its turn.
 //!
 //! Invariant: before it sleeps it arms its doorbell, and looks once more for work that came before.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "store")]
 use caxton_shards::shard::Turn;
+use crossbeam::sync::{Parker, Unparker};
 use glommio::timer::Timer;
 
 use super::Driver;
@@ -20,12 +25,36 @@ use crate::journal_driver::JournalDriver;
 const SPINS_PER_CLOCK_READ: u32 = 64;
 /// Maximum sleep of a shard whose next timer is further away.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
-/// Maximum nap of a shard while its journal is being written, or waits for room.
-#[cfg(feature = "store")]
+/// Maximum nap of a shard.
 const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// The same for a shard with polling agents.
 #[cfg(feature = "store")]
 const LONGEST_NAP_OF_POLLING: Duration = Duration::from_micros(20);
+
+/// What the doorbell wakes.
+pub(super) struct Wakers {
+    /// A parked shard.
+    executor: Waker,
+    /// One that naps.
+    thread: Waker,
+    parker: Parker,
+    /// One that naps while its journal is being written.
+    #[cfg(feature = "store")]
+    disk: Option<Waker>,
+}
+
+/// Wakes a thread that sleeps on its parker.
+struct ThreadWaker(Unparker);
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
 
 impl Driver {
     /// Whether there is work that did not exist in the last turn.
@@ -64,27 +93,59 @@ impl Driver {
         }
     }
 
-    /// Sleeps in the kernel until the journal's write is complete, the doorbell rings, or the shard's next timer is
-    /// due. A write takes less time than parking and waking. Spinning would keep the core from the thread that has to
-    /// finish the write, on a virtual machine without a spare core for milliseconds.
+    pub(super) async fn make_wakers(&self) -> Wakers {
+        let parker = Parker::new();
+        Wakers {
+            executor: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
+            thread: Waker::from(Arc::new(ThreadWaker(parker.unparker().clone()))),
+            parker,
+            #[cfg(feature = "store")]
+            disk: self.journal.as_ref().map(JournalDriver::waker),
+        }
+    }
+
+    /// Sleeps until the doorbell rings or the shard's next timer is due. Returns false if neither has happened within
+    /// [`LONGEST_NAP`].
+    pub(super) fn nap(&mut self, next_deadline_ms: Option<u64>) -> bool {
+        let due = self.until_due(next_deadline_ms).filter(|due| *due < LONGEST_NAP);
+        self.nap_with(|wakers| &wakers.thread, |_, wakers| wakers.parker.park_timeout(due.unwrap_or(LONGEST_NAP)))
+            || due.is_some()
+    }
+
+    /// Sleeps until the journal's write is complete, the doorbell rings, or the shard's next timer is due. Spinning would
+    /// keep the core from the thread that has to finish the write, on a virtual machine without a spare core for
+    /// milliseconds.
     #[cfg(feature = "store")]
-    pub(super) fn nap(&mut self, turn: &Turn) {
+    pub(super) fn nap_beside_disk(&mut self, turn: &Turn) {
         let longest = if turn.polling { LONGEST_NAP_OF_POLLING } else { LONGEST_NAP };
         let timeout = self.until_due(turn.next_deadline_ms).map_or(longest, |due| due.min(longest));
-        let Some(wakers) = self.wakers.take() else { return };
+        self.nap_with(
+            |wakers| wakers.disk.as_ref().unwrap_or(&wakers.thread),
+            |driver, _| {
+                if let Some(journal) = &mut driver.journal {
+                    journal.wait(timeout);
+                }
+            },
+        );
+    }
+
+    /// Sleeps in a way that a waker ends, unless there is work. Returns whether the doorbell rang, or there was work.
+    fn nap_with(&mut self, waker: impl Fn(&Wakers) -> &Waker, sleep: impl FnOnce(&mut Self, &Wakers)) -> bool {
+        let Some(wakers) = self.wakers.take() else { return false };
         let shared = Arc::clone(&self.shared);
         let link = &shared.links[self.index];
         link.naps.store(true, Ordering::Relaxed);
-        link.doorbell.arm(&wakers.journal);
-        if !self.has_work()
-            && let Some(journal) = &mut self.journal
-        {
-            journal.wait(timeout);
+        link.doorbell.arm(waker(&wakers));
+        let mut has_work = self.has_work();
+        if !has_work {
+            sleep(self, &wakers);
+            has_work = !link.doorbell.is_armed();
         }
         // From here on a stall of the executor can be ended from outside again.
         link.doorbell.arm(&wakers.executor);
         link.doorbell.disarm();
         self.wakers = Some(wakers);
+        has_work
     }
 
     /// Returns the time until the shard's next timer, or its journal's, is due.

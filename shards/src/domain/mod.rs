@@ -444,8 +444,8 @@ whole_number! {
 whole_number! {
     /// Time for which an idle shard polls its rings before it parks: 0 to 1,000,000 microseconds.
     ///
-    /// A spinning shard reacts within a microsecond but keeps its core busy; a parked one takes about 150 microseconds
-    /// to wake.
+    /// A spinning shard reacts within a microsecond but keeps its core busy. One that naps, for up to 10 milliseconds, takes
+    /// about 20 microseconds to wake, a parked one about 150.
     SpinMicroseconds(u32): "spin time", 0 to 1_000_000 "microseconds"
 }
 
