@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::DoorsError;
 use super::identity::{Identity, TokenError, Tokens};
 use super::outside::OutsideAgents;
+use super::spin::Woken;
 use super::tls::server_config;
 use crate::config::DoorsConfig;
 use crate::edge::EdgeLimits;
@@ -77,6 +78,8 @@ pub(crate) struct DoorContext {
     pub idle: Duration,
     /// Whether the doors are being closed: what is under way ends, and nothing new begins.
     pub closing: watch::Receiver<bool>,
+    /// Whether a shard has woken a connection, for which the doors' thread waits a moment before it sleeps.
+    pub woken: Woken,
     access: RwLock<Arc<Access>>,
 }
 
@@ -90,6 +93,7 @@ impl DoorContext {
             connections_max: doors.connections_max.as_usize(),
             idle: doors.idle_ms.as_duration(),
             closing,
+            woken: Woken::default(),
             access: RwLock::new(Arc::new(access)),
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod deliveries;
 pub(crate) mod identity;
 pub(crate) mod outside;
+pub(crate) mod spin;
 mod stream;
 mod tls;
 
@@ -129,7 +130,8 @@ impl Doors {
         let audited = |error| DoorsError::Audit { path: config.doors.audit.path().map(ToOwned::to_owned), error };
         let api = http.is_some().then(|| http::routes(&context).map_err(audited)).transpose()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().enable_time().on_thread_park(context.woken.clone().before_sleep()).build();
         let runtime = runtime.map_err(DoorsError::Thread)?;
         let served = Arc::clone(&context);
         let serve = async move {

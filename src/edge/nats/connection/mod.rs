@@ -47,6 +47,7 @@ use super::prompts::Verb;
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::{Stream, Writer};
 use super::{Door, Event, Post};
+use crate::edge::doors::spin::TellingWaker;
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
 use crate::router::Inbox;
@@ -326,6 +327,7 @@ struct Connection {
     unnamed: VecDeque<Arrived>,
     look_up: Option<(AgentId, Boxed<Option<Arc<str>>>)>,
     post: Arc<Post>,
+    waker: TellingWaker,
     closing: Boxed<()>,
     timer: Pin<Box<Sleep>>,
     heard: Instant,
@@ -376,6 +378,7 @@ impl Connection {
             unnamed: VecDeque::new(),
             look_up: None,
             post,
+            waker: TellingWaker::default(),
             closing: Box::pin(async move {
                 let _ = closing.wait_for(|closing| *closing).await;
             }),
@@ -392,8 +395,9 @@ impl Connection {
 
     /// Does all that can be done now.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        let waker = self.waker.of(context, &self.door.context.woken);
         self.output.borrow_buffer();
-        let polled = self.poll_all(context);
+        let polled = self.poll_all(&mut Context::from_waker(&waker));
         self.output.return_buffer();
         match polled {
             Ok(()) => Poll::Pending,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::api::{RegistrationError, SendErrorKind};
 use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message, Performative};
+use caxton_shards::routing::partition::Placement;
 
 use super::deliver::correlation;
 use super::{
@@ -59,7 +60,7 @@ impl Connection {
         receiver: AgentId,
         context: &mut Context<'_>,
     ) -> Result<Performed, End> {
-        let Some(sender) = self.default_sender(context)? else { return Ok(Performed::Later) };
+        let Some(sender) = self.default_sender(Some(receiver), context)? else { return Ok(Performed::Later) };
         let performative = if publication.reply.is_some() { Performative::Request } else { Performative::Inform };
         let mut builder = Message::builder(performative).sender(sender).receiver(receiver).content(publication.payload);
         if let Some(reply) = publication.reply {
@@ -129,9 +130,14 @@ impl Connection {
                 asked => asked,
             },
         };
+        let receiver = match (&address, &question) {
+            (Address::Agent(agent), _) => Some(*agent),
+            (_, Some((_, question))) => question.message.sender(),
+            _ => None,
+        };
         let sender = match named {
             Some(sender) => sender,
-            None => match self.default_sender(context) {
+            None => match self.default_sender(receiver, context) {
                 Ok(Some(sender)) => sender,
                 Ok(None) => return Ok(Ok(Performed::Later)),
                 Err(end) => return Ok(Err(end)),
@@ -149,14 +155,7 @@ impl Connection {
             }
         }
         let asked = match (publication.reply, plan.ack) {
-            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => {
-                let receiver = match (&address, &question) {
-                    (Address::Agent(agent), _) => Some(*agent),
-                    (_, Some((_, question))) => question.message.sender(),
-                    _ => None,
-                };
-                Some(self.ask(sender, receiver, reply, ack))
-            }
+            (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(sender, receiver, reply, ack)),
             _ => None,
         };
         let to = match &question {
@@ -204,7 +203,7 @@ impl Connection {
     ) -> Result<Result<Performed, End>, Refusal> {
         let text = prompts::text_of(publication.payload)?;
         let reply = publication.reply.ok_or_else(|| Refusal::of_prompt("it has no reply subject"))?;
-        let sender = match self.default_sender(context) {
+        let sender = match self.default_sender(Some(agent), context) {
             Ok(Some(sender)) => sender,
             Ok(None) => return Ok(Ok(Performed::Later)),
             Err(end) => return Ok(Err(end)),
@@ -272,6 +271,7 @@ impl Connection {
         let messages = std::mem::replace(&mut self.batch, next);
         self.batch_sender = None;
         self.flow.hand_over(sender, messages.len(), std::mem::take(&mut self.batch_bytes));
+        self.context().woken.expect();
         match self.context().router.try_tell_batch(sender, messages) {
             Ok(()) => Ok(()),
             Err((SendErrorKind::Full, messages)) => {
@@ -290,8 +290,9 @@ impl Connection {
     }
 
     /// Returns the agent that sends what names no other: the first one subscribed to, or one without a chosen name. That
-    /// one has to be registered first if there is none.
-    fn default_sender(&mut self, context: &mut Context<'_>) -> Result<Option<AgentId>, End> {
+    /// one has to be registered first if there is none, on the shard of the first agent it sends to: most clients talk to
+    /// few others.
+    fn default_sender(&mut self, receiver: Option<AgentId>, context: &mut Context<'_>) -> Result<Option<AgentId>, End> {
         let own = self.agents.first().or(self.anonymous.as_ref()).map(|own| own.id);
         if own.is_some() && (self.batch_sender.is_none() || self.batch_sender == own) {
             return Ok(own);
@@ -306,8 +307,11 @@ impl Connection {
         let again = if self.anonymous_names > 0 { format!("-{}", self.anonymous_names) } else { String::new() };
         let name: Arc<str> = format!("{prefix}nats-{}{again}", self.number).into();
         self.anonymous_names += 1;
-        let (router, chosen) = (self.context().router.clone(), Arc::clone(&name));
-        let future = Box::pin(async move { router.inbox(&*chosen).acknowledging_durable().open().await });
+        let mut inbox = self.context().router.inbox(&*name).acknowledging_durable();
+        if let Some(receiver) = receiver {
+            inbox = inbox.placed(Placement::Near(receiver));
+        }
+        let future = Box::pin(async move { inbox.open().await });
         self.step = Some(Step::Open { future, name });
         Ok(None)
     }
