@@ -171,7 +171,7 @@ fn requests_that_wait_leave_room_for_others() {
 fn messages_that_wait_for_room_leave_room_for_others() {
     bounded(|| {
         let served = Served::with(|config| {
-            config.set("doors.connections_max", "4", "this test").expect("it is legal");
+            config.set("doors.connections_max", "8", "this test").expect("it is legal");
             config.set("doors.grace_ms", "600000", "this test").expect("it is legal");
             config.set("mailbox.messages", "100", "this test").expect("it is legal");
         });
@@ -183,22 +183,23 @@ fn messages_that_wait_for_room_leave_room_for_others() {
         while !is_full(&mut other) {
             other.post("/v1/messages", &message).expect(202);
         }
-        let mut waiting: Vec<_> = (0..3).map(|_| served.client()).collect();
-        for client in &mut waiting {
+        let (ended, ends) = flume::unbounded();
+        for _ in 0..7 {
+            let (mut client, ended) = (served.client(), ended.clone());
             let headers = "Content-Type: application/json\r\n";
             client.send("POST", "/v1/messages?timeout_ms=300000", headers, message.to_string().as_bytes());
+            std::thread::spawn(move || ended.send(client.read()));
         }
-        wait_until("all of them wait", || {
-            let stats = other.get("/v1/stats").expect(200);
-            let shards = stats["shards"].as_array().expect("it is a list");
-            shards.iter().filter_map(|shard| shard["waiting"].as_u64()).sum::<u64>() == 3
-        });
-        wait_until("they have taken all places", || other.get("/v1/agents/full/messages?wait_ms=1").status == 503);
+        // Six of them wait, and take all places. One of seven is refused, while the others go on.
+        let refused = ends.recv_timeout(PATIENCE).expect("one does not wait").problem(503, "too-many-streams");
+        assert_eq!(refused["effect"], "possible", "it may have been accepted at this moment");
+        other.get("/v1/agents/full/messages?wait_ms=1").problem(503, "too-many-streams");
         let refused = other.post("/v1/messages?timeout_ms=300000", &message).problem(503, "too-many-streams");
         assert_eq!(refused["effect"], "possible", "it may have been accepted at this moment");
-        // The next client is served, in the place of the connection that was refused.
-        served.client().request("DELETE", "/v1/agents/full", "", "").expect(204);
-        drop(waiting);
+        other.request("DELETE", "/v1/agents/full", "", "").expect(204);
+        for _ in 0..6 {
+            ends.recv_timeout(PATIENCE).expect("it ends with the agent");
+        }
         served.stop();
     });
 }
