@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod deliveries;
 pub(crate) mod identity;
 pub(crate) mod outside;
+pub(crate) mod reason;
 pub(crate) mod spin;
 mod stream;
 mod tls;

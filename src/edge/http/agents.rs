@@ -23,6 +23,7 @@ use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
 use crate::edge::doors::outside::{OutsideAgent, OutsideOptions};
+use crate::edge::doors::reason;
 use crate::router::Router;
 use crate::router::error::CallError;
 use crate::router::lifecycle::AgentCursor;
@@ -168,7 +169,7 @@ fn in_json(api: &Api, view: &AgentView) -> Value {
 /// Returns an agent that exists.
 async fn look_up(api: &Api, name: &AgentName) -> Result<AgentView, Problem> {
     let view = api.context.router.agent(AgentId::of(name)).await?;
-    view.ok_or_else(|| Problem::missing("unknown-agent", format!("no agent is named {name}")))
+    view.ok_or_else(|| Problem::new(reason::UNKNOWN_AGENT, format!("no agent is named {name}")))
 }
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Result<Reply, Problem> {
@@ -203,18 +204,19 @@ impl Registration {
         let names = self.capabilities.as_deref().unwrap_or_default();
         if names.len() > CAPABILITIES_MAX {
             let detail = format!("{} capabilities: the limit is {CAPABILITIES_MAX}", names.len());
-            return Err(Problem::unfit("too-many-capabilities", detail));
+            return Err(Problem::new(reason::TOO_MANY_CAPABILITIES, detail));
         }
         let capabilities = names.iter().map(|name| name.parse::<CapabilityName>()).collect::<Result<Vec<_>, _>>();
-        let mut capabilities = capabilities.map_err(|error| Problem::unfit("invalid-name", error))?;
+        let mut capabilities = capabilities.map_err(|error| Problem::new(reason::INVALID_NAME, error))?;
         // Their order means nothing: the same ones are the same options.
         capabilities.sort_unstable();
+        let unfit = |error| Problem::new(reason::BAD_DOCUMENT, error).with_status(StatusCode::UNPROCESSABLE_ENTITY);
         let overflow = self.overflow.as_ref().map(|word| word.parse::<OverflowPolicy>()).transpose();
         Ok(OutsideOptions {
             capabilities,
             acknowledged: self.acknowledged,
             persistent: self.persistent.unwrap_or_default(),
-            overflow: overflow.map_err(|error| Problem::unfit("bad-document", error))?,
+            overflow: overflow.map_err(unfit)?,
         })
     }
 
@@ -243,7 +245,7 @@ async fn register(
     let attachment = outside.register(&api.context.router, &caller.identity, &name, options.clone()).await?;
     if !is_new && !registration.agrees(&options, attachment.agent().options()) {
         let detail = format!("{name} is registered with other options: deregister it first to change them");
-        return Err(Problem::conflict("other-options", detail));
+        return Err(Problem::new(reason::OTHER_OPTIONS, detail));
     }
     api.names.note(&name);
     let view = look_up(&api, &name).await?;
@@ -267,14 +269,15 @@ async fn deregister(
     }
     let id = AgentId::of(&name);
     if api.is_reserved(id) {
-        return Err(Problem::conflict("reserved", format!("{name} is the router's own agent")));
+        let detail = format!("{name} is the router's own agent");
+        return Err(Problem::new(reason::RESERVED, detail).with_status(StatusCode::CONFLICT));
     }
     let own = Arc::clone(&api);
     audited(&api, &caller, "agents.deregister", name.to_string(), async move {
         if let Some(agent) = outside {
             own.let_go(&agent).await?;
         } else if !own.context.router.deregister(id).await? {
-            return Err(Problem::missing("unknown-agent", format!("no agent is named {name}")));
+            return Err(Problem::new(reason::UNKNOWN_AGENT, format!("no agent is named {name}")));
         }
         Ok((Reply::empty(), Value::Null))
     })
@@ -296,7 +299,7 @@ impl Api {
             Err(_) => {
                 let name = agent.name();
                 let detail = format!("{name} gets nothing further, but its shard has not removed it in time");
-                Problem::unavailable("unresponsive", detail)
+                Problem::new(reason::UNRESPONSIVE, detail)
             }
         };
         Err(problem.with_effect(Effect::Possible))

@@ -19,6 +19,7 @@ use super::Api;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::edge::doors::reason;
 
 /// The target of the audit's events.
 const AUDIT: &str = "caxton::audit";
@@ -97,5 +98,5 @@ pub(super) async fn audited(
             }
         }
     });
-    done.await.unwrap_or_else(|_| Err(Problem::unavailable("stopping", "the doors are being closed")))
+    done.await.unwrap_or_else(|_| Err(Problem::new(reason::STOPPING, "the doors are being closed")))
 }

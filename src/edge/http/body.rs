@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::parameters::{media_type, unsupported};
 use super::problem::Problem;
 use super::reply::JSON;
+use crate::edge::doors::reason;
 
 /// Time limit for reading a body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ impl BodyMemory {
             return Ok(None);
         }
         let kibibytes = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).min(LARGE_BODIES_KIB);
-        let full = |_| Problem::unavailable("bodies-full", "the memory for large bodies is used up: try again later");
+        let full = |_| Problem::new(reason::BODIES_FULL, "the memory for large bodies is used up: try again later");
         self.0.try_acquire_many(kibibytes).map(Some).map_err(full)
     }
 }
@@ -57,7 +58,7 @@ pub(super) async fn read_body<'a>(
 ) -> Result<ReadBody<'a>, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {bytes_max} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        Problem::new(reason::BODY_TOO_LARGE, detail)
     };
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let expected = declared.unwrap_or(bytes_max);
@@ -66,12 +67,11 @@ pub(super) async fn read_body<'a>(
     }
     let memory = memory.take(expected)?;
     let read = tokio::time::timeout(BODY_WITHIN, Limited::new(body, bytes_max).collect()).await;
-    let read =
-        read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "the body took too long"))?;
+    let read = read.map_err(|_| Problem::new(reason::BODY_TOO_SLOW, "the body took too long"))?;
     match read {
         Ok(read) => Ok(ReadBody { bytes: read.to_bytes(), _memory: memory }),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::bad("broken-body", "the body broke off")),
+        Err(_) => Err(Problem::new(reason::BROKEN_BODY, "the body broke off")),
     }
 }
 
@@ -89,5 +89,5 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         return Err(unsupported(JSON));
     }
     let read = serde_json::from_slice(&body.bytes);
-    read.map(Some).map_err(|error| Problem::bad("bad-document", format!("the body is not as expected: {error}")))
+    read.map(Some).map_err(|error| Problem::new(reason::BAD_DOCUMENT, format!("the body is not as expected: {error}")))
 }

@@ -18,6 +18,7 @@ use caxton_shards::domain::AgentName;
 use super::Api;
 use super::problem::Problem;
 use crate::edge::doors::identity::{Identity, Operation, TOKENS_MAX};
+use crate::edge::doors::reason;
 
 /// Who makes a request.
 pub(super) struct Caller {
@@ -31,7 +32,7 @@ impl Caller {
             return Ok(());
         }
         let (name, operation) = (self.identity.name(), operation.as_str());
-        Err(Problem::forbidden("operation-not-permitted", format!("the token \"{name}\" does not permit {operation}")))
+        Err(Problem::new(reason::OPERATION_NOT_PERMITTED, format!("the token \"{name}\" does not permit {operation}")))
     }
 
     /// Checks that they may see what concerns this agent: it is one of theirs, or they may observe all.
@@ -70,8 +71,8 @@ fn refuse_foreign_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
         None => headers.get(HOST).and_then(|host| host.to_str().ok()),
     };
     let Some(host) = host.filter(|host| is_loopback(host)) else {
-        return Err(Problem::forbidden(
-            "foreign-host",
+        return Err(Problem::new(
+            reason::FOREIGN_HOST,
             "without tokens this is served under the names of the loopback interface only, such as localhost: the \
              header Host names another host",
         ));
@@ -85,7 +86,7 @@ fn refuse_foreign_pages(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
     if origin.is_some_and(|origin| !is_own(origin))
         || site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
     {
-        return Err(Problem::forbidden("foreign-origin", "without tokens no page of another origin is served"));
+        return Err(Problem::new(reason::FOREIGN_ORIGIN, "without tokens no page of another origin is served"));
     }
     Ok(())
 }
@@ -133,7 +134,7 @@ impl Rates {
         bucket.at = now;
         if bucket.left < 1.0 {
             let detail = format!("more than {most} requests per second, which doors.requests_per_second limits");
-            return Err(Problem::too_much("too-many-requests", detail));
+            return Err(Problem::new(reason::TOO_MANY_REQUESTS, detail));
         }
         bucket.left -= 1.0;
         Ok(())

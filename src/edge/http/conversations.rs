@@ -17,6 +17,7 @@ use super::parameters::{AgentOfPath, path_text};
 use super::problem::Problem;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
+use crate::edge::doors::reason;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let show_conversation = Endpoint::new(
@@ -53,7 +54,7 @@ async fn show(
     let view = router.conversation(AgentId::of(&name), ConversationId::of_text(&id)).await?;
     let missing = || {
         let detail = format!("no open conversation {id:?} was begun by {name}: it has ended, timed out or never began");
-        Problem::missing("unknown-conversation", detail)
+        Problem::new(reason::UNKNOWN_CONVERSATION, detail)
     };
     let view = view.ok_or_else(missing)?;
     let names = api.names.shown(router, &view.participants).await;

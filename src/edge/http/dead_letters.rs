@@ -20,6 +20,7 @@ use super::parameters::{Parameters, path_text};
 use super::problem::Problem;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
+use crate::edge::doors::reason;
 use crate::router::dead_letters::DeadLetterCursor;
 
 /// Maximum and usual number of dead letters of a page.
@@ -111,7 +112,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// Returns the filter of a request, and what it says, for the audit.
 fn filter_of(parameters: &Parameters) -> Result<(DeadLetterFilter, String), Problem> {
-    let bad = |name: &str, detail: String| Problem::bad("bad-parameter", format!("{name}: {detail}"));
+    let bad = |name: &str, detail: String| Problem::new(reason::BAD_PARAMETER, format!("{name}: {detail}"));
     let reason = parameters.text("reason").map(|word| {
         let found = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == word);
         let words = DeadLetterReason::ALL.map(DeadLetterReason::as_str).join(", ");
@@ -142,9 +143,9 @@ fn filter_for_change(parameters: &Parameters) -> Result<(DeadLetterFilter, Strin
         (true, true) => Ok((filter, "all".to_owned())),
         (false, false) => Ok((filter, said)),
         (true, false) => {
-            Err(Problem::bad("filter-missing", "name the dead letters by a filter, or all of them by all=true"))
+            Err(Problem::new(reason::FILTER_MISSING, "name the dead letters by a filter, or all of them by all=true"))
         }
-        (false, true) => Err(Problem::bad("bad-parameter", "all=true does not go together with a filter")),
+        (false, true) => Err(Problem::new(reason::BAD_PARAMETER, "all=true does not go together with a filter")),
     }
 }
 
@@ -160,13 +161,13 @@ fn moment(text: &str) -> Result<WallTime, String> {
 }
 
 async fn id_of(parts: &mut Parts) -> Result<DeadLetterId, Problem> {
-    path_text(parts, "id").await?.parse().map_err(|error| Problem::bad("bad-parameter", error))
+    path_text(parts, "id").await?.parse().map_err(|error| Problem::new(reason::BAD_PARAMETER, error))
 }
 
 fn unknown(id: DeadLetterId) -> Problem {
     let detail =
         format!("there is no dead letter {id}: it was replayed, purged or dropped for newer ones, or never existed");
-    Problem::missing("unknown-dead-letter", detail)
+    Problem::new(reason::UNKNOWN_DEAD_LETTER, detail)
 }
 
 /// Returns what a list says of a dead letter.
@@ -213,7 +214,7 @@ async fn list(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Resu
     let cursor = parameters.text("cursor").map(|text| {
         let ids: Result<Vec<DeadLetterId>, _> = text.split(',').map(str::parse).collect();
         let detail = "cursor: expected `next` of the previous page";
-        ids.map(DeadLetterCursor).map_err(|_| Problem::bad("bad-parameter", detail))
+        ids.map(DeadLetterCursor).map_err(|_| Problem::new(reason::BAD_PARAMETER, detail))
     });
     let cursor = cursor.transpose()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

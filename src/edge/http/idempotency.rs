@@ -13,6 +13,7 @@ use axum::http::HeaderMap;
 
 use super::problem::Problem;
 use super::reply::Reply;
+use crate::edge::doors::reason;
 
 /// The header.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -30,7 +31,7 @@ pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = key.to_str().ok().map(str::trim).filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
     let detail = "Idempotency-Key: expected 1 to 255 visible characters";
-    key.map(|key| Some(key.into())).ok_or_else(|| Problem::bad("bad-idempotency-key", detail))
+    key.map(|key| Some(key.into())).ok_or_else(|| Problem::new(reason::BAD_IDEMPOTENCY_KEY, detail))
 }
 
 type Key = (Arc<str>, Box<str>);
@@ -82,15 +83,15 @@ impl Idempotency {
         if let Some(entry) = store.entries.get(&key) {
             if entry.request != request {
                 let detail = "the Idempotency-Key was used for another request: choose a new one";
-                return Err(Problem::unfit("idempotency-key-reused", detail));
+                return Err(Problem::new(reason::IDEMPOTENCY_KEY_REUSED, detail));
             }
             let detail = "the request with this Idempotency-Key is still being carried out";
             let kept = entry.kept.as_ref().map(|(reply, _)| Begun::Known(reply.clone()));
-            return kept.ok_or_else(|| Problem::conflict("in-progress", detail));
+            return kept.ok_or_else(|| Problem::new(reason::IN_PROGRESS, detail));
         }
         if store.entries.len() >= KEYS_MAX && !store.drop_oldest() {
             let detail = format!("{KEYS_MAX} requests with an Idempotency-Key are being carried out: try again later");
-            return Err(Problem::too_much("idempotency-full", detail));
+            return Err(Problem::new(reason::IDEMPOTENCY_FULL, detail));
         }
         store.entries.insert(key.clone(), Entry { request, kept: None });
         Ok(Begun::New(Ticket { store: self.clone(), key, is_kept: false }))

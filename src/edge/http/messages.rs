@@ -25,6 +25,7 @@ use super::receive::stream_permit;
 use super::reply::{JSON, Reply};
 use crate::clock::wall_time;
 use crate::edge::doors::identity::{Identity, Operation};
+use crate::edge::doors::reason;
 
 /// The media type of messages in the string form of FIPA SC00070.
 pub(super) const ACL: &str = "text/x-fipa-acl";
@@ -112,7 +113,7 @@ impl Sending {
             Some("reply") => Until::Reply,
             Some(other) => {
                 let detail = format!("wait: expected accepted, receipt or reply, not {other:?}");
-                return Err(Problem::bad("bad-parameter", detail));
+                return Err(Problem::new(reason::BAD_PARAMETER, detail));
             }
         };
         let within = parameters.milliseconds("timeout_ms", 1..=WAIT_MS_MAX, WAIT_MS)?;
@@ -124,7 +125,7 @@ impl Sending {
         let message = parse(api, identity, self.form, body)?;
         if self.until != Until::Accepted && message.sender().is_some() {
             let detail = "the reply goes to the sender's inbox: leave the sender out to wait for it here";
-            return Err(Problem::unfit("sender-given", detail));
+            return Err(Problem::new(reason::SENDER_GIVEN, detail));
         }
         Ok(message)
     }
@@ -172,10 +173,10 @@ pub(super) fn parse_json(api: &Api, identity: &Identity, body: &[u8]) -> Result<
 }
 
 fn parse(api: &Api, identity: &Identity, form: Form, body: &[u8]) -> Result<Message, Problem> {
-    let message = form.parse(body, api).map_err(|error| Problem::bad("malformed-message", error))?;
+    let message = form.parse(body, api).map_err(|error| Problem::new(reason::MALFORMED_MESSAGE, error))?;
     if message.id().is_some() {
         let detail = "the router gives messages their ids: leave X-caxton-message-id out, and use an Idempotency-Key";
-        return Err(Problem::unfit("message-id-given", detail));
+        return Err(Problem::new(reason::MESSAGE_ID_GIVEN, detail));
     }
     let Some(sender) = message.sender() else { return Ok(message) };
     let name = message.details().and_then(|details| details.sender.as_ref()).map(|aid| &aid.name);
@@ -185,7 +186,7 @@ fn parse(api: &Api, identity: &Identity, form: Form, body: &[u8]) -> Result<Mess
     let name = name.map(ToString::to_string).unwrap_or_default();
     let detail =
         format!("\"{}\" may not send as {name}: leave the sender out, or name one of its agents", identity.name());
-    Err(Problem::forbidden("foreign-sender", detail))
+    Err(Problem::new(reason::FOREIGN_SENDER, detail))
 }
 
 async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> Result<Response, Problem> {
@@ -223,7 +224,7 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
     });
     match sent.await {
         Ok(sent) => sent.map(IntoResponse::into_response),
-        Err(_) => Err(Problem::unavailable("stopping", "the doors are being closed")),
+        Err(_) => Err(Problem::new(reason::STOPPING, "the doors are being closed")),
     }
 }
 

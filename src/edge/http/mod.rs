@@ -182,3 +182,28 @@ async fn as_problems(request: Request, next: Next) -> Response {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+pub(crate) mod told {
+    //! What a client is told of the engine's errors.
+
+    use caxton_shards::api::{AskError, SendErrorKind};
+
+    use super::problem::Problem;
+
+    /// Returns reason and status of a message that is not accepted.
+    pub(crate) fn of_send(kind: &SendErrorKind) -> (String, u16) {
+        told(&Problem::of_send(kind))
+    }
+
+    /// Returns reason and status of a message without reply.
+    pub(crate) fn of_ask(error: &AskError) -> (String, u16) {
+        told(&Problem::of_ask(error))
+    }
+
+    fn told(problem: &Problem) -> (String, u16) {
+        let document = problem.to_json();
+        let status = document["status"].as_u64().and_then(|status| status.try_into().ok());
+        (problem.reason().to_owned(), status.unwrap_or_default())
+    }
+}

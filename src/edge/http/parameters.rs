@@ -9,11 +9,12 @@ use std::time::Duration;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use caxton_shards::domain::AgentName;
 
 use super::Api;
 use super::problem::Problem;
+use crate::edge::doors::reason;
 
 /// The parameters of a query, each of which may occur once.
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -25,17 +26,17 @@ impl Parameters {
             return Ok(Self(Vec::new()));
         }
         let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-        let Query(pairs) = query.map_err(|_| Problem::bad("bad-parameter", "the query cannot be read"))?;
+        let Query(pairs) = query.map_err(|_| Problem::new(reason::BAD_PARAMETER, "the query cannot be read"))?;
         for (place, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let detail = match known {
                     [] => format!("unknown parameter {name:?}: there are none here"),
                     known => format!("unknown parameter {name:?}: expected {}", known.join(", ")),
                 };
-                return Err(Problem::bad("bad-parameter", detail));
+                return Err(Problem::new(reason::BAD_PARAMETER, detail));
             }
             if pairs[..place].iter().any(|(other, _)| other == name) {
-                return Err(Problem::bad("bad-parameter", format!("{name}: it occurs twice")));
+                return Err(Problem::new(reason::BAD_PARAMETER, format!("{name}: it occurs twice")));
             }
         }
         Ok(Self(pairs))
@@ -49,7 +50,7 @@ impl Parameters {
     /// Returns a parameter's value.
     pub fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         let parse =
-            |text: &str| text.parse().map_err(|error| Problem::bad("bad-parameter", format!("{name}: {error}")));
+            |text: &str| text.parse().map_err(|error| Problem::new(reason::BAD_PARAMETER, format!("{name}: {error}")));
         self.text(name).map(parse).transpose()
     }
 
@@ -58,7 +59,10 @@ impl Parameters {
         let Some(text) = self.text(name) else { return Ok(default) };
         text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
             let (least, most) = (allowed.start(), allowed.end());
-            Problem::bad("bad-parameter", format!("{name}: expected a number from {least} to {most}, not {text:?}"))
+            Problem::new(
+                reason::BAD_PARAMETER,
+                format!("{name}: expected a number from {least} to {most}, not {text:?}"),
+            )
         })
     }
 
@@ -71,9 +75,9 @@ impl Parameters {
 /// Returns a parameter of the path.
 pub(super) async fn path_text(parts: &mut Parts, name: &str) -> Result<String, Problem> {
     let found = RawPathParams::from_request_parts(parts, &()).await;
-    let found = found.map_err(|_| Problem::bad("bad-parameter", "the path is not UTF-8"))?;
+    let found = found.map_err(|_| Problem::new(reason::BAD_PARAMETER, "the path is not UTF-8"))?;
     let value = found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
-    value.ok_or_else(|| Problem::bad("bad-parameter", "the path cannot be read"))
+    value.ok_or_else(|| Problem::new(reason::BAD_PARAMETER, "the path cannot be read"))
 }
 
 /// The agent that the path names.
@@ -97,7 +101,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 /// Returns the problem of a body of another media type.
 pub(super) fn unsupported(expected: &str) -> Problem {
     let detail = format!("the header Content-Type has to be one of {expected}");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+    Problem::new(reason::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
 /// Whether the client prefers a message in the string form of FIPA SC00070 to JSON.

@@ -10,15 +10,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use caxton_shards::api::{
-    AskError, Ending, FailureReason, LifecycleError, RegistrationError, ReplayError, SendErrorKind, UnresponsiveError,
+    AskError, FailureReason, LifecycleError, RegistrationError, ReplayError, SendErrorKind, UnresponsiveError,
 };
-use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::DomainError;
 use serde_json::{Value, json};
 
 use super::reply::Reply;
 use crate::edge::doors::identity::TokenError;
 use crate::edge::doors::outside::OutsideError;
+use crate::edge::doors::reason::{self, Reason};
 use crate::router::error::CallError;
 
 /// The media type of problems.
@@ -60,67 +60,38 @@ pub(super) struct Problem {
 const AGAIN_S: u64 = 1;
 
 impl Problem {
-    /// Creates a problem that changed nothing.
+    /// Creates a problem that changed nothing, with the usual status of its reason.
     #[allow(clippy::needless_pass_by_value)] // Errors and texts alike.
-    pub fn new(status: StatusCode, reason: &'static str, detail: impl Display) -> Self {
-        Self { status, reason, detail: detail.to_string(), effect: Effect::None, retry_after: None }
+    pub fn new(reason: Reason, detail: impl Display) -> Self {
+        Self {
+            status: StatusCode::from_u16(reason.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            reason: reason.word,
+            detail: detail.to_string(),
+            effect: Effect::None,
+            retry_after: reason.is_temporary().then_some(AGAIN_S),
+        }
     }
 
-    /// The request is malformed.
-    pub fn bad(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, reason, detail)
-    }
-
-    /// The request is well formed and cannot be fulfilled as it is.
-    pub fn unfit(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason, detail)
-    }
-
-    /// The caller may not.
-    pub fn forbidden(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::FORBIDDEN, reason, detail)
-    }
-
-    /// There is no such thing.
-    pub fn missing(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, reason, detail)
-    }
-
-    /// It does not go together with what is there.
-    pub fn conflict(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::CONFLICT, reason, detail)
-    }
-
-    /// The caller asks for too much at the moment.
-    pub fn too_much(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, reason, detail).again_after(AGAIN_S)
-    }
-
-    /// The router cannot do it at the moment.
-    pub fn unavailable(reason: &'static str, detail: impl Display) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, detail).again_after(AGAIN_S)
+    /// Gives it another status than the usual one of its reason.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// Returns the problem of a status without one.
     pub fn of_status(status: StatusCode) -> Self {
         let (reason, detail) = match status {
-            StatusCode::NOT_FOUND => ("unknown-path", "nothing is served at this path: see /openapi.json"),
+            StatusCode::NOT_FOUND => (reason::UNKNOWN_PATH, "nothing is served at this path: see /openapi.json"),
             StatusCode::METHOD_NOT_ALLOWED => {
-                ("method-not-allowed", "the path is served with other methods: see Allow")
+                (reason::METHOD_NOT_ALLOWED, "the path is served with other methods: see Allow")
             }
-            _ => ("bad-request", "the request cannot be read"),
+            _ => (reason::BAD_REQUEST, "the request cannot be read"),
         };
-        Self::new(status, reason, detail)
+        Self::new(reason, detail).with_status(status)
     }
 
     /// Says what happened.
     pub fn with_effect(self, effect: Effect) -> Self {
         Self { effect, ..self }
-    }
-
-    /// Says when to try again, in seconds.
-    pub fn again_after(self, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds), ..self }
     }
 
     /// Whether the same request can be made again without doing anything twice.
@@ -162,67 +133,34 @@ impl Problem {
 
     /// Returns the problem of a message that was not accepted.
     pub fn of_send(kind: &SendErrorKind) -> Self {
+        let problem = Self::new(reason::of_send(kind), kind);
         match kind {
-            SendErrorKind::Full => Self::too_much("full", kind),
-            SendErrorKind::UnknownSender => Self::unfit("unknown-sender", kind),
-            SendErrorKind::ForeignSender => Self::forbidden("foreign-sender", kind),
-            SendErrorKind::ContentTooLarge { .. } => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content-too-large", kind)
-            }
-            SendErrorKind::MemoryFull { .. } => Self::too_much("memory-full", kind),
-            SendErrorKind::ReceiverFull { .. } => Self::too_much("receiver-full", kind),
-            SendErrorKind::DurabilityUnavailable => Self::unfit("durability-unavailable", kind),
-            SendErrorKind::JournalFull => Self::unavailable("journal-full", kind),
-            SendErrorKind::JournalFailed => Self::unavailable("journal-failed", kind),
-            SendErrorKind::NotKept { ending, .. } => match ending {
-                Ending::DeadLettered(reason) => Self::of_dead_letter(*reason, kind),
-                _ => Self::unfit("not-kept", kind).with_effect(Effect::Failed),
-            },
-            SendErrorKind::TooManyQuestions { .. } => Self::too_much("too-many-questions", kind),
-            SendErrorKind::RefusedByPlugin { .. } => Self::unfit("refused-by-plugin", kind),
+            SendErrorKind::NotKept { .. } => problem.with_effect(Effect::Failed),
             SendErrorKind::Unresponsive(unresponsive) => Self::of_unresponsive(unresponsive),
-            _ => Self::unavailable("stopping", kind),
+            _ => problem,
         }
-    }
-
-    /// Returns the problem of a message that was dead-lettered.
-    fn of_dead_letter(reason: DeadLetterReason, detail: impl Display) -> Self {
-        let problem = match reason {
-            DeadLetterReason::MailboxFull
-            | DeadLetterReason::RepliesFull
-            | DeadLetterReason::Displaced
-            | DeadLetterReason::MemoryFull
-            | DeadLetterReason::ShardFull
-            | DeadLetterReason::TooManyConversations
-            | DeadLetterReason::BreakerOpen => Self::too_much(reason.as_str(), detail),
-            DeadLetterReason::NotJournalled | DeadLetterReason::Stopped => Self::unavailable(reason.as_str(), detail),
-            _ => Self::unfit(reason.as_str(), detail),
-        };
-        problem.with_effect(Effect::Failed)
     }
 
     /// Returns the problem of a message without reply or receipt.
     pub fn of_ask(error: &AskError) -> Self {
+        const NOTHING: &str =
+            "nothing came back in time: the message was accepted, and may have been or may still be handled";
+        let reason = reason::of_ask(error);
         match error {
             AskError::Rejected(rejected) => Self::of_send(rejected.kind()),
             AskError::Unresponsive(unresponsive) => Self::of_unresponsive(unresponsive),
             AskError::Undeliverable(failure) => match failure.reason() {
-                FailureReason::DeadLetter(reason) => Self::of_dead_letter(reason, failure),
-                _ => Self::timed_out(),
+                FailureReason::NoReply => Self::new(reason, NOTHING).with_effect(Effect::Possible),
+                _ => Self::new(reason, failure).with_effect(Effect::Failed),
             },
-            AskError::TimedOut => Self::timed_out(),
-            _ => Self::unavailable("stopping", error).with_effect(Effect::Possible),
+            AskError::TimedOut => Self::new(reason, NOTHING).with_effect(Effect::Possible),
+            _ => Self::new(reason, error).with_effect(Effect::Possible),
         }
-    }
-
-    fn timed_out() -> Self {
-        let detail = "nothing came back in time: the message was accepted, and may have been or may still be handled";
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", detail).with_effect(Effect::Possible)
     }
 
     fn of_unresponsive(error: &UnresponsiveError) -> Self {
         let effect = if error.may_have_changed { Effect::Possible } else { Effect::None };
-        Self::unavailable("unresponsive", error).with_effect(effect)
+        Self::new(reason::UNRESPONSIVE, error).with_effect(effect)
     }
 
     /// Returns the problem of a call, given that of its refusal.
@@ -230,38 +168,38 @@ impl Problem {
         match error {
             CallError::Refused(refusal) => refused(refusal),
             CallError::Unresponsive(unresponsive) => Self::of_unresponsive(unresponsive),
-            CallError::WouldDeadlock | CallError::Stopped => Self::unavailable("stopping", error),
+            CallError::WouldDeadlock | CallError::Stopped => Self::new(reason::STOPPING, error),
         }
     }
 
     fn of_registration(error: &RegistrationError) -> Self {
         match error {
-            RegistrationError::Duplicate { .. } => Self::conflict("duplicate", error),
-            RegistrationError::Collision { .. } => Self::conflict("collision", error),
-            RegistrationError::TooManyAgents { .. } => Self::too_much("too-many-agents", error),
-            RegistrationError::VocabularyFull { .. } => Self::too_much("vocabulary-full", error),
-            RegistrationError::Reserved { .. } => Self::unfit("reserved", error),
-            RegistrationError::InvalidName(_) => Self::unfit("invalid-name", error),
-            RegistrationError::Stopping => Self::unavailable("stopping", error),
-            _ => Self::unfit("not-registered", error),
+            RegistrationError::Duplicate { .. } => Self::new(reason::DUPLICATE, error),
+            RegistrationError::Collision { .. } => Self::new(reason::COLLISION, error),
+            RegistrationError::TooManyAgents { .. } => Self::new(reason::TOO_MANY_AGENTS, error),
+            RegistrationError::VocabularyFull { .. } => Self::new(reason::VOCABULARY_FULL, error),
+            RegistrationError::Reserved { .. } => Self::new(reason::RESERVED, error),
+            RegistrationError::InvalidName(_) => Self::new(reason::INVALID_NAME, error),
+            RegistrationError::Stopping => Self::new(reason::STOPPING, error),
+            _ => Self::new(reason::NOT_REGISTERED, error),
         }
     }
 
     /// Returns the problem of a change of an agent's state.
     pub fn of_lifecycle(error: &LifecycleError) -> Self {
         match error {
-            LifecycleError::UnknownAgent => Self::missing("unknown-agent", error),
-            LifecycleError::TooManyDrains { .. } => Self::too_much("too-many-drains", error),
-            LifecycleError::Stopping => Self::unavailable("stopping", error),
-            _ => Self::conflict("wrong-state", error),
+            LifecycleError::UnknownAgent => Self::new(reason::UNKNOWN_AGENT, error),
+            LifecycleError::TooManyDrains { .. } => Self::new(reason::TOO_MANY_DRAINS, error),
+            LifecycleError::Stopping => Self::new(reason::STOPPING, error),
+            _ => Self::new(reason::WRONG_STATE, error),
         }
     }
 
     /// Returns the problem of a dead letter that was not replayed.
     pub fn of_replay(error: &ReplayError) -> Self {
         match error {
-            ReplayError::Unknown { .. } => Self::missing("unknown-dead-letter", error),
-            _ => Self::conflict("not-replayed", error),
+            ReplayError::Unknown { .. } => Self::new(reason::UNKNOWN_DEAD_LETTER, error),
+            _ => Self::new(reason::NOT_REPLAYED, error),
         }
     }
 }
@@ -275,21 +213,21 @@ impl From<CallError> for Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let reason = match error {
-            TokenError::Missing => "token-missing",
-            TokenError::Unknown => "token-unknown",
-            TokenError::Expired => "token-expired",
+            TokenError::Missing => reason::TOKEN_MISSING,
+            TokenError::Unknown => reason::TOKEN_UNKNOWN,
+            TokenError::Expired => reason::TOKEN_EXPIRED,
         };
-        Self::new(StatusCode::UNAUTHORIZED, reason, error)
+        Self::new(reason, error)
     }
 }
 
 impl From<OutsideError> for Problem {
     fn from(error: OutsideError) -> Self {
         match &error {
-            OutsideError::Forbidden { .. } => Self::forbidden("foreign-agent", error),
-            OutsideError::Taken(_) => Self::conflict("taken", error),
-            OutsideError::OtherMode(_) => Self::conflict("other-mode", error),
-            OutsideError::TooMany { .. } => Self::too_much("too-many-agents", error),
+            OutsideError::Forbidden { .. } => Self::new(reason::FOREIGN_AGENT, error),
+            OutsideError::Taken(_) => Self::new(reason::TAKEN, error),
+            OutsideError::OtherMode(_) => Self::new(reason::OTHER_MODE, error),
+            OutsideError::TooMany { .. } => Self::new(reason::TOO_MANY_AGENTS, error),
             OutsideError::Router(call) => Self::of_call(call, Self::of_registration),
         }
     }
@@ -297,7 +235,7 @@ impl From<OutsideError> for Problem {
 
 impl From<DomainError> for Problem {
     fn from(error: DomainError) -> Self {
-        Self::bad("bad-parameter", error)
+        Self::new(reason::BAD_PARAMETER, error)
     }
 }
 
@@ -310,7 +248,7 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = if self.reason == "token-missing" {
+            let challenge = if self.reason == reason::TOKEN_MISSING.word {
                 "Bearer realm=\"caxton\""
             } else {
                 "Bearer realm=\"caxton\", error=\"invalid_token\""

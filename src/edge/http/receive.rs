@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use caxton_shards::codec::json::to_json;
+use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::MessageId;
 use serde::Deserialize;
@@ -26,6 +27,7 @@ use super::{socket, stream};
 use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::Operation;
 use crate::edge::doors::outside::{Attachment, OutsideAgent};
+use crate::edge::doors::reason;
 use crate::router::inbox::ReceiveError;
 
 /// Maximum number of messages handed out at a time.
@@ -99,7 +101,7 @@ pub(super) fn attach(api: &Api, caller: &Caller, name: &AgentName) -> Result<Att
     let attachment = api.context.outside.attach(&caller.identity, name)?;
     let missing = || {
         let detail = format!("no outside agent is named {name}: register it with PUT /v1/agents/{name}");
-        Problem::missing("unknown-agent", detail)
+        Problem::new(reason::UNKNOWN_AGENT, detail)
     };
     let attachment = attachment.ok_or_else(missing)?;
     api.names.note(name);
@@ -111,7 +113,7 @@ pub(super) fn stream_permit(api: &Api) -> Result<OwnedSemaphorePermit, Problem> 
     let full = |_| {
         let detail =
             "too many streams are open and requests wait: doors.connections_max limits them to three quarters of it";
-        Problem::unavailable("too-many-streams", detail)
+        Problem::new(reason::TOO_MANY_STREAMS, detail)
     };
     Arc::clone(&api.streams).try_acquire_owned().map_err(full)
 }
@@ -126,9 +128,9 @@ pub(super) fn ended(error: ReceiveError) -> Problem {
     match error {
         ReceiveError::Stopped => {
             let detail = "the agent was deregistered, or the router has stopped";
-            Problem::new(axum::http::StatusCode::GONE, "deregistered", detail)
+            Problem::new(reason::of_dead_letter(DeadLetterReason::Deregistered), detail).with_status(StatusCode::GONE)
         }
-        other => Problem::unavailable("stopping", other),
+        other => Problem::new(reason::STOPPING, other),
     }
 }
 
@@ -154,7 +156,7 @@ async fn poll(
         };
     }
     api.names.learn(&api.context.router, deliveries.iter().map(|delivery| &delivery.message)).await;
-    Ok(Reply { status: axum::http::StatusCode::OK, media: JSON, body: in_json(&api, &deliveries) })
+    Ok(Reply { status: StatusCode::OK, media: JSON, body: in_json(&api, &deliveries) })
 }
 
 fn in_json(api: &Api, deliveries: &[Delivery]) -> Bytes {
@@ -194,7 +196,7 @@ async fn acknowledge(
     requires_acknowledgements(agent)?;
     let read: Option<Acknowledgement> = read_json(&api.bodies, &parts.headers, body).await?;
     let Some(acknowledgement) = read else {
-        return Err(Problem::bad("bad-document", "expected {\"ids\": [...]}"));
+        return Err(Problem::new(reason::BAD_DOCUMENT, "expected {\"ids\": [...]}"));
     };
     acknowledgement.carry_out(agent).map(|done| Reply::ok(&done))
 }
@@ -204,7 +206,7 @@ impl Acknowledgement {
     pub fn carry_out(&self, agent: &OutsideAgent) -> Result<Value, Problem> {
         requires_acknowledgements(agent)?;
         if self.ids.len() + self.rejected.len() > IDS_MAX {
-            return Err(Problem::unfit("too-many-ids", format!("the limit is {IDS_MAX} ids")));
+            return Err(Problem::new(reason::TOO_MANY_IDS, format!("the limit is {IDS_MAX} ids")));
         }
         let (ids, rejected) = (parse_ids(&self.ids)?, parse_ids(&self.rejected)?);
         let acknowledged = agent.acknowledge(&ids);
@@ -221,14 +223,14 @@ fn requires_acknowledgements(agent: &OutsideAgent) -> Result<(), Problem> {
     let name = agent.name();
     let detail =
         format!("{name} is registered without acknowledgements: its messages are processed when they are taken");
-    Err(Problem::conflict("other-mode", detail))
+    Err(Problem::new(reason::OTHER_MODE, detail))
 }
 
 /// Parses the ids of messages.
 fn parse_ids(texts: &[String]) -> Result<Vec<MessageId>, Problem> {
     let parse = |text: &String| {
         let detail = || format!("{text:?} is not the id of a message: expected m and 32 hexadecimal digits");
-        parse_id(text).ok_or_else(|| Problem::unfit("bad-message-id", detail()))
+        parse_id(text).ok_or_else(|| Problem::new(reason::BAD_MESSAGE_ID, detail()))
     };
     texts.iter().map(parse).collect()
 }

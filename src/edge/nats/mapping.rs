@@ -17,6 +17,7 @@ use super::protocol::Publication;
 use super::refusal::Refusal;
 use super::render::{Kind, put_headers};
 use super::subjects;
+use crate::edge::doors::reason;
 
 /// What the subject of an agent begins with; its name is the rest.
 pub(super) const AGENT: &[u8] = b"agent.";
@@ -117,7 +118,7 @@ impl<'a> Plan<'a> {
     /// Reads the headers that decide about the others, of a reply to `question` if there is one.
     pub fn read(publication: &Publication<'a>, question: Option<&Message>) -> Result<Self, Refusal> {
         let headers = Headers::read(publication.headers)
-            .map_err(|_| Refusal::new(400, "invalid-header", "the headers are malformed"))?;
+            .map_err(|_| Refusal::new(reason::INVALID_HEADER, "the headers are malformed"))?;
         let mut echoed = Vec::new();
         if let Some(question) = question.filter(|_| !publication.headers.is_empty()) {
             put_headers(question, None, Kind::Question, &mut echoed);
@@ -202,12 +203,12 @@ impl<'a> Plan<'a> {
             Form::Text => {
                 let limits = Limits::with_content(limit);
                 let message = text::parse(self.payload, now, &limits)
-                    .map_err(|error| Refusal::new(400, "invalid-message", error))?;
+                    .map_err(|error| Refusal::new(reason::MALFORMED_MESSAGE, error))?;
                 return self.whole(message, to, sender, asked, (limit, now));
             }
             Form::Json => {
                 let message = json::from_json(self.payload, now, &json::limits(limit))
-                    .map_err(|error| Refusal::new(400, "invalid-message", error))?;
+                    .map_err(|error| Refusal::new(reason::MALFORMED_MESSAGE, error))?;
                 return self.whole(message, to, sender, asked, (limit, now));
             }
         };
@@ -557,7 +558,7 @@ mod tests {
         let own = reply("(inform :receiver buyer :in-reply-to q8 :conversation-id pears)").expect("it is valid");
         assert_eq!(own.in_reply_to_text().as_deref(), Some("q8"));
         assert_eq!(own.conversation_text().as_deref(), Some("pears"));
-        assert_eq!(reply("(inform :receiver other)").map_err(|refusal| refusal.code), Err(400));
+        assert_eq!(reply("(inform :receiver other)").map_err(|refusal| refusal.code()), Err(400));
     }
 
     #[test]
@@ -613,13 +614,13 @@ mod tests {
             (&[("Caxton-Unknown", "x")], false, "", "invalid-header"),
             (&[("Caxton-Reply-By", "soon")], false, "", "invalid-header"),
             (&[("Caxton-Reply-With", "x")], true, "", "invalid-header"),
-            (&[("Content-Type", ACL_TEXT)], false, "(inform", "invalid-message"),
-            (&[("Content-Type", ACL_TEXT)], false, "(inform :receiver other)", "invalid-message"),
+            (&[("Content-Type", ACL_TEXT)], false, "(inform", "malformed-message"),
+            (&[("Content-Type", ACL_TEXT)], false, "(inform :receiver other)", "other-receivers"),
             (&[("Content-Type", ACL_TEXT)], false, "(inform :sender mallory :receiver seller)", "foreign-sender"),
-            (&[("a(b", "x")], false, "", "invalid-message"),
+            (&[("a(b", "x")], false, "", "malformed-message"),
         ] {
             let refusal = built(lines, reply, payload).expect_err(payload);
-            assert_eq!(refusal.reason, reason, "{lines:?} {payload}: {}", refusal.text);
+            assert_eq!(refusal.reason.word, reason, "{lines:?} {payload}: {}", refusal.text);
         }
     }
 }

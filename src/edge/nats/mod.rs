@@ -323,3 +323,26 @@ mod tests {
         assert!(post.put_reply(reply(1)).is_some(), "the connection is gone");
     }
 }
+
+#[cfg(test)]
+pub(crate) mod told {
+    //! What a client is told of the engine's errors.
+
+    use caxton_shards::api::{DeliveryError, SendErrorKind};
+
+    use super::refusal::Refusal;
+
+    /// Returns reason and status of a message that is not accepted.
+    pub(crate) fn of_send(kind: &SendErrorKind) -> (String, u16) {
+        told(&Refusal::of_send_error(kind))
+    }
+
+    /// Returns reason and status of a message that failed.
+    pub(crate) fn of_delivery(error: &DeliveryError) -> (String, u16) {
+        told(&Refusal::of_delivery_error(error))
+    }
+
+    fn told(refusal: &Refusal) -> (String, u16) {
+        (refusal.reason.word.to_owned(), refusal.code())
+    }
+}

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(text_of(b"why?").as_deref(), Ok("why?"));
         assert_eq!(text_of(b" {\"prompt\":\"why?\",\"extra\":1}").as_deref(), Ok("why?"));
         for payload in ["", "{}", "{\"prompt\":\"\"}", "{", "{\"prompt\":\"x\",\"attachments\":[{}]}"] {
-            assert_eq!(text_of(payload.as_bytes()).map_err(|refusal| refusal.code), Err(400), "{payload}");
+            assert_eq!(text_of(payload.as_bytes()).map_err(|refusal| refusal.code()), Err(400), "{payload}");
         }
     }
 }

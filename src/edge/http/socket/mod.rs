@@ -43,6 +43,7 @@ use crate::edge::OpenConnection;
 use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::{Identity, Operation};
 use crate::edge::doors::outside::Attachment;
+use crate::edge::doors::reason;
 
 /// Maximum length of a message of the WebSocket, in bytes: memory for it belongs to the connection.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -112,12 +113,12 @@ fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     let is_socket = text(UPGRADE).eq_ignore_ascii_case("websocket") && text(SEC_WEBSOCKET_VERSION) == "13";
     let key = text(SEC_WEBSOCKET_KEY);
     if !upgrades || !is_socket || key.is_empty() {
-        return Err(Problem::bad(
-            "no-websocket",
+        return Err(Problem::new(
+            reason::NO_WEBSOCKET,
             "this path is for WebSockets of version 13: the request asks for none",
         ));
     }
-    HeaderValue::from_str(&accept_of(key)).map_err(|error| Problem::bad("no-websocket", error))
+    HeaderValue::from_str(&accept_of(key)).map_err(|error| Problem::new(reason::NO_WEBSOCKET, error))
 }
 
 /// What a client sends.
@@ -267,7 +268,7 @@ impl Socket {
             Ok(Order::Ack { reference, ids, rejected, reason }) => {
                 (reference, self.finish(&Acknowledgement { ids, rejected, reason }))
             }
-            Err(error) => (Value::Null, Err(Problem::bad("bad-document", error))),
+            Err(error) => (Value::Null, Err(Problem::new(reason::BAD_DOCUMENT, error))),
         };
         let mut response = done.unwrap_or_else(|problem| {
             let mut document = problem.to_json();
@@ -280,7 +281,7 @@ impl Socket {
 
     async fn send(&self, message: &Value) -> Result<MessageId, Problem> {
         if !self.identity.may(Operation::Send) {
-            return Err(Problem::forbidden("operation-not-permitted", "the token does not permit send"));
+            return Err(Problem::new(reason::OPERATION_NOT_PERMITTED, "the token does not permit send"));
         }
         self.api.rates.take(self.identity.name(), Instant::now())?;
         let mut message = parse_json(&self.api, &self.identity, message.to_string().as_bytes())?;

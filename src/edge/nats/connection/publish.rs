@@ -14,6 +14,7 @@ use super::{
     Source, Step,
 };
 use crate::clock::wall_time;
+use crate::edge::doors::reason;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, To};
 use crate::edge::nats::prompts::{self, Verb};
 use crate::edge::nats::protocol::{self, Publication};
@@ -29,7 +30,7 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Result<Performed, End> {
         if !self.may_send {
-            self.refuse(publication, &Refusal::forbidden("this token may not send"));
+            self.refuse(publication, &Refusal::new(reason::OPERATION_NOT_PERMITTED, "this token may not send"));
             return Ok(Performed::Done);
         }
         if publication.headers.is_empty()
@@ -41,7 +42,7 @@ impl Connection {
         }
         if publication.reply.is_some_and(|reply| reply.len() > REPLY_SUBJECT_BYTES_MAX) {
             let text = format!("the reply subject is longer than {REPLY_SUBJECT_BYTES_MAX} bytes");
-            self.refuse(&Publication { reply: None, ..*publication }, &Refusal::forbidden(text));
+            self.refuse(&Publication { reply: None, ..*publication }, &Refusal::of_subject(text));
             return Ok(Performed::Done);
         }
         match self.publish_any(publication, context) {
@@ -86,7 +87,7 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Result<Result<Performed, End>, Refusal> {
         if !subjects::is_literal(publication.subject) {
-            return Err(Refusal::forbidden("it is no subject that can be published to"));
+            return Err(Refusal::of_subject("it is no subject that can be published to"));
         }
         if let Some((verb, instance)) = prompts::service_call(publication.subject) {
             return Ok(Ok(self.discover(verb, instance, publication)));
@@ -119,13 +120,13 @@ impl Connection {
             Some(name) => {
                 let own = self.agents.iter().find(|own| *own.name == *name);
                 Some(
-                    own.ok_or_else(|| Refusal::forbidden(format!("{name}: this connection has not subscribed to it")))?
+                    own.ok_or_else(|| Refusal::of_sender(format!("{name}: this connection has not subscribed to it")))?
                         .id,
                 )
             }
             None => match question.as_ref().and_then(|(_, question)| question.message.target()) {
                 Some(asked) if !self.owns(asked) => {
-                    return Err(Refusal::forbidden("this connection has given up the agent that was asked"));
+                    return Err(Refusal::of_sender("this connection has given up the agent that was asked"));
                 }
                 asked => asked,
             },
