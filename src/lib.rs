@@ -71,8 +71,8 @@ pub mod agent {
         Supervision,
     };
     pub use caxton_shards::api::{
-        AgentState, AgentView, Decision, Drained, FailedAttempt, FailureCause, FailureHandler, OverflowPolicy,
-        RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, StopReason,
+        AgentFilter, AgentKind, AgentState, AgentView, Decision, Drained, FailedAttempt, FailureCause, FailureHandler,
+        OverflowPolicy, RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN, StopReason,
     };
     pub use caxton_shards::supervision::RestartPolicy;
     pub use caxton_shards::supervision::breaker::{BreakerPolicy, BreakerState};
@@ -80,7 +80,11 @@ pub mod agent {
 
 /// Open conversations and their history. Their protocols are in [`protocol`].
 pub mod conversation {
-    pub use caxton_shards::api::{ConversationView, HistoryEntry};
+    pub use caxton_shards::api::{
+        ConversationFilter, ConversationSummary, ConversationView, HistoryEntry, PARTICIPANTS_NAMED_MAX,
+    };
+
+    pub use crate::router::conversations::{ConversationCursor, ConversationCursorError, ConversationPage};
 }
 
 /// Messages: how they are built and what they consist of. Their forms as text and bytes are in [`codec`].

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::api::{
-    AgentView, AskError, ConversationView, Drained, Event, LifecycleError, RegistrationError, ReplayError, SendError,
-    SlowConsumer,
+    AgentFilter, AgentView, AskError, ConversationFilter, ConversationView, Drained, Event, LifecycleError,
+    RegistrationError, ReplayError, SendError, SlowConsumer,
 };
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId};
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
@@ -16,6 +16,7 @@ use caxton_shards::message::{AgentId, ConversationId, Message, MessageId};
 use caxton_shards::routing::rules::Rule;
 use futures_lite::future::block_on;
 
+use super::conversations::{ConversationCursor, ConversationPage};
 use super::dead_letters::{DeadLetterCursor, DeadLetterPage, ReplaySummary};
 use super::error::{BatchError, CallError};
 use super::events::Events;
@@ -173,6 +174,19 @@ impl Blocking<&Router> {
         block_on(self.0.conversation(initiator, id))
     }
 
+    /// Does what [`Router::conversations`] does.
+    ///
+    /// # Errors
+    /// As [`Router::conversations`].
+    pub fn conversations(
+        &self,
+        filter: &ConversationFilter,
+        limit: usize,
+        cursor: Option<ConversationCursor>,
+    ) -> Result<ConversationPage, CallError> {
+        block_on(self.0.conversations(filter, limit, cursor))
+    }
+
     /// Does what [`Router::events`] does.
     ///
     /// # Errors
@@ -235,6 +249,19 @@ impl Blocking<&Router> {
     /// As [`Router::agents`].
     pub fn agents(&self, limit: usize, cursor: Option<AgentCursor>) -> Result<AgentPage, CallError> {
         block_on(self.0.agents(limit, cursor))
+    }
+
+    /// Does what [`Router::find_agents`] does.
+    ///
+    /// # Errors
+    /// As [`Router::find_agents`].
+    pub fn find_agents(
+        &self,
+        filter: &AgentFilter,
+        limit: usize,
+        cursor: Option<AgentCursor>,
+    ) -> Result<AgentPage, CallError> {
+        block_on(self.0.find_agents(filter, limit, cursor))
     }
 
     /// Does what [`Router::find_dead_letters`] does.

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use caxton_shards::agent::{Agent, Registration};
 use caxton_shards::api::{
-    Answer, AskError, Awaited, ConversationView, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
+    Answer, AskError, Awaited, InboxNumber, Input, RegistrationError, SendError, SendErrorKind, Token,
 };
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
-use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, Receiver, Term};
+use caxton_shards::message::{AgentId, Message, MessageId, Receiver, Term};
 use caxton_shards::shard::gateway_name;
 
 use super::Router;
@@ -300,23 +300,6 @@ impl Router {
         let Some(term) = Term::find(capability.as_ref()) else { return Ok(Vec::new()) };
         match self.query(self.shared().next_shard(), self.deadline(), |token| Input::Discover(term, token)).await? {
             Answer::Providers(providers) => Ok(providers.iter().map(|provider| provider.agent).collect()),
-            _ => Err(CallError::Stopped),
-        }
-    }
-
-    /// Returns an open conversation, by its initiator and id.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the router has stopped.
-    pub async fn conversation(
-        &self,
-        initiator: AgentId,
-        id: ConversationId,
-    ) -> Result<Option<ConversationView>, CallError> {
-        let shard = self.shared().partition.shard_of(initiator).as_usize();
-        match self.query(shard, self.deadline(), |token| Input::Conversation(initiator, id, token)).await? {
-            Answer::Conversation(view) => Ok(view.map(|view| *view)),
             _ => Err(CallError::Stopped),
         }
     }

@@ -5,29 +5,29 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use caxton_shards::agent::AgentIndex;
-use caxton_shards::api::{AgentView, Answer, Drained, Input, LifecycleError, Token};
+use caxton_shards::api::{AgentFilter, AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
+use caxton_shards::routing::partition::ShardIndex;
 
 use super::Router;
+use super::cursor::Place;
 use super::error::CallError;
 use crate::deadline::{Deadline, whole_milliseconds};
 
 /// Time for a shard to report the result after an agent's drain deadline.
 const ANSWER_WITHIN: Duration = Duration::from_millis(25);
 
+/// Maximum number of portions of a page: beyond that it ends early, so that a filter that little passes does not use up
+/// the deadline.
+const PORTIONS_PER_PAGE_MAX: usize = 64;
+
 /// The end of a page of agents. Its text form is the shard and a place there, such as `0-17`, or the shard alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AgentCursor {
-    shard: u16,
-    after: Option<u32>,
-}
+pub struct AgentCursor(Place);
 
 impl fmt::Display for AgentCursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.after {
-            Some(place) => write!(formatter, "{}-{place}", self.shard),
-            None => write!(formatter, "{}", self.shard),
-        }
+        self.0.fmt(formatter)
     }
 }
 
@@ -40,11 +40,7 @@ impl FromStr for AgentCursor {
     type Err = AgentCursorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (shard, after) = match text.split_once('-') {
-            Some((shard, place)) => (shard, Some(place.parse().map_err(|_| AgentCursorError)?)),
-            None => (text, None),
-        };
-        Ok(Self { shard: shard.parse().map_err(|_| AgentCursorError)?, after })
+        text.parse().map(Self).map_err(|_| AgentCursorError)
     }
 }
 
@@ -72,25 +68,46 @@ impl Router {
         }
     }
 
-    /// Returns a page of at most `limit` agents, without the gateways and those that were removed. It begins with the
-    /// first one or, given the cursor of the previous page, where that ended. An agent that is registered all the while
-    /// is on exactly one page; one that is registered meanwhile may be on none.
+    /// Returns a page of at most `limit` agents: see [`Router::find_agents`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the router has stopped.
+    pub async fn agents(&self, limit: usize, cursor: Option<AgentCursor>) -> Result<AgentPage, CallError> {
+        self.find_agents(&AgentFilter::default(), limit, cursor).await
+    }
+
+    /// Returns a page of at most `limit` agents that pass a filter, without the gateways and those that were removed. It
+    /// begins with the first one or, given the cursor of the previous page, where that ended. An agent that is registered
+    /// all the while is on exactly one page; one that is registered meanwhile may be on none. A page may have fewer than
+    /// `limit` and yet a `next`: a page looks at a bounded number of agents.
     ///
     /// Each shard replies in portions of [`AGENTS_PER_ANSWER_MAX`](caxton_shards::api::AGENTS_PER_ANSWER_MAX).
     ///
     /// # Errors
     ///
     /// Returns an error if the router has stopped.
-    pub async fn agents(&self, limit: usize, cursor: Option<AgentCursor>) -> Result<AgentPage, CallError> {
-        let (mut agents, deadline) = (Vec::new(), self.deadline());
-        let AgentCursor { shard, mut after } = cursor.unwrap_or_default();
+    pub async fn find_agents(
+        &self,
+        filter: &AgentFilter,
+        limit: usize,
+        cursor: Option<AgentCursor>,
+    ) -> Result<AgentPage, CallError> {
+        let (mut agents, deadline, mut portions) = (Vec::new(), self.deadline(), 0);
+        let Place { shard, mut after } = cursor.unwrap_or_default().0;
         for shard in shard..self.shard_count() {
+            if filter.shard.is_some_and(|wanted| wanted != ShardIndex(shard)) {
+                after = None;
+                continue;
+            }
             loop {
                 let wanted = limit.saturating_sub(agents.len());
-                if wanted == 0 {
-                    return Ok(AgentPage { agents, next: Some(AgentCursor { shard, after }) });
+                if wanted == 0 || portions == PORTIONS_PER_PAGE_MAX {
+                    return Ok(AgentPage { agents, next: Some(AgentCursor(Place { shard, after })) });
                 }
-                let input = |token| Input::Agents { after: after.map(AgentIndex::at), limit: wanted, token };
+                portions += 1;
+                let (filter, place) = (Box::new(filter.clone()), after.map(AgentIndex::at));
+                let input = |token| Input::Agents { filter, after: place, limit: wanted, token };
                 let answer = self.query(usize::from(shard), deadline, input).await?;
                 let Answer::Agents(portion) = answer else { return Err(CallError::Stopped) };
                 agents.extend(portion.agents);

@@ -4,6 +4,8 @@ mod blocking;
 mod builder;
 mod calls;
 mod cancel;
+pub(crate) mod conversations;
+mod cursor;
 pub(crate) mod dead_letters;
 pub(crate) mod error;
 pub(crate) mod events;

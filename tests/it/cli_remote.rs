@@ -171,6 +171,10 @@ fn agents_are_listed_shown_suspended_resumed_and_removed() {
     let cut = served.run("agent ls --limit 1 --json");
     assert!(cut.errors.contains("there are more than 1"), "{cut:?}");
     assert_eq!(cut.well().lines().count(), 1);
+    assert!(served.run("agent list --prefix ec --kind handler").well().contains("\necho "));
+    assert_eq!(served.run("agent ls --prefix nobody").well(), "no agents\n");
+    assert_eq!(served.run("agent ls --capability echo.nothing --shard 0 --state active --json").well(), "");
+    assert!(served.run("agent ls --state sulking").failed(2).contains("suspended"));
     let shown = served.run("agent show echo").well();
     assert!(shown.starts_with("name:         echo\n") && shown.contains("state:        active\n"), "{shown}");
     assert_eq!(served.run("agent show echo --json").json()["state"], "active");
@@ -348,6 +352,11 @@ fn an_open_conversation_is_drawn() {
         }
         assert!(began.elapsed() < PATIENCE, "{shown:?}");
     };
+    let listed = served.run("conv list --agent bob --protocol fipa-request").well();
+    assert!(listed.starts_with("conversation") && listed.contains("ann, bob"), "{listed}");
+    assert_eq!(served.run("conv ls --json").json()["initiator"], "ann");
+    assert_eq!(served.run("conv ls --state agreed").well(), "no open conversations\n");
+    assert!(served.run("conv ls /nowhere --agent bob").failed(2).contains("--agent"));
     assert!(shown.starts_with("ann                     bob\n|-- request ----------->|\n"), "{shown}");
     assert!(shown.contains("fipa-request with bob: "), "{shown}");
     assert!(served.run("conv show c1 --by ann --mermaid").well().contains("a0->>a1: request"));

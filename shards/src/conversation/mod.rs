@@ -12,12 +12,16 @@ mod conformance;
 mod history;
 pub(crate) mod initiators;
 mod judging;
+mod listing;
 mod recovered;
 mod roles;
 mod standing;
 
 pub use conformance::{Conformance, OTHER_STATES, ProtocolFigures, STATES_NAMED_MAX, StateFigures};
 pub use history::HistoryEntry;
+pub use listing::{
+    CONVERSATIONS_PER_ANSWER_MAX, ConversationFilter, ConversationPortion, ConversationSummary, PARTICIPANTS_NAMED_MAX,
+};
 
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;

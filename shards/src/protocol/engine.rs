@@ -608,7 +608,7 @@ impl Rules {
         standard.chain(own.map(|own| Performative::UserDefined(own.2))).collect()
     }
 
-    fn state_name(&self, state: u8) -> &str {
+    pub fn state_name(&self, state: u8) -> &str {
         self.states.get(usize::from(state)).map_or("", |state| state.name.as_str())
     }
 

@@ -209,6 +209,12 @@ impl Rulebook {
         self.rules(guard.protocol).map_or(0, |rules| rules.standing(guard))
     }
 
+    /// Returns the names of a conversation's protocol and of the state it has reached.
+    pub(crate) fn protocol_and_state(&self, guard: &Guard) -> Option<(&str, &str)> {
+        let rules = self.rules(guard.protocol)?;
+        Some((rules.name.as_str(), rules.state_name(rules.standing(guard))))
+    }
+
     /// Returns the state of a conversation.
     pub(crate) fn view(&self, guard: &Guard, participants: &[AgentId]) -> Option<ProtocolView> {
         Some(self.rules(guard.protocol)?.view(guard, participants))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::base::index::{AgentIndex, ShardIndex};
 use crate::conversation::Conformance;
-use crate::conversation::ConversationView;
+use crate::conversation::{ConversationFilter, ConversationPortion, ConversationView};
 use crate::dead_letter::{DeadLetterId, DeadLetterSearch};
 use crate::domain::DomainError;
 use crate::flow_control::policy::OverflowPolicy;
@@ -20,7 +20,7 @@ use crate::routing::capabilities::Provider;
 use crate::routing::rules::RuleSet;
 use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
-use crate::shard::control::lifecycle::{AgentPortion, AgentView, Drained, LifecycleError};
+use crate::shard::control::lifecycle::{AgentFilter, AgentPortion, AgentView, Drained, LifecycleError};
 use crate::shard::control::replay::{DeadLetterPortion, ReplayPortion};
 pub use crate::shard::control::survey::{
     AGENTS_SURVEYED_PER_TURN, CONVERSATIONS_SURVEYED_PER_TURN, ConsumerState, SLOW_CONSUMERS_MAX, SlowConsumer,
@@ -71,6 +71,8 @@ pub enum Input {
     Agent(AgentId, Token),
     /// Responds with [`Answer::Agents`].
     Agents {
+        /// Which agents.
+        filter: Box<AgentFilter>,
         /// Only agents behind this place.
         after: Option<AgentIndex>,
         /// The number of agents at most, up to
@@ -123,6 +125,18 @@ pub enum Input {
     Discover(Term, Token),
     /// Responds with [`Answer::Conversation`].
     Conversation(AgentId, ConversationId, Token),
+    /// Responds with [`Answer::Conversations`].
+    Conversations {
+        /// Which conversations.
+        filter: Box<ConversationFilter>,
+        /// Only conversations behind this place.
+        after: Option<u32>,
+        /// The number of conversations at most, up to
+        /// [`CONVERSATIONS_PER_ANSWER_MAX`](crate::conversation::CONVERSATIONS_PER_ANSWER_MAX).
+        limit: usize,
+        /// The token of the response.
+        token: Token,
+    },
     /// Responds with [`Answer::DeadLetters`]: newest first, at most this many and
     /// [`LETTERS_PER_ANSWER_MAX`](crate::dead_letter::LETTERS_PER_ANSWER_MAX).
     DeadLetters(Box<DeadLetterSearch>, usize, Token),
@@ -180,6 +194,7 @@ impl Input {
             | Self::Agents { token, .. }
             | Self::Discover(_, token)
             | Self::Conversation(_, _, token)
+            | Self::Conversations { token, .. }
             | Self::DeadLetters(_, _, token)
             | Self::ReplayDeadLetters(_, _, token)
             | Self::PurgeDeadLetters(_, token)
@@ -254,6 +269,8 @@ pub enum Answer {
     Providers(Vec<Provider>),
     /// The conversation, if it is open.
     Conversation(Option<Box<ConversationView>>),
+    /// A portion of the shard's open conversations.
+    Conversations(ConversationPortion),
     /// The dead letters found.
     DeadLetters(DeadLetterPortion),
     /// The result of replaying dead letters.

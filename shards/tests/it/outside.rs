@@ -1,11 +1,14 @@
 //! Agents outside the shards: bounded inboxes, and questions that wait for replies.
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Answer, AskError, Awaited, InboxNumber, Input, Rejection, is_notice};
+use caxton_shards::api::{
+    AgentFilter, AgentKind, AgentState, Answer, AskError, Awaited, InboxNumber, Input, Rejection, is_notice,
+};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, Correlation, Message, Performative, Receipt};
+use caxton_shards::routing::partition::ShardIndex;
 
-use crate::common::{Script, World, inform, lifetime, text};
+use crate::common::{Script, World, capability, inform, lifetime, text};
 
 fn question(to: AgentId, content: &str) -> Message {
     Message::builder(Performative::Request).receiver(to).content(content).build().unwrap()
@@ -285,7 +288,9 @@ fn agents_are_listed_in_portions_each_once() {
     world.deregister(agents[2]);
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
-        let Answer::Agents(portion) = world.answer_now(0, |token| Input::Agents { after, limit: 2, token }) else {
+        let filter = Box::default();
+        let Answer::Agents(portion) = world.answer_now(0, |token| Input::Agents { filter, after, limit: 2, token })
+        else {
             panic!("another answer")
         };
         assert!(portion.agents.len() <= 2);
@@ -296,6 +301,30 @@ fn agents_are_listed_in_portions_each_once() {
         }
     }
     assert_eq!(listed, [agents[0], agents[1], agents[3], agents[4]], "the gateway is not among them");
+}
+
+#[test]
+fn agents_are_listed_by_name_capability_state_and_kind() {
+    let mut world = World::new(2);
+    let name = world.name_on(0, "seller");
+    let seller = world.register(Script::idle().registration(name).offering(capability("listed.trade")));
+    let (other, inbox) = (world.add(0, "buyer", Script::idle()), world.add_inbox(0, "inbox", 1, 1));
+    world.suspend(other).unwrap();
+    let mut listed = |filter: AgentFilter| -> Vec<AgentId> {
+        let filter = Box::new(filter);
+        let input = |token| Input::Agents { filter, after: None, limit: 10, token };
+        let Answer::Agents(portion) = world.answer_now(0, input) else { panic!("another answer") };
+        portion.agents.iter().map(|view| view.id).collect()
+    };
+    let all = AgentFilter::default;
+    assert_eq!(listed(all()), [seller, other, inbox]);
+    assert_eq!(listed(AgentFilter { prefix: Some("bu".into()), ..all() }), [other]);
+    assert_eq!(listed(AgentFilter { capability: Some("listed.trade".into()), ..all() }), [seller]);
+    assert_eq!(listed(AgentFilter { state: Some(AgentState::Suspended), ..all() }), [other]);
+    assert_eq!(listed(AgentFilter { kind: Some(AgentKind::Inbox), ..all() }), [inbox]);
+    assert_eq!(listed(AgentFilter { kind: Some(AgentKind::Handler), ..all() }), [seller, other]);
+    assert_eq!(listed(AgentFilter { shard: Some(ShardIndex(1)), ..all() }), []);
+    assert_eq!(listed(AgentFilter { prefix: Some("bu".into()), kind: Some(AgentKind::Inbox), ..all() }), []);
 }
 
 #[test]

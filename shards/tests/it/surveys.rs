@@ -2,8 +2,8 @@
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{
-    AGENTS_SURVEYED_PER_TURN, Answer, CONVERSATIONS_SURVEYED_PER_TURN, ConsumerState, InboxNumber, Input, OTHER_STATES,
-    SlowConsumer,
+    AGENTS_SURVEYED_PER_TURN, Answer, CONVERSATIONS_SURVEYED_PER_TURN, ConsumerState, ConversationFilter,
+    ConversationSummary, InboxNumber, Input, OTHER_STATES, SlowConsumer,
 };
 use caxton_shards::message::{AgentId, ConversationId, ConversationRole, Message, Performative};
 use caxton_shards::protocol::{Act, Definition, Mode, Rulebook, Side, StepDefinition};
@@ -161,6 +161,66 @@ fn states(world: &mut World, protocol: &str) -> Vec<(String, u64)> {
     let details = world.nodes[0].shard.details();
     let figures = details.protocols.iter().find(|figures| &*figures.name == protocol).expect("it is checked");
     figures.states.iter().map(|state| (state.name.to_string(), state.open)).collect()
+}
+
+#[test]
+fn open_conversations_are_listed_in_portions_by_protocol_state_and_agent() {
+    let mut world = Setup::new(1).configured(|config| config.protocols = rulebook(&[])).start();
+    let [one, two, three] = ["one", "two", "three"].map(|name| world.add(0, name, Script::idle()));
+    let id = |text: &str| ConversationId::of_text(text);
+    for (text, with) in [("a", two), ("b", two), ("c", three)] {
+        begin(&mut world, one, with, "fipa-request", id(text), Performative::Request);
+    }
+    let agreed = Message::builder(Performative::Agree).sender(two).receiver(one);
+    world.send(agreed.conversation_as(id("b"), ConversationRole::Participant).build().unwrap()).unwrap();
+    begin(&mut world, two, three, "fipa-query", id("d"), Performative::QueryRef);
+    world.send(inform(three, one, "x").conversation(id("e")).build().unwrap()).unwrap();
+    world.run();
+    let mut listed = |filter: ConversationFilter, limit: usize| -> Vec<ConversationSummary> {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let filter = Box::new(filter.clone());
+            let input = |token| Input::Conversations { filter, after, limit, token };
+            let Answer::Conversations(portion) = world.answer_now(0, input) else { panic!("another answer") };
+            assert!(portion.conversations.len() <= limit);
+            listed.extend(portion.conversations);
+            after = portion.next;
+            if after.is_none() {
+                return listed;
+            }
+        }
+    };
+    let ids = |found: &[ConversationSummary]| found.iter().map(|summary| summary.id).collect::<Vec<_>>();
+    let all = ConversationFilter::default;
+    assert_eq!(ids(&listed(all(), 2)), ["a", "b", "c", "d", "e"].map(id));
+    let requests = listed(ConversationFilter { protocol: Some("FIPA-Request".into()), ..all() }, 10);
+    assert_eq!(ids(&requests), ["a", "b", "c"].map(id));
+    let second = &requests[1];
+    assert_eq!((second.initiator, &second.participants, second.participant_count), (one, &vec![one, two], 2));
+    let protocol = second.protocol.as_ref().map(|(name, state)| (&**name, &**state));
+    assert_eq!((second.messages, protocol), (2, Some(("fipa-request", "agreed"))));
+    assert_eq!(ids(&listed(ConversationFilter { state: Some("agreed".into()), ..all() }, 10)), [id("b")]);
+    assert_eq!(ids(&listed(ConversationFilter { agent: Some(three), ..all() }, 10)), ["c", "d", "e"].map(id));
+    let none = ConversationFilter { protocol: Some("fipa-query".into()), agent: Some(one), ..all() };
+    assert_eq!(listed(none, 10), []);
+}
+
+#[test]
+fn a_portion_of_conversations_takes_one_short_turn() {
+    let mut world = counting();
+    let nobody = ConversationFilter { agent: Some(AgentId::of_text("nobody")), ..ConversationFilter::default() };
+    let (mut portions, mut after) = (0, None);
+    loop {
+        let filter = Box::new(nobody.clone());
+        let input = |token| Input::Conversations { filter, after, limit: 10, token };
+        let Answer::Conversations(portion) = world.answer_now(0, input) else { panic!("another answer") };
+        assert_eq!(portion.conversations, []);
+        (portions, after) = (portions + 1, portion.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(portions >= 3, "{portions}");
 }
 
 #[test]

@@ -9,14 +9,12 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use ureq::http::Method;
 
-use super::client::Client;
+use super::client::{Client, Trouble};
 use super::output::{put, put_json};
 use super::table::Table;
-use super::{Failure, Remote, counted_of, list, milliseconds, number, sized, text, words};
-use crate::cli::{complain, counted, printable};
+use super::{Failure, Remote, counted_of, list, milliseconds, number, pages, put_list, sized, text, words};
+use crate::cli::{counted, printable};
 
-/// Maximum number of agents of a page.
-const PAGE_MAX: u64 = 1_000;
 /// Limits of `--deadline`, in seconds.
 const DEADLINE_SECONDS: std::ops::RangeInclusive<f64> = 0.0..=300.0;
 
@@ -24,7 +22,10 @@ const DEADLINE_SECONDS: std::ops::RangeInclusive<f64> = 0.0..=300.0;
 #[derive(Debug, Subcommand)]
 pub enum AgentVerb {
     /// List the agents of a running router
+    #[command(visible_alias = "list")]
     Ls {
+        #[command(flatten)]
+        filter: Filter,
         /// The number of agents at most
         #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
@@ -50,6 +51,26 @@ pub enum AgentVerb {
     },
     /// Deregister an agent of a running router at once: what it has not handled is dead-lettered
     Rm(OneAgent),
+}
+
+/// Which agents are listed: those to which everything given applies.
+#[derive(Debug, Default, Args)]
+pub struct Filter {
+    /// Only those whose names begin with this
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+    /// Only those that provide this capability
+    #[arg(long, value_name = "NAME")]
+    capability: Option<CapabilityName>,
+    /// Only those of this shard
+    #[arg(long, value_name = "NUMBER")]
+    shard: Option<u16>,
+    /// Only those in this state
+    #[arg(long, value_name = "STATE", value_parser = ["initiated", "active", "suspended", "draining", "stopped"])]
+    state: Option<String>,
+    /// Only those that get their messages in this way; outside: those of clients of the doors
+    #[arg(long, value_name = "KIND", value_parser = ["handler", "inbox", "absent", "outside"])]
+    kind: Option<String>,
 }
 
 /// One agent.
@@ -90,7 +111,9 @@ pub fn run(verb: &AgentVerb) -> ExitCode {
 
 fn act(verb: &AgentVerb) -> Result<ExitCode, Failure> {
     match verb {
-        AgentVerb::Ls { limit, json, remote } => ls(&remote.client()?, *limit, *json),
+        AgentVerb::Ls { filter, limit, json, remote } => {
+            put_list(&find(&remote.client()?, filter, *limit)?, *limit, *json, table)
+        }
         AgentVerb::Show(one) => {
             let agent = one.client()?.get(&one.path(&[])).document()?;
             one.tell(&agent, &shown(&agent))
@@ -139,40 +162,18 @@ impl OneAgent {
     }
 }
 
-fn ls(client: &Client, limit: u64, json: bool) -> Result<ExitCode, Failure> {
-    let (agents, more) = all(client, limit)?;
-    if json {
-        for agent in &agents {
-            put_json(agent)?;
-        }
-    } else {
-        put(&table(&agents))?;
-    }
-    if more {
-        complain(&format!("there are more than {limit}: --limit N lists more"));
-    }
-    Ok(ExitCode::SUCCESS)
+/// Returns agents, and whether there are more.
+pub(super) fn all(client: &Client, limit: u64) -> Result<(Vec<Value>, bool), Trouble> {
+    find(client, &Filter::default(), limit)
 }
 
-/// Returns agents, page by page, and whether there are more.
-pub(super) fn all(client: &Client, limit: u64) -> Result<(Vec<Value>, bool), super::client::Trouble> {
-    let mut agents = Vec::new();
-    let mut next: Option<String> = None;
-    loop {
-        // One more than asked for says whether there are more: a page that is full has a cursor even if it is the last.
-        let left = limit.saturating_add(1) - agents.len() as u64;
-        let call = client.get(&["v1", "agents"]).query("limit", left.min(PAGE_MAX));
-        let page = call.query_some("cursor", next.as_ref()).document()?;
-        agents.extend_from_slice(list(&page, "agents"));
-        let more = agents.len() as u64 > limit;
-        match page["next"].as_str() {
-            Some(cursor) if !more => next = Some(cursor.to_owned()),
-            _ => {
-                agents.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-                return Ok((agents, more));
-            }
-        }
-    }
+fn find(client: &Client, filter: &Filter, limit: u64) -> Result<(Vec<Value>, bool), Trouble> {
+    let call = || {
+        let call = client.get(&["v1", "agents"]).query_some("prefix", filter.prefix.as_ref());
+        let call = call.query_some("capability", filter.capability.as_ref()).query_some("shard", filter.shard);
+        call.query_some("state", filter.state.as_ref()).query_some("kind", filter.kind.as_ref())
+    };
+    pages(call, "agents", limit)
 }
 
 fn table(agents: &[Value]) -> String {
@@ -214,6 +215,7 @@ fn shown(agent: &Value) -> String {
     let word = |name: &str| super::text(agent, name).to_owned();
     line("name", &word("name"));
     line("id", &word("id"));
+    line("kind", &word("kind"));
     line("state", &word("state"));
     if let Some(why) = agent["stopped_because"].as_str() {
         line("stopped", why);
@@ -268,13 +270,14 @@ mod tests {
     #[test]
     fn an_agent_is_described_for_people() {
         let agent = json!({
-            "name": "ann\u{1b}", "id": "a1", "state": "active", "stopped_because": null, "shard": 1, "mailbox_messages": 1,
+            "name": "ann\u{1b}", "id": "a1", "kind": "outside", "state": "active", "stopped_because": null, "shard": 1, "mailbox_messages": 1,
             "mailbox_bytes": 2_048, "outbox": 0, "waiting": 2, "overflow": "reject", "closed": true, "restarts": 3,
             "capabilities": ["pricing", "tea"], "outside": {"owner": "billing", "clients": 0, "acknowledged": true},
         });
         let text = shown(&agent);
         for line in [
             "name:         ann\\u{1b}\n",
+            "kind:         outside\n",
             "mailbox:      1 message, 2.0 KiB, full\n",
             "outbox:       0 messages, 2 messages for full mailboxes\n",
             "capabilities: pricing, tea\n",

@@ -12,11 +12,9 @@ use ureq::http::Method;
 use super::client::Call;
 use super::output::{put, put_json};
 use super::table::Table;
-use super::{Failure, Remote, list, number, text};
-use crate::cli::{complain, counted, printable, printable_lines};
+use super::{Failure, Remote, number, pages, put_list, text};
+use crate::cli::{counted, printable, printable_lines};
 
-/// Maximum number of dead letters of a page.
-const PAGE_MAX: u64 = 1_000;
 /// How long a replay or a purge of many may take. If it takes longer, the router goes on.
 const CHANGE_WITHIN: Duration = Duration::from_mins(5);
 const PATH: [&str; 2] = ["v1", "dead-letters"];
@@ -63,32 +61,8 @@ fn try_list(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let client = remote.client()?;
-    let mut letters: Vec<Value> = Vec::new();
-    let mut next: Option<String> = None;
-    let has_more = loop {
-        let left = limit - letters.len() as u64;
-        if left == 0 {
-            break true;
-        }
-        let call = with(client.get(&PATH), parameters).query("limit", left.min(PAGE_MAX));
-        let page = call.query_some("cursor", next.as_ref()).document()?;
-        letters.extend_from_slice(list(&page, "dead_letters"));
-        match page["next"].as_str() {
-            Some(cursor) => next = Some(cursor.to_owned()),
-            None => break false,
-        }
-    };
-    if json {
-        for letter in &letters {
-            put_json(letter)?;
-        }
-    } else {
-        put(&table(&letters))?;
-    }
-    if has_more {
-        complain(&format!("there are more than {limit}: --limit N lists more"));
-    }
-    Ok(ExitCode::SUCCESS)
+    let letters = pages(|| with(client.get(&PATH), parameters), "dead_letters", limit)?;
+    put_list(&letters, limit, json, table)
 }
 
 fn table(letters: &[Value]) -> String {

@@ -27,7 +27,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{counted, fail, printing_failed, refuse};
+use self::client::{Call, Trouble};
+use self::output::{put, put_json};
+use super::{complain, counted, fail, printing_failed, refuse};
+
+/// Maximum number of entries of a page of a list.
+const PAGE_MAX: u64 = 1_000;
 
 /// Why a command was not carried out.
 #[derive(Debug)]
@@ -60,6 +65,46 @@ impl From<std::io::Error> for Failure {
 /// Ends a command.
 pub fn end(done: Result<ExitCode, Failure>) -> ExitCode {
     done.unwrap_or_else(|failure| failure.end())
+}
+
+/// Returns the entries of a list, page by page, and whether there are more than `limit`.
+fn pages<'a>(call: impl Fn() -> Call<'a>, entries: &str, limit: u64) -> Result<(Vec<Value>, bool), Trouble> {
+    let mut found = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        // One more than asked for says whether there are more: a page that is full has a cursor even if it is the last.
+        let left = limit.saturating_add(1) - found.len() as u64;
+        let page = call().query("limit", left.min(PAGE_MAX)).query_some("cursor", next.as_ref()).document()?;
+        found.extend_from_slice(list(&page, entries));
+        let more = found.len() as u64 > limit;
+        match page["next"].as_str() {
+            Some(cursor) if !more => next = Some(cursor.to_owned()),
+            _ => {
+                found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+                return Ok((found, more));
+            }
+        }
+    }
+}
+
+/// Prints the entries of a list, as a table or as a JSON object per line, and says whether there are more.
+fn put_list(
+    (entries, more): &(Vec<Value>, bool),
+    limit: u64,
+    json: bool,
+    table: impl Fn(&[Value]) -> String,
+) -> Result<ExitCode, Failure> {
+    if json {
+        for entry in entries {
+            put_json(entry)?;
+        }
+    } else {
+        put(&table(entries))?;
+    }
+    if *more {
+        complain(&format!("there are more than {limit}: --limit N lists more"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns a member that is a text, or nothing.

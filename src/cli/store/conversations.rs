@@ -16,7 +16,7 @@ use super::{ONE_PLACE, counted, look, printable, see, unreachable_place};
 use crate::cli::diagram::{Diagram, Step};
 use crate::cli::refuse;
 use crate::cli::remote::Remote;
-use crate::cli::remote::conversations::{Form, show as show_running};
+use crate::cli::remote::conversations::{Filter, Form, list_all as list_running, show as show_running};
 
 /// Arguments of `caxton conv`.
 #[derive(Debug, Args)]
@@ -27,11 +27,24 @@ pub struct ConversationArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConversationVerb {
-    /// List conversations, oldest first; safe while a router uses the directory
+    /// List conversations: of a data directory, oldest first, also while a router uses it; or the open ones of a running
+    /// router
+    #[command(visible_alias = "list")]
     Ls {
-        /// The data directory
+        /// The data directory; without it a running router is asked
         #[arg(value_name = "DIR")]
-        directory: PathBuf,
+        directory: Option<PathBuf>,
+        #[command(flatten)]
+        filter: Filter,
+        /// The number of conversations at most, of a running router
+        #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(conflicts_with = "directory")]
+        limit: u64,
+        /// Print one JSON object per line, for those of a running router
+        #[arg(long, conflicts_with = "directory")]
+        json: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
     /// Draw a conversation as a sequence diagram: of a data directory, with its protocol violations, also while a router
     /// uses it; or an open one of a running router
@@ -60,7 +73,11 @@ enum ConversationVerb {
 /// Runs `caxton conv`.
 pub fn run(arguments: &ConversationArguments) -> ExitCode {
     match &arguments.verb {
-        ConversationVerb::Ls { directory } => {
+        ConversationVerb::Ls { directory: Some(_), remote, .. } if remote.is_named() => refuse(ONE_PLACE),
+        ConversationVerb::Ls { directory: None, filter, limit, json, remote } => {
+            list_running(remote, filter, *limit, *json)
+        }
+        ConversationVerb::Ls { directory: Some(directory), .. } => {
             unreachable_place(directory).unwrap_or_else(|| see(look(directory), |inspection| Ok(list(inspection))))
         }
         ConversationVerb::Show { directory: Some(_), remote, .. } if remote.is_named() => refuse(ONE_PLACE),

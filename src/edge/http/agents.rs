@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use caxton_shards::api::{AgentView, LifecycleError, OverflowPolicy, StopReason};
+use caxton_shards::api::{AgentFilter, AgentKind, AgentState, AgentView, LifecycleError, OverflowPolicy, StopReason};
 use caxton_shards::domain::{AgentName, CapabilityName};
 use caxton_shards::message::AgentId;
+use caxton_shards::routing::partition::ShardIndex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,6 +38,13 @@ const CAPABILITIES_MAX: usize = 256;
 /// The longest and the usual time for draining an agent, in milliseconds.
 const DRAIN_MS_MAX: u64 = 300_000;
 const DRAIN_MS: u64 = 30_000;
+/// The parameters of the list.
+const LIST: [&str; 7] = ["limit", "cursor", "prefix", "capability", "shard", "state", "kind"];
+/// The states and the kinds of agents that are listed.
+const STATES: &str = r#"{"type":"string","enum":["initiated","active","suspended","draining","stopped"]}"#;
+const KINDS: &str = r#"{"type":"string","enum":["handler","inbox","absent","outside"]}"#;
+/// The kind of the agents of the doors' clients, whose messages are in inboxes too.
+const OUTSIDE: &str = "outside";
 /// How long a deregistration waits until the agent is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -49,8 +57,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         .parameters([
             query("limit", r#"{"type":"integer","minimum":1,"maximum":1000,"default":100}"#, "The size of a page."),
             query("cursor", r#"{"type":"string"}"#, "`next` of the previous page."),
+            query("prefix", r#"{"type":"string","maxLength":512}"#, "What its name begins with."),
+            query("capability", r#"{"type":"string","minLength":1,"maxLength":400}"#, "A capability that it provides."),
+            query("shard", r#"{"type":"integer","minimum":0,"maximum":65535}"#, "The number of its shard."),
+            query("state", STATES, "Its state in its life cycle."),
+            query("kind", KINDS, "How it gets its messages; `outside` if it belongs to a client of the doors."),
         ])
-        .responds([responds(200, "A page of agents.", &[(JSON, "AgentPage")])])
+        .responds([responds(
+            200,
+            "A page of agents. It may have fewer than `limit` and yet a `next`.",
+            &[(JSON, "AgentPage")],
+        )])
         .problems(&[400]);
     let show_agent = Endpoint::new(Method::GET, ONE, "getAgent", "Returns an agent.", show)
         .requires(&[Operation::Observe, Operation::Receive])
@@ -147,6 +164,7 @@ fn in_json(api: &Api, view: &AgentView) -> Value {
     json!({
         "name": view.name,
         "id": view.id.to_string(),
+        "kind": if outside.is_some() { Some(OUTSIDE) } else { view.kind.map(AgentKind::as_str) },
         "state": view.state.as_str(),
         "stopped_because": view.stopped_because.map(StopReason::as_str),
         "shard": view.shard.0,
@@ -174,14 +192,36 @@ async fn look_up(api: &Api, name: &AgentName) -> Result<AgentView, Problem> {
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Result<Reply, Problem> {
     caller.require(Operation::Observe)?;
-    let parameters = Parameters::read(&parts.uri, &["limit", "cursor"])?;
+    let parameters = Parameters::read(&parts.uri, &LIST)?;
     let limit = parameters.number("limit", 1..=PAGE_MAX, PAGE)?;
     let cursor = parameters.value::<AgentCursor>("cursor")?;
-    let page = api.context.router.agents(usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
+    let (filter, kind) = filter_of(&parameters)?;
+    let page = api.context.router.find_agents(&filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
+    let agents = page.agents.iter().map(|view| in_json(&api, view));
+    // The engine does not know which inboxes are those of clients.
+    let agents = agents.filter(|agent| kind.is_none_or(|kind| agent["kind"] == kind));
     Ok(Reply::ok(&json!({
-        "agents": page.agents.iter().map(|view| in_json(&api, view)).collect::<Vec<_>>(),
+        "agents": agents.collect::<Vec<_>>(),
         "next": page.next.map(|next| next.to_string()),
     })))
+}
+
+/// Returns the filter of a request, and the kind of agents if it names one.
+fn filter_of(parameters: &Parameters) -> Result<(AgentFilter, Option<&'static str>), Problem> {
+    let kind = parameters.one_of("kind", AgentKind::ALL.map(AgentKind::as_str).into_iter().chain([OUTSIDE]))?;
+    let state = parameters.one_of("state", AgentState::ALL.into_iter().map(AgentState::as_str))?;
+    let shard = parameters.text("shard").map(|_| parameters.number("shard", 0..=u16::MAX.into(), 0)).transpose()?;
+    let filter = AgentFilter {
+        prefix: parameters.text("prefix").map(Into::into),
+        capability: parameters.value::<CapabilityName>("capability")?.map(|name| name.as_ref().into()),
+        shard: shard.and_then(|shard| u16::try_from(shard).ok()).map(ShardIndex),
+        state: AgentState::ALL.into_iter().find(|known| Some(known.as_str()) == state),
+        kind: match kind {
+            Some(OUTSIDE) => Some(AgentKind::Inbox),
+            kind => AgentKind::ALL.into_iter().find(|known| Some(known.as_str()) == kind),
+        },
+    };
+    Ok((filter, kind))
 }
 
 async fn show(State(api): State<Arc<Api>>, caller: Caller, AgentOfPath(name): AgentOfPath) -> Result<Reply, Problem> {

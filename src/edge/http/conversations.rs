@@ -1,4 +1,4 @@
-//! Conversations: `/v1/agents/{name}/conversations/{id}`.
+//! Open conversations: `/v1/conversations` and `/v1/agents/{name}/conversations/{id}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,18 +6,24 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::Method;
 use axum::http::request::Parts;
-use caxton_shards::api::ConversationView;
+use caxton_shards::api::{ConversationFilter, ConversationSummary, ConversationView};
+use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, ConversationId};
 use serde_json::{Value, json};
 
 use super::Api;
 use super::caller::Caller;
-use super::endpoint::{AGENT, Endpoint, Parameter, Place, responds};
-use super::parameters::{AgentOfPath, path_text};
+use super::endpoint::{AGENT, Endpoint, Parameter, Place, query, responds};
+use super::parameters::{AgentOfPath, Parameters, path_text};
 use super::problem::Problem;
 use super::reply::{JSON, Reply};
 use crate::edge::doors::identity::Operation;
 use crate::edge::doors::reason;
+use crate::router::conversations::ConversationCursor;
+
+/// Maximum and usual number of conversations of a page.
+const PAGE_MAX: u64 = 1_000;
+const PAGE: u64 = 100;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let show_conversation = Endpoint::new(
@@ -33,13 +39,83 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         meaning: "The conversation's id, as in its messages.",
         schema: r#"{"type":"string","minLength":1}"#,
     };
+    let list_conversations = Endpoint::new(
+        Method::GET,
+        "/v1/conversations",
+        "listConversations",
+        "Lists open conversations, page by page: all, or those of an agent.",
+        list,
+    );
     vec![
+        list_conversations
+            .requires(&[Operation::Observe, Operation::Receive])
+            .parameters([
+                query("limit", r#"{"type":"integer","minimum":1,"maximum":1000,"default":100}"#, "The size of a page."),
+                query("cursor", r#"{"type":"string"}"#, "`next` of the previous page."),
+                query("protocol", r#"{"type":"string"}"#, "The checked protocol that it follows."),
+                query("state", r#"{"type":"string"}"#, "The state of its protocol, such as `agreed`."),
+                query(
+                    "agent",
+                    r#"{"type":"string","minLength":1,"maxLength":512}"#,
+                    "An agent that takes part. For one of its own a token needs only `receive`.",
+                ),
+            ])
+            .responds([responds(
+                200,
+                "A page of conversations. It may have fewer than `limit` and yet a `next`.",
+                &[(JSON, "ConversationPage")],
+            )])
+            .problems(&[400]),
         show_conversation
             .requires(&[Operation::Observe, Operation::Receive])
             .parameters([AGENT, id])
             .responds([responds(200, "The conversation.", &[(JSON, "Conversation")])])
             .problems(&[400, 404]),
     ]
+}
+
+async fn list(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Result<Reply, Problem> {
+    let parameters = Parameters::read(&parts.uri, &["limit", "cursor", "protocol", "state", "agent"])?;
+    let agent = parameters.value::<AgentName>("agent")?;
+    match &agent {
+        Some(agent) => caller.require_sight_of(agent)?,
+        None => caller.require(Operation::Observe)?,
+    }
+    let limit = parameters.number("limit", 1..=PAGE_MAX, PAGE)?;
+    let cursor = parameters.value::<ConversationCursor>("cursor")?;
+    let filter = ConversationFilter {
+        protocol: parameters.text("protocol").map(Into::into),
+        state: parameters.text("state").map(Into::into),
+        agent: agent.as_ref().map(AgentId::of),
+    };
+    let router = &api.context.router;
+    let page = router.conversations(&filter, usize::try_from(limit).unwrap_or(usize::MAX), cursor).await?;
+    let agents: Vec<_> = page.conversations.iter().flat_map(|summary| summary.participants.iter().copied()).collect();
+    let mut names = api.names.shown(router, &agents).await.into_iter();
+    let now_ms = u64::try_from(router.shared().running_for().as_millis()).unwrap_or(u64::MAX);
+    let conversations = page.conversations.iter().map(|summary| {
+        let names: Vec<String> = names.by_ref().take(summary.participants.len()).collect();
+        summary_in_json(summary, &names, now_ms)
+    });
+    let conversations: Vec<_> = conversations.collect();
+    Ok(Reply::ok(&json!({ "conversations": conversations, "next": page.next.map(|next| next.to_string()) })))
+}
+
+/// Returns what a list says of a conversation, with the names of its first participants.
+fn summary_in_json(summary: &ConversationSummary, names: &[String], now_ms: u64) -> Value {
+    let (protocol, state) = summary.protocol.as_ref().map(|(name, state)| (&**name, &**state)).unzip();
+    json!({
+        "id": summary.id.to_string(),
+        "initiator": names.first(),
+        "participants": names,
+        "participant_count": summary.participant_count,
+        "messages": summary.messages,
+        "awaited_replies": summary.awaited,
+        "open_for_ms": now_ms.saturating_sub(summary.opened_ms),
+        "idle_for_ms": now_ms.saturating_sub(summary.last_ms),
+        "protocol": protocol,
+        "state": state,
+    })
 }
 
 async fn show(

@@ -113,17 +113,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// Returns the filter of a request, and what it says, for the audit.
 fn filter_of(parameters: &Parameters) -> Result<(DeadLetterFilter, String), Problem> {
     let bad = |name: &str, detail: String| Problem::new(reason::BAD_PARAMETER, format!("{name}: {detail}"));
-    let reason = parameters.text("reason").map(|word| {
-        let found = DeadLetterReason::ALL.into_iter().find(|reason| reason.as_str() == word);
-        let words = DeadLetterReason::ALL.map(DeadLetterReason::as_str).join(", ");
-        found.ok_or_else(|| bad("reason", format!("expected one of {words}, not {word:?}")))
-    });
+    let reason = parameters.one_of("reason", DeadLetterReason::ALL.map(DeadLetterReason::as_str).into_iter())?;
     let time =
         |name: &str| parameters.text(name).map(|text| moment(text).map_err(|detail| bad(name, detail))).transpose();
     let agent = |name: &str| parameters.value::<AgentName>(name).map(|name| name.as_ref().map(AgentId::of));
     let filter = DeadLetterFilter {
         id: None,
-        reason: reason.transpose()?,
+        reason: DeadLetterReason::ALL.into_iter().find(|known| Some(known.as_str()) == reason),
         receiver: agent("receiver")?,
         sender: agent("sender")?,
         conversation: parameters.text("conversation").map(ConversationId::of_text),

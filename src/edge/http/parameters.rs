@@ -66,6 +66,20 @@ impl Parameters {
         })
     }
 
+    /// Returns a word that is one of those allowed.
+    pub fn one_of(
+        &self,
+        name: &str,
+        allowed: impl Iterator<Item = &'static str> + Clone,
+    ) -> Result<Option<&'static str>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let found = allowed.clone().find(|word| *word == text);
+        found.map(Some).ok_or_else(|| {
+            let words = allowed.collect::<Vec<_>>().join(", ");
+            Problem::new(reason::BAD_PARAMETER, format!("{name}: expected one of {words}, not {text:?}"))
+        })
+    }
+
     /// Returns a time in milliseconds within limits.
     pub fn milliseconds(&self, name: &str, allowed: RangeInclusive<u64>, default: u64) -> Result<Duration, Problem> {
         self.number(name, allowed, default).map(Duration::from_millis)

@@ -38,6 +38,44 @@ pub fn agents_are_listed_page_by_page() {
 }
 
 #[test]
+pub fn agents_are_listed_by_name_capability_shard_state_and_kind() {
+    bounded(|| {
+        let served = Served::start();
+        for name in ["seller-1", "seller-2", "buyer"] {
+            served.register(name, silent);
+        }
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({"capabilities": ["listed.filing"]})).expect(201);
+        let _inbox = served.router.inbox("box").blocking().open().expect("it is opened");
+        client.request("POST", "/v1/agents/buyer/suspend", "", "").expect(200);
+        let mut listed = |query: &str| -> Vec<String> {
+            let page = client.get(&format!("/v1/agents?{query}")).expect(200);
+            assert!(page["next"].is_null(), "{page}");
+            let agents = page["agents"].as_array().expect("it is a list");
+            let mut names: Vec<_> =
+                agents.iter().map(|agent| agent["name"].as_str().expect("it has a name").to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(listed("prefix=seller-"), ["seller-1", "seller-2"]);
+        assert_eq!(listed("prefix=seller-&state=suspended"), Vec::<String>::new());
+        assert_eq!(listed("capability=listed.filing"), ["clerk"]);
+        assert_eq!(listed("capability=listed.nothing"), Vec::<String>::new());
+        assert_eq!(listed("state=suspended"), ["buyer"]);
+        assert_eq!(listed("kind=outside"), ["clerk"]);
+        assert_eq!(listed("kind=inbox"), ["box"]);
+        let handlers = listed("kind=handler");
+        assert!(["buyer", "seller-1", "seller-2"].iter().all(|name| handlers.iter().any(|known| known == name)));
+        let both = [listed("shard=0&prefix=seller-"), listed("shard=1&prefix=seller-")].concat();
+        assert_eq!((both.len(), listed("shard=2").len()), (2, 0));
+        for query in ["state=sulking", "kind=odd", "shard=x", "shard=65536", "capability="] {
+            client.get(&format!("/v1/agents?{query}")).problem(400, "bad-parameter");
+        }
+        served.stop();
+    });
+}
+
+#[test]
 pub fn an_outside_agent_is_registered_shown_and_deregistered() {
     bounded(|| {
         let served = Served::start();

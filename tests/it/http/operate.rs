@@ -32,6 +32,49 @@ pub fn a_conversation_is_shown_while_it_is_open() {
 }
 
 #[test]
+pub fn open_conversations_are_listed_page_by_page() {
+    bounded(|| {
+        let served = Served::start();
+        served.register("seller", silent);
+        let mut client = served.client();
+        for buyer in ["ann", "bob"] {
+            client.json("PUT", &format!("/v1/agents/{buyer}"), &json!({})).expect(201);
+            for number in 0..3 {
+                let request = json!({
+                    "performative": if number == 0 { "query-ref" } else { "request" }, "sender": buyer,
+                    "receiver": ["seller"], "protocol": if number == 0 { "fipa-query" } else { "fipa-request" },
+                    "conversation-id": format!("{buyer}-{number}"), "reply-with": "r",
+                });
+                client.post("/v1/messages", &request).expect(202);
+            }
+        }
+        let mut listed = |query: &str| {
+            let (mut found, mut path) = (Vec::new(), format!("/v1/conversations?limit=2&{query}"));
+            loop {
+                let page = client.get(&path).expect(200);
+                let conversations = page["conversations"].as_array().expect("it is a list").clone();
+                assert!(conversations.len() <= 2);
+                found.extend(conversations);
+                let Some(next) = page["next"].as_str() else { return found };
+                path = format!("/v1/conversations?limit=2&{query}&cursor={next}");
+            }
+        };
+        assert_eq!((listed("").len(), listed("agent=seller").len(), listed("agent=nobody").len()), (6, 6, 0));
+        assert_eq!((listed("protocol=fipa-request").len(), listed("state=requested").len()), (4, 4));
+        let query = listed("agent=bob&protocol=fipa-query");
+        assert_eq!(query.len(), 1, "{query:?}");
+        assert_eq!((&query[0]["initiator"], &query[0]["participants"]), (&"bob".into(), &json!(["bob", "seller"])));
+        assert_eq!((&query[0]["messages"], &query[0]["protocol"]), (&1.into(), &"fipa-query".into()));
+        // What the list shows is shown by its id.
+        let id = query[0]["id"].as_str().expect("it has an id");
+        client.get(&format!("/v1/agents/bob/conversations/{id}")).expect(200);
+        client.get("/v1/conversations?cursor=x").problem(400, "bad-parameter");
+        client.get("/v1/conversations?by=bob").problem(400, "bad-parameter");
+        served.stop();
+    });
+}
+
+#[test]
 pub fn dead_letters_are_found_replayed_and_purged_and_each_change_is_audited() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");

@@ -62,8 +62,8 @@ impl Shard {
             }
             Input::Send(message, token) | Input::TrySend(message, token) => self.admit_and_answer(message, token),
             Input::Ask { message, awaited, timeout_ms, token } => self.ask(message, awaited, timeout_ms, token),
-            Input::Agents { after, limit, token } => {
-                let portion = self.list_agents(after, limit);
+            Input::Agents { filter, after, limit, token } => {
+                let portion = self.list_agents(after, limit, &filter);
                 self.outputs.answer(token, Answer::Agents(portion));
             }
             Input::Register(registrations, token) => self.register_all(registrations, token),
@@ -74,6 +74,10 @@ impl Shard {
             Input::Conversation(initiator, id, token) => {
                 let view = self.conversations.view(initiator, id).map(Box::new);
                 self.outputs.answer(token, Answer::Conversation(view));
+            }
+            Input::Conversations { filter, after, limit, token } => {
+                let portion = self.conversations.list(after, limit, &filter);
+                self.outputs.answer(token, Answer::Conversations(portion));
             }
             Input::DeadLetters(search, limit, token) => self.list_dead_letters(&search, limit, token),
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),

@@ -49,6 +49,9 @@ pub enum AgentState {
 }
 
 impl AgentState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Initiated, Self::Active, Self::Suspended, Self::Draining, Self::Stopped];
+
     /// Returns the state as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +81,72 @@ impl AgentState {
 impl std::fmt::Display for AgentState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+/// How an agent gets its messages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum AgentKind {
+    /// Its shard calls a handler.
+    Handler,
+    /// Its owner takes them out of an inbox.
+    Inbox,
+    /// It was registered in an earlier run, and only its durable messages are here.
+    Absent,
+}
+
+impl AgentKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Handler, Self::Inbox, Self::Absent];
+
+    /// Returns the kind as one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::Inbox => "inbox",
+            Self::Absent => "absent",
+        }
+    }
+
+    fn of(slot: &AgentSlot) -> Self {
+        match &slot.behaviour {
+            _ if slot.flags.is(AgentFlags::ABSENT) => Self::Absent,
+            Behaviour::InboxState(_) => Self::Inbox,
+            Behaviour::Native(_) | Behaviour::Running | Behaviour::Gateway => Self::Handler,
+        }
+    }
+}
+
+impl std::fmt::Display for AgentKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Which agents are listed: those to which every field that is given applies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentFilter {
+    /// What its name begins with.
+    pub prefix: Option<Box<str>>,
+    /// A capability that it provides.
+    pub capability: Option<Box<str>>,
+    /// Its shard.
+    pub shard: Option<ShardIndex>,
+    /// Its life-cycle state.
+    pub state: Option<AgentState>,
+    /// How it gets its messages.
+    pub kind: Option<AgentKind>,
+}
+
+impl AgentFilter {
+    fn passes(&self, slot: &AgentSlot, shard: ShardIndex) -> bool {
+        let capabilities = slot.cold.as_ref().map_or(&[][..], |cold| &cold.capabilities);
+        self.shard.is_none_or(|own| own == shard)
+            && self.prefix.as_ref().is_none_or(|prefix| slot.name.starts_with(&**prefix))
+            && self.state.is_none_or(|state| state == AgentState::of(slot.flags))
+            && self.kind.is_none_or(|kind| kind == AgentKind::of(slot))
+            && self.capability.as_ref().is_none_or(|name| capabilities.iter().any(|term| term.as_str() == &**name))
     }
 }
 
@@ -156,6 +225,8 @@ pub struct AgentView {
     pub id: AgentId,
     /// Its name.
     pub name: Box<str>,
+    /// How it gets its messages; none if it was removed.
+    pub kind: Option<AgentKind>,
     /// Its life-cycle state.
     pub state: AgentState,
     /// Why it was removed, if it was.
@@ -368,6 +439,7 @@ impl Shard {
             return Some(AgentView {
                 id: agent,
                 name: former.name.clone(),
+                kind: None,
                 state: AgentState::Stopped,
                 stopped_because: Some(former.why),
                 mailbox_messages: 0,
@@ -384,8 +456,13 @@ impl Shard {
         Some(view_slot(slot, shard))
     }
 
-    /// Returns agents behind a place, without the gateway and without those that were removed.
-    pub(in crate::shard) fn list_agents(&self, after: Option<AgentIndex>, limit: usize) -> AgentPortion {
+    /// Returns agents behind a place that pass a filter, without the gateway and without those that were removed.
+    pub(in crate::shard) fn list_agents(
+        &self,
+        after: Option<AgentIndex>,
+        limit: usize,
+        filter: &AgentFilter,
+    ) -> AgentPortion {
         let limit = limit.min(AGENTS_PER_ANSWER_MAX);
         let first = after.map_or(0, |after| after.0.saturating_add(1));
         let end = self.agents.places();
@@ -398,6 +475,7 @@ impl Shard {
             }
             let index = AgentIndex(place);
             let slot = self.agents.get(index).filter(|slot| index != self.agents.gateway() && !slot.is_leaving());
+            let slot = slot.filter(|slot| filter.passes(slot, self.index));
             portion.agents.extend(slot.map(|slot| view_slot(slot, self.index)));
         }
         portion.next = (last < end).then(|| AgentIndex(last.saturating_sub(1)));
@@ -410,6 +488,7 @@ fn view_slot(slot: &AgentSlot, shard: ShardIndex) -> AgentView {
     AgentView {
         id: slot.id,
         name: Box::from(&*slot.name),
+        kind: Some(AgentKind::of(slot)),
         state: AgentState::of(slot.flags),
         stopped_because: None,
         mailbox_messages: slot.mailbox.held(),

@@ -349,6 +349,7 @@ impl Ledger {
             Answer::Changed(result) => self.note_text(&format!("{result:?}")),
             Answer::Drained(result) => self.note_text(&format!("{result:?}")),
             Answer::Agents(portion) => self.note(&[portion.agents.len() as u64]),
+            Answer::Conversations(portion) => self.note(&[portion.conversations.len() as u64]),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
             Answer::Snapshot(_) | Answer::SlowConsumers(_) | Answer::RulesReplaced => {}
         }
