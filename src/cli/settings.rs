@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_router::Router;
 use caxton_router::config::{Config, ListenAddress, Origin, Preset, process_environment};
+use caxton_router::serve::Doors;
 use clap::Args;
 
 use super::complain;
@@ -55,6 +56,40 @@ impl MetricsOption {
         if let Some(address) = self.metrics {
             config.metrics.listen = address;
         }
+    }
+}
+
+/// The options for the doors.
+#[derive(Debug, Default, Args)]
+pub struct DoorsOptions {
+    /// Serve the HTTP API at this address, like the setting http.listen: a port of the loopback interface such as 7411,
+    /// 0 for one that is free, or an address such as 0.0.0.0:7411
+    #[arg(long, value_name = "ADDR")]
+    http: Option<ListenAddress>,
+    /// Serve clients of NATS at this address, like the setting nats.listen
+    #[arg(long, value_name = "ADDR")]
+    nats: Option<ListenAddress>,
+}
+
+impl DoorsOptions {
+    /// Overrides the settings.
+    pub fn apply(&self, config: &mut Config) {
+        if let Some(address) = self.http {
+            config.http.listen = address;
+        }
+        if let Some(address) = self.nats {
+            config.nats.listen = address;
+        }
+    }
+}
+
+/// Prints where the doors are.
+pub fn tell_door_addresses(doors: &Doors) {
+    if let Some(address) = doors.http_address() {
+        complain(&format!("http: http://{address}/"));
+    }
+    if let Some(address) = doors.nats_address() {
+        complain(&format!("nats: nats://{address}"));
     }
 }
 

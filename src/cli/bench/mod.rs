@@ -36,7 +36,7 @@ use self::run::{Length, Outcome, Plan, run};
 use self::trial::{Effort, Trial, run_trial};
 use super::interrupt::{Interrupt, parse_timeout};
 use super::log::LogOption;
-use super::settings::{self, MetricsOption, Settings};
+use super::settings::{self, DoorsOptions, MetricsOption, Settings};
 use super::{fail, print, refuse};
 
 /// Seconds per scenario if all of them are run: about 20 s in total.
@@ -189,6 +189,8 @@ pub struct BenchArguments {
     log: LogOption,
     #[command(flatten)]
     metrics: MetricsOption,
+    #[command(flatten)]
+    doors: DoorsOptions,
     /// Seconds for draining after SIGTERM or SIGINT; by default as in the settings
     #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
     shutdown_timeout: Option<Duration>,
@@ -213,6 +215,7 @@ pub fn run_verb(arguments: &mut BenchArguments) -> ExitCode {
         Err(mistakes) => return refuse(&mistakes),
     };
     arguments.metrics.apply(&mut config);
+    arguments.doors.apply(&mut config);
     let _log = match arguments.log.begin(&mut config) {
         Ok(log) => log,
         Err(complaint) => return refuse(&complaint),

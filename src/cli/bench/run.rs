@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use caxton_router::doctor::SHARDS;
+use caxton_router::serve::Doors;
 use caxton_router::signals::Signal;
 use caxton_router::stats::Report;
 use caxton_router::{Config, Message, Performative, Router};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use super::super::complain;
 use super::super::interrupt::Interrupt;
-use super::super::settings::tell_metrics_address;
+use super::super::settings::{tell_door_addresses, tell_metrics_address};
 use super::Scenario;
 use super::cast::{cast, names};
 use super::disturbance::{Disturbance, Patients};
@@ -187,6 +188,11 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let mut plan = plan;
     let directory = plan.data_directory()?;
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
+    let listens = [plan.config.http.listen, plan.config.nats.listen].iter().any(|listen| listen.address().is_some());
+    let doors = listens.then(|| Doors::open(&router)).transpose().map_err(|error| error.to_string())?;
+    if let Some(doors) = &doors {
+        tell_door_addresses(doors);
+    }
     tell_metrics_address(&router);
     for warning in router.host_warnings().iter().filter(|warning| warning.name == SHARDS) {
         complain(&format!("warning: {warning}"));
@@ -281,6 +287,9 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     // After a signal the router is drained within its own deadline.
     let deadline = if interrupt.signal().is_some() { plan.shutdown } else { DRAIN_DEADLINE };
     let report = router.shutdown(deadline).map_err(|error| error.to_string())?;
+    if let Some(doors) = doors {
+        doors.close();
+    }
     let taken = slow_consumer.map_or(Ok(0), SlowConsumer::taken)?;
     drop(directory);
     let patients = Patients::of(&control, &cast, attempts, taken);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use caxton_router::config::{ListenAddress, Preset, ShardChoice};
+use caxton_router::config::{Preset, ShardChoice};
 use caxton_router::domain::ShardCount;
 use caxton_router::error::StartError;
 use caxton_router::serve::Doors;
@@ -27,7 +27,7 @@ use self::reload::{Hangups, Reloadable};
 use self::stamp::StartFiles;
 use super::interrupt::{self, Interrupt};
 use super::log::LogOption;
-use super::settings::{self, MetricsOption, Settings};
+use super::settings::{self, DoorsOptions, MetricsOption, Settings};
 use super::{complain, counted, fail, refuse};
 
 /// Where the HTTP API is served if no setting opens a door.
@@ -56,13 +56,8 @@ pub struct ServeArguments {
     /// Keep durable messages, conversations and agents in this data directory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Serve the HTTP API at this address, like the setting http.listen: a port of the loopback interface such as 7411,
-    /// 0 for one that is free, or an address such as 0.0.0.0:7411
-    #[arg(long, value_name = "ADDR")]
-    http: Option<ListenAddress>,
-    /// Serve clients of NATS at this address, like the setting nats.listen
-    #[arg(long, value_name = "ADDR")]
-    nats: Option<ListenAddress>,
+    #[command(flatten)]
+    doors: DoorsOptions,
     #[command(flatten)]
     metrics: MetricsOption,
     #[command(flatten)]
@@ -119,12 +114,7 @@ impl ServeArguments {
         if let Some(shards) = self.shards {
             config.router.shards = ShardChoice::Exactly(shards);
         }
-        if let Some(address) = self.http {
-            config.http.listen = address;
-        }
-        if let Some(address) = self.nats {
-            config.nats.listen = address;
-        }
+        self.doors.apply(&mut config);
         if [config.http.listen, config.nats.listen].iter().all(|listen| listen.address().is_none()) {
             config.set("http.listen", USUAL_HTTP, "caxton serve").map_err(|error| error.to_string())?;
         }
@@ -202,12 +192,7 @@ impl ServeArguments {
 
 /// Prints where the router can be reached.
 fn tell(router: &Router, doors: &Doors, deployed: &Deployed) {
-    if let Some(address) = doors.http_address() {
-        complain(&format!("http: http://{address}/"));
-    }
-    if let Some(address) = doors.nats_address() {
-        complain(&format!("nats: nats://{address}"));
-    }
+    settings::tell_door_addresses(doors);
     settings::tell_metrics_address(router);
     if let Some(directory) = router.config().store.directory.path() {
         complain(&format!("data: {}", directory.display()));
