@@ -9,9 +9,8 @@ use std::sync::Arc;
 use caxton_shards::api::Stage;
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::message::{AgentId, MessageId};
-use caxton_shards::trace::{Admitted, StageEvent, StageRecord};
+use caxton_shards::trace::{Admitted, SpanPart, StageEvent, StageRecord, TraceIds};
 
-use crate::telemetry::context::{SpanPart, TraceIds, hexadecimal};
 use crate::telemetry::latency::{Latencies, Latency};
 
 /// Maximum number of messages that are being put together. Beyond it the oldest is given up.
@@ -149,7 +148,7 @@ impl DeliveryTrace {
 impl MessageTrace {
     /// Returns the id of its trace as hexadecimal digits.
     pub fn trace_id_text(&self) -> String {
-        hexadecimal(&self.trace_id)
+        format!("{:032x}", u128::from_be_bytes(self.trace_id))
     }
 
     /// Whether it failed or expired for one of its receivers.

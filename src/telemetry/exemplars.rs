@@ -52,11 +52,10 @@ const fn range(ns: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use caxton_shards::message::{AgentId, MessageId, Performative};
-    use caxton_shards::trace::Admitted;
+    use caxton_shards::trace::{Admitted, SpanPart, TraceIds};
 
     use super::*;
     use crate::telemetry::assemble::{DeliveryEnd, DeliveryTrace};
-    use crate::telemetry::context::{SpanPart, TraceIds};
 
     fn trace(number: u128, duration_ns: u64, sampled: bool) -> MessageTrace {
         let receiver = Some(AgentId::of_text("receiver"));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use caxton_shards::trace::TraceIds;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -9,7 +10,6 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 use crate::telemetry::assemble::MessageTrace;
-use crate::telemetry::context::TraceIds;
 use crate::telemetry::exemplars::Exemplars;
 use crate::telemetry::export::{ExportSettings, ExportState, Exporter, Signal};
 use crate::telemetry::figures::Figures;

@@ -5,7 +5,6 @@
 //! of records into a ring. Telemetry that finds no room is dropped and counted; a shard never waits for it.
 
 mod assemble;
-mod context;
 mod conventions;
 mod executor;
 mod exemplars;

@@ -1,12 +1,12 @@
 //! Spans of a message's way, in the form of OTLP.
 
 use caxton_shards::message::TraceContext;
+use caxton_shards::trace::{SpanPart, TraceIds};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status};
 
 use crate::telemetry::assemble::{DeliveryEnd, DeliveryTrace, MessageTrace};
-use crate::telemetry::context::{SpanPart, TraceIds};
 use crate::telemetry::otlp::attribute;
 
 /// Flags of a span (trace.proto): sampled; whether its parent is in another process is known; it is.

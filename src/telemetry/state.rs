@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_shards::mesh::doorbell::Doorbell;
+use caxton_shards::trace::TraceIds;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::telemetry::context::TraceIds;
 use crate::telemetry::export::ExportState;
 use crate::telemetry::latency::Latencies;
 use crate::telemetry::logs::EXPORTED_WAITING_MAX;

@@ -27,6 +27,8 @@ impl Served {
         let router = start_with(shards, |config| {
             config.set("nats.listen", "127.0.0.1:0", "the test").expect("it is an address");
             config.set("http.listen", "127.0.0.1:0", "the test").expect("it is an address");
+            // A message that is traced has a header.
+            config.set("telemetry.sampling", "0", "the test").expect("it is a part");
             change(config);
         });
         let doors = Doors::open(&router).expect("the doors open");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use caxton_router::prelude::*;
 use caxton_router::telemetry::{DeliveryEnd, MessageTrace};
 
-use crate::common::bounded;
+use crate::common::{PATIENCE, bounded, echo, name, on, request_to};
 
 struct Relay(Option<AgentId>);
 
@@ -61,6 +61,78 @@ fn a_conversation_over_two_shards_is_one_trace_and_each_message_knows_its_cause(
             assert_eq!(end, DeliveryEnd::Processed);
             let waits_ns = delivery.waits_from_ns().expect("it waited");
             assert!(trace.admitted_ns <= waits_ns && waits_ns <= began_ns && began_ns <= ended_ns, "{trace:?}");
+        }
+    });
+}
+
+/// Sends a request on, without a conversation, and takes the reply to it.
+fn asker(next: AgentId) -> impl Agent {
+    on(move |message, context| {
+        if message.performative() == Performative::Request {
+            context.send(request_to(next, "on")).expect("there is room");
+        }
+        Outcome::Done
+    })
+}
+
+/// Checks that these are one trace of so many messages, each but the first with its cause in it.
+fn assert_connected(traces: &[MessageTrace], messages: usize) {
+    assert_eq!(traces.len(), messages, "{traces:?}");
+    let root = traces.iter().min_by_key(|trace| trace.admitted_ns).expect("there are some");
+    assert!(traces.iter().all(|trace| trace.trace_id == root.trace_id), "{traces:?}");
+}
+
+#[test]
+fn requests_and_replies_without_a_conversation_are_one_trace() {
+    bounded(|| {
+        let traces = traced(|router| {
+            let last = router.blocking().register("last", echo).expect("it is registered");
+            let first = router.blocking().register("first", move || asker(last)).expect("it is registered");
+            router.blocking().send(request_to(first, "begin")).expect("it is accepted");
+        });
+        assert_connected(&traces, 3);
+    });
+}
+
+#[test]
+fn who_reads_an_inbox_replies_in_the_trace() {
+    bounded(|| {
+        let traces = traced(|router| {
+            let inbox = router.inbox("outside").blocking().open().expect("it is opened");
+            let outside = inbox.id();
+            let first = router.blocking().register("first", move || asker(outside)).expect("it is registered");
+            router.blocking().send(request_to(first, "begin")).expect("it is accepted");
+            let question = inbox.blocking().recv_within(PATIENCE).expect("it comes");
+            assert_eq!(question.trace(), router.trace_context(&question));
+            let reply = question.reply(Performative::Inform).build().expect("it is legal");
+            inbox.blocking().send(reply).expect("it is accepted");
+        });
+        assert_connected(&traces, 3);
+    });
+}
+
+#[test]
+#[cfg(feature = "wasm")]
+fn guests_reply_in_the_trace() {
+    use caxton_router::wasm::Sandbox;
+
+    bounded(|| {
+        for file in ["raw.wat", "component.wat"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/guests/echo").join(file);
+            let sandbox = Sandbox::start(&Config::default().wasm).expect("it starts");
+            let guest = sandbox.load_file(&path).expect("it is loaded");
+            let traces = traced(|router| {
+                router
+                    .blocking()
+                    .register_all(vec![guest.agent(name("guest"))])
+                    .pop()
+                    .unwrap()
+                    .expect("it is registered");
+                let guest = AgentId::of_text("guest");
+                let first = router.blocking().register("first", move || asker(guest)).expect("it is registered");
+                router.blocking().send(request_to(first, "begin")).expect("it is accepted");
+            });
+            assert_connected(&traces, 3);
         }
     });
 }

@@ -83,8 +83,12 @@ impl Envelope {
         let delivery_meta = message.delivery_meta();
         let (conversation_place, receiver_place) = (delivery_meta.conversation_place, delivery_meta.receiver_place);
         message.set_journal(JournalRef::NOT);
+        let mut flags = kind.flags();
+        if message.trace().is_some() {
+            flags = flags.or(DeliveryFlags::IN_TRACE);
+        }
         *message.delivery_meta_mut() =
-            DeliveryMeta { deadline_ms, conversation_place, receiver_place, flags: kind.flags(), ..DeliveryMeta::NONE };
+            DeliveryMeta { deadline_ms, conversation_place, receiver_place, flags, ..DeliveryMeta::NONE };
         Self { message, slip }
     }
 

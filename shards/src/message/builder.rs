@@ -180,6 +180,7 @@ impl MessageBuilder {
         reply.in_reply_to.clone_from(&details.reply_with);
         reply.words = details.words.clone();
         reply.trace = details.trace;
+        (reply.trace_is_given, reply.trace_hops) = (details.are_given(), details.trace_hops);
         if details.reply_to.is_empty() {
             reply.receivers = details.sender.iter().cloned().collect();
         } else {
@@ -415,7 +416,8 @@ impl MessageBuilder {
 
     /// Sets the trace that the message belongs to.
     pub fn trace(mut self, trace: TraceContext) -> Self {
-        self.details().trace = Some(trace);
+        let details = self.details();
+        (details.trace, details.trace_is_given, details.trace_hops) = (Some(trace), false, 0);
         self
     }
 

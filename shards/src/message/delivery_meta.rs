@@ -71,6 +71,8 @@ impl DeliveryFlags {
     pub const WATCHED: Self = Self(4);
     /// It is in a record of the journal, or a caller waits for its commit.
     pub const JOURNALLED: Self = Self(8);
+    /// It has a trace context.
+    pub const IN_TRACE: Self = Self(16);
 
     #[inline(always)]
     pub const fn is(self, flag: Self) -> bool {

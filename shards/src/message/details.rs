@@ -97,7 +97,7 @@ pub(crate) fn is_kept_parameter_name(name: &str) -> bool {
 /// A W3C trace context (`traceparent`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TraceContext {
-    /// Sets the trace that the message belongs to.
+    /// The trace that the message belongs to.
     pub trace_id: [u8; 16],
     /// The span that sent the message.
     pub span_id: [u8; 8],
@@ -106,6 +106,19 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// Parses the value of a `traceparent`: `version-trace-span-flags`. Versions after 00 may have more after the flags and
+    /// are read as far as version 00 goes, as the W3C requires of receivers. A trace or span of zeros is invalid.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(5, '-');
+        let [version] = hexadecimal(parts.next()?)?;
+        let trace_id = hexadecimal(parts.next()?)?;
+        let span_id = hexadecimal(parts.next()?)?;
+        let [flags] = hexadecimal(parts.next()?)?;
+        let ends_well = version != 0 || parts.next().is_none();
+        let context = Self { trace_id, span_id, flags };
+        (version != 0xff && ends_well && context.is_valid()).then_some(context)
+    }
+
     /// Whether the context names a trace and a span: neither is all zeros.
     pub fn is_valid(&self) -> bool {
         self.trace_id != [0; 16] && self.span_id != [0; 8]
@@ -118,6 +131,20 @@ impl fmt::Display for TraceContext {
         let (trace, span) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
         write!(formatter, "00-{trace:032x}-{span:016x}-{:02x}", self.flags)
     }
+}
+
+/// Parses exactly `BYTES` bytes, two digits each, in any case.
+pub(crate) fn hexadecimal<const BYTES: usize>(digits: &str) -> Option<[u8; BYTES]> {
+    let digits = digits.as_bytes();
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut bytes = [0; BYTES];
+    if digits.len() != 2 * BYTES {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
 }
 
 /// The rarely read part of a message. Messages built by native code usually have none.
@@ -141,8 +168,13 @@ pub struct Details {
     pub words: Words,
     /// `X-` parameters in their original order.
     pub user_parameters: Vec<UserParameter>,
-    /// Sets the trace that the message belongs to.
+    /// The trace that the message belongs to.
     pub trace: Option<TraceContext>,
+    /// Whether the router has given the trace to a message that had no details. Neither this nor the hops are written into
+    /// any form of it.
+    pub(crate) trace_is_given: bool,
+    /// How often the trace was handed on from one message without a conversation to the next.
+    pub(crate) trace_hops: u8,
     /// The earliest delivery time, in milliseconds of wall time.
     pub deliver_at: Option<super::options::WallTime>,
     /// Set if the message is a replayed dead letter.
@@ -163,6 +195,9 @@ pub struct Replay {
 impl Details {
     /// Returns the memory that they take, in bytes.
     pub(super) fn weight(&self) -> usize {
+        if self.are_given() {
+            return 0;
+        }
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let Words { protocol, language, encoding, ontology } = &self.words;
         let texts = [&self.conversation, &self.reply_with, &self.in_reply_to, protocol, language, encoding, ontology];
@@ -171,6 +206,13 @@ impl Details {
             + agents.map(Aid::weight).sum::<usize>()
             + texts.into_iter().map(text).sum::<usize>()
             + weight_of(&self.user_parameters)
+    }
+
+    /// Whether there would be no details if the router had not given the message its trace. What becomes of a message must
+    /// not depend on whether it is traced.
+    pub(super) fn are_given(&self) -> bool {
+        let Self { trace, trace_is_given, trace_hops, .. } = *self;
+        trace_is_given && *self == Self { trace, trace_is_given, trace_hops, ..Self::default() }
     }
 }
 

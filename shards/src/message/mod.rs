@@ -536,6 +536,13 @@ impl Message {
         self.0.sender.get_or_insert(sender);
     }
 
+    /// Sets the trace that the message belongs to, unless it names one.
+    pub fn set_trace_if_absent(&mut self, trace: TraceContext) {
+        if self.trace().is_none() {
+            self.change_trace(|details| details.trace = Some(trace));
+        }
+    }
+
     /// Takes the content out of the message, which has none then.
     pub fn take_content(&mut self) -> MessageContent {
         std::mem::replace(&mut self.0.content, MessageContent::EMPTY)
@@ -579,6 +586,31 @@ impl Message {
         }
         self.0.details = Some(Arc::new(details));
         Ok(())
+    }
+
+    /// Whether it has a trace context, as far as that was noted when it was admitted.
+    #[inline(always)]
+    pub(crate) fn is_in_trace(&self) -> bool {
+        self.0.delivery_meta.flags.is(DeliveryFlags::IN_TRACE)
+    }
+
+    /// Returns how often its trace was handed on without a conversation.
+    pub(crate) fn trace_hops(&self) -> u8 {
+        self.details().map_or(0, |details| details.trace_hops)
+    }
+
+    /// Gives it the trace that it belongs to, which was handed on so often.
+    pub(crate) fn give_trace(&mut self, trace: TraceContext, hops: u8) {
+        let has_none = self.details().is_none();
+        self.change_trace(|details| {
+            details.trace_is_given |= has_none;
+            (details.trace, details.trace_hops) = (Some(trace), hops);
+        });
+    }
+
+    fn change_trace(&mut self, change: impl FnOnce(&mut Details)) {
+        change(Arc::make_mut(self.0.details.get_or_insert_default()));
+        self.0.delivery_meta.flags.set(DeliveryFlags::IN_TRACE, true);
     }
 
     pub(crate) fn set_receiver(&mut self, receiver: Receiver) {

@@ -271,6 +271,9 @@ fn store_details(details: &Details, out: &mut Vec<u8>) {
         words,
         user_parameters,
         trace,
+        // They begin again after a restart.
+        trace_is_given: _,
+        trace_hops: _,
         deliver_at,
         replay,
     } = details;
@@ -339,6 +342,8 @@ fn restore_details(reader: &mut Reader<'_>) -> Result<Details, RecordError> {
         words,
         user_parameters,
         trace,
+        trace_is_given: false,
+        trace_hops: 0,
         deliver_at,
         replay,
     })

@@ -61,7 +61,7 @@ pub struct Cause {
     pub message: MessageId,
     /// Its conversation.
     pub conversation: Option<ConversationId>,
-    /// The trace context that it came with.
+    /// The trace context that it brought or was given.
     pub context: Option<TraceContext>,
 }
 
@@ -93,7 +93,7 @@ pub struct Admitted {
     pub performative: Performative,
     /// The protocol.
     pub protocol: Option<Term>,
-    /// The trace context that it brought.
+    /// The trace context that it brought, or was given because it belongs to the trace of `cause`.
     pub context: Option<TraceContext>,
     /// The number of receivers, as far as it is known.
     pub receivers: u32,

@@ -3,10 +3,15 @@
 use std::cell::Cell;
 
 use crate::message::{Message, TraceContext};
+use crate::trace::ids::TraceIds;
 use crate::trace::record::{Cause, StageRecord};
 
 /// Maximum number of records of one turn. Beyond it they are dropped and counted.
 pub const RECORDS_PER_TURN_MAX: usize = 8_192;
+
+/// How often a trace is handed on from a message to one that is sent in its handler, without a conversation. Agents that
+/// write to themselves without end would otherwise be watched for good once one of their messages is.
+pub const HOPS_MAX: u8 = 16;
 
 /// Which messages a shard watches. By default none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,7 +21,8 @@ pub struct Watching {
     /// The part of the traces begun and sampled elsewhere that is watched, in 2^32nds: at most 2^32, for all. A hash of
     /// the trace's id decides.
     pub followed_threshold: u64,
-    /// Makes that hash differ from router to router, so that no peer can choose ids that are always watched.
+    /// Makes that hash, and the ids of traces, differ from router to router, so that no peer can choose ids that are
+    /// always watched.
     pub salt: u64,
     /// Whether messages that fail, expire or are slow are watched from then on.
     pub keeps: bool,
@@ -46,8 +52,11 @@ pub(crate) struct Recorder {
     /// A message whose lifetime ends no later than this may be slow or expired: the present, and what
     /// [`Self::begin_turn`] adds to it.
     due_ms: u64,
-    /// The watched message whose handler is being called.
-    handling: Option<Cause>,
+    /// Whether a message that is being admitted may concern this recorder: some are watched, or one that belongs to a
+    /// trace is being handled.
+    is_open: bool,
+    /// The message whose handler is being called, if it is watched or has a trace context.
+    handling: Option<Handling>,
     records: Vec<StageRecord>,
     lost: u64,
     /// Messages that were not kept because there were too many.
@@ -59,9 +68,19 @@ pub(crate) struct Recorder {
     kept: u32,
 }
 
+/// A message whose handler is being called.
+#[derive(Clone, Copy, Debug)]
+struct Handling {
+    message: Cause,
+    is_watched: bool,
+    /// How often its trace was handed on before.
+    hops: u8,
+}
+
 impl Recorder {
     pub fn watch(&mut self, watching: Watching) {
         self.watching = watching;
+        self.is_open = self.watching.threshold != 0 || self.handling.is_some();
     }
 
     pub fn watching(&self) -> Watching {
@@ -81,10 +100,10 @@ impl Recorder {
         self.due_ms
     }
 
-    /// Whether a message that is being admitted is to be watched. It must have its id.
+    /// Whether a message that is being admitted may have to be watched, or to be given a trace. It must have its id.
     #[inline(always)]
-    pub fn chooses(&self, message: &Message) -> bool {
-        self.watching.threshold != 0 && self.hits(message)
+    pub fn concerns(&self, message: &Message) -> bool {
+        self.is_open && (self.hits(message) || self.handling.is_some() || message.is_in_trace())
     }
 
     #[inline(always)]
@@ -96,19 +115,52 @@ impl Recorder {
         };
         let hash = (low ^ high.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         hash < self.watching.threshold
-            || (self.handling.is_some() || message.details().is_some()) && self.continues_trace(message)
     }
 
-    /// Whether the message belongs to a trace that was begun elsewhere, or is the reply to a watched message and belongs
-    /// to no conversation that would decide.
-    #[cold]
-    fn continues_trace(&self, message: &Message) -> bool {
-        let sampled = |context: &TraceContext| context.is_valid() && context.flags & 1 == 1;
-        message.trace().filter(sampled).is_some_and(|context| self.follows(context))
-            || self.handling.is_some() && message.conversation().is_none() && message.in_reply_to().is_some()
+    /// Whether a message that is being admitted is to be watched.
+    pub fn chooses(&self, message: &Message) -> bool {
+        let is_sampled = |context: &TraceContext| context.is_valid() && context.flags & 1 == 1;
+        self.watching.threshold != 0
+            && (self.hits(message)
+                || message.trace_hops() <= HOPS_MAX
+                    && message.trace().filter(is_sampled).is_some_and(|context| self.follows(context)))
     }
 
-    /// Whether a trace that was sampled elsewhere is watched here: the same for all its messages, on every shard.
+    /// Hands the trace of the message that is being handled on to one that is sent in its handler, unless that one
+    /// belongs to another conversation or was given another trace.
+    pub fn hand_on(&self, message: &mut Message) {
+        let Some(Handling { message: handled, is_watched, hops }) = self.handling else { return };
+        let hops = match message.conversation() {
+            Some(conversation) if handled.conversation == Some(conversation) => 0,
+            // Another conversation is another trace.
+            Some(_) => return,
+            None => (hops + 1).min(HOPS_MAX + 1),
+        };
+        match (message.trace().filter(TraceContext::is_valid), handled.context) {
+            // A reply has it already.
+            (Some(own), Some(context)) if own.trace_id == context.trace_id => message.give_trace(own, hops),
+            (Some(_), _) => {}
+            _ if hops > HOPS_MAX => {}
+            // Its ids follow from the conversation.
+            (None, None) if message.conversation().is_some() => {}
+            _ if is_watched => message.give_trace(self.ids().of_handler(handled, message.sender()), hops),
+            (None, Some(context)) => message.give_trace(context, hops),
+            (None, None) => {}
+        }
+    }
+
+    fn ids(&self) -> TraceIds {
+        TraceIds::new(self.watching.salt)
+    }
+
+    /// Gives a watched message that leaves the shard the context in which whoever reads it goes on.
+    pub fn send_on(&self, message: &mut Message) {
+        if let Some(context) = self.ids().of_message(message) {
+            message.give_trace(context, 0);
+        }
+    }
+
+    /// Whether a trace that was sampled before is watched here: the same for all its messages, on every shard.
     #[allow(clippy::cast_possible_truncation)] // Both halves are used.
     fn follows(&self, context: TraceContext) -> bool {
         let id = u128::from_be_bytes(context.trace_id) ^ u128::from(self.watching.salt);
@@ -138,13 +190,26 @@ impl Recorder {
         true
     }
 
-    /// Sets the watched message whose handler is being called.
-    pub fn handle(&mut self, message: Option<Cause>) {
-        self.handling = message;
+    /// Notes that the handler of a message is called that is watched or has a trace context.
+    pub fn begin_handling(&mut self, message: &Message) {
+        let handling = Cause::of(message);
+        self.handling = handling.map(|cause| Handling {
+            message: cause,
+            is_watched: message.is_watched(),
+            hops: message.trace_hops(),
+        });
+        self.is_open = self.watching.threshold != 0 || self.handling.is_some();
     }
 
-    pub fn handling(&self) -> Option<Cause> {
-        self.handling
+    /// Notes that no such handler is being called any more.
+    pub fn end_handling(&mut self) {
+        self.handling = None;
+        self.is_open = self.watching.threshold != 0;
+    }
+
+    /// Returns the watched message whose handler is being called.
+    pub fn cause(&self) -> Option<Cause> {
+        self.handling.filter(|handling| handling.is_watched).map(|handling| handling.message)
     }
 
     pub fn record(&mut self, record: StageRecord) {

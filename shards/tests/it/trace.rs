@@ -8,9 +8,11 @@ use std::rc::Rc;
 use caxton_shards::agent::{Failure, Outcome};
 use caxton_shards::message::{AgentId, ConversationId, MessageId, Performative, TraceContext};
 use caxton_shards::sim::{self, Options};
-use caxton_shards::trace::{Admitted, Cause, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, Watching};
+use caxton_shards::trace::{
+    Admitted, Cause, HOPS_MAX, RECORDS_PER_TURN_MAX, StageEvent, StageRecord, TraceIds, Watching,
+};
 
-use crate::common::{Script, Setup, World, inform, request};
+use crate::common::{Log, Script, Setup, World, inform, request, text};
 
 /// Creates a router that watches every message.
 fn watched(shards: u16) -> World {
@@ -216,6 +218,157 @@ fn a_trace_begun_elsewhere_is_continued() {
     world.send(inform(agent, agent, "sampled").trace(context(1)).build().unwrap()).unwrap();
     world.run();
     assert_eq!(admissions(&records(&mut world))[0].1.context, Some(context(1)));
+}
+
+/// An agent that notes the trace context of each message, and writes another message to `next`, if there is one.
+fn relay(next: Option<AgentId>, seen: &Log<Option<TraceContext>>) -> Script {
+    let seen = seen.clone();
+    Script::new(move |message, context| {
+        seen.push(message.trace());
+        if let Some(next) = next {
+            context.send(inform(context.id(), next, "on").build().unwrap()).unwrap();
+        }
+        Outcome::Done
+    })
+}
+
+/// Returns the trace of each admitted message.
+fn traces(records: &[StageRecord]) -> Vec<[u8; 16]> {
+    let ids = TraceIds::new(0);
+    admissions(records).iter().map(|(message, admitted)| ids.trace(*message, admitted)).collect()
+}
+
+#[test]
+fn a_message_without_a_conversation_stays_in_its_trace_from_handler_to_handler() {
+    for conversation in [None, Some(ConversationId::of_text("talk"))] {
+        let mut world = watched(2);
+        let seen = Log::default();
+        let last = world.add(1, "last", relay(None, &seen));
+        let third = world.add(0, "third", relay(Some(last), &seen));
+        let second = world.add(1, "second", relay(Some(third), &seen));
+        let first = world.add(0, "first", relay(Some(second), &seen));
+        let message = inform(last, first, "begin");
+        let message = conversation.map_or(message.clone(), |id| message.conversation(id));
+        world.send(message.build().unwrap()).unwrap();
+        world.run();
+        let records = records(&mut world);
+        let traces = traces(&records);
+        assert_eq!(traces.len(), 4);
+        assert!(traces.iter().all(|trace| *trace == traces[0]), "{records:?}");
+        let seen = seen.take();
+        assert_eq!(seen[0], None, "the first one has nothing to be handed on");
+        assert!(
+            seen[1..].iter().all(|context| context.is_some_and(|context| context.trace_id == traces[0])),
+            "{seen:?}"
+        );
+        let spans: std::collections::BTreeSet<_> = seen[1..].iter().flatten().map(|context| context.span_id).collect();
+        assert_eq!(spans.len(), 3, "each one names the call that sent it");
+    }
+}
+
+#[test]
+fn a_trace_context_is_handed_on_whether_or_not_it_is_watched() {
+    let context = |flags| TraceContext { trace_id: [7; 16], span_id: [8; 8], flags };
+    for (threshold, flags) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for conversation in [None, Some(ConversationId::of_text("talk"))] {
+            let mut world =
+                Setup::new(2).configured(|config| config.watching = Watching { threshold, ..Watching::ALL }).start();
+            let seen = Log::default();
+            let last = world.add(0, "last", relay(None, &seen));
+            let notes = seen.clone();
+            // One that goes on in the conversation, and is suspended before.
+            let second = Script::new(move |message, _| {
+                notes.push(message.trace());
+                Outcome::Suspended
+            });
+            let second = world.add(
+                1,
+                "second",
+                second.resuming(move |message, context| {
+                    let on = inform(context.id(), last, "on");
+                    let on = message.conversation().map_or(on.clone(), |id| on.conversation_as(id, message.role()));
+                    context.send(on.build().unwrap()).unwrap();
+                    Outcome::Done
+                }),
+            );
+            let message = inform(last, second, "begin").trace(context(flags));
+            let message = conversation.map_or(message.clone(), |id| message.conversation(id));
+            world.send(message.build().unwrap()).unwrap();
+            world.run();
+            let seen = seen.take();
+            assert_eq!((seen.len(), seen[0]), (2, Some(context(flags))));
+            let handed_on = seen[1].expect("it has a context");
+            assert_eq!((handed_on.trace_id, handed_on.flags), ([7; 16], flags));
+            let is_watched = threshold > 0 && flags == 1;
+            assert_eq!(handed_on.span_id != [8; 8], is_watched, "a call that is recorded is the parent");
+            let records = records(&mut world);
+            assert_eq!(traces(&records), vec![[7; 16]; if is_watched { 2 } else { 0 }]);
+        }
+    }
+}
+
+#[test]
+fn another_conversation_is_another_trace() {
+    let mut world = watched(1);
+    let seen = Log::default();
+    let last = world.add(0, "last", relay(None, &seen));
+    let other = ConversationId::of_text("other");
+    let begins = Script::new(move |_, context| {
+        context.send(inform(context.id(), last, "begin").conversation(other).build().unwrap()).unwrap();
+        Outcome::Done
+    });
+    let first = world.add(0, "first", begins);
+    let context = TraceContext { trace_id: [7; 16], span_id: [8; 8], flags: 1 };
+    world.send(inform(last, first, "x").trace(context).build().unwrap()).unwrap();
+    world.run();
+    let records = records(&mut world);
+    let traces = traces(&records);
+    assert_eq!((traces[0], traces[1] == traces[0], seen.take()), ([7; 16], false, vec![None]));
+    assert_eq!(admissions(&records)[1].1.cause.and_then(|cause| cause.context), Some(context), "it is linked");
+}
+
+#[test]
+fn an_agent_that_writes_to_itself_without_end_is_not_watched_for_good() {
+    let context = TraceContext { trace_id: [7; 16], span_id: [8; 8], flags: 1 };
+    // With replies that have the context by themselves, and with messages that are given it.
+    for replies in [false, true] {
+        let mut world =
+            Setup::new(1).configured(|config| config.watching = Watching { threshold: 1, ..Watching::ALL }).start();
+        let calls = Log::default();
+        let noted = calls.clone();
+        let again = Script::new(move |message, context| {
+            noted.push(());
+            if noted.len() < 100 {
+                let own = context.id();
+                let next = if replies { message.reply(Performative::Inform) } else { inform(own, own, "again") };
+                context.send(next.build().unwrap()).unwrap();
+            }
+            Outcome::Done
+        });
+        let agent = world.add(0, "agent", again);
+        world.send(inform(agent, agent, "begin").trace(context).build().unwrap()).unwrap();
+        world.run();
+        assert_eq!(calls.len(), 100);
+        assert_eq!(admissions(&records(&mut world)).len(), 1 + usize::from(HOPS_MAX));
+    }
+}
+
+#[test]
+fn who_reads_an_inbox_goes_on_in_the_trace() {
+    let mut world = watched(2);
+    let name = world.name_on(1, "agent");
+    let agent = AgentId::of(&name);
+    let inbox = world.open_inbox(name, 10).unwrap();
+    let (sender, _) = world.add_listener(0, "sender");
+    world.send(request(sender, agent, "x").build().unwrap()).unwrap();
+    world.run();
+    let [question] = world.read_inbox(inbox, 10).try_into().expect("there is one");
+    assert_eq!(text(&question), "x");
+    assert_eq!(question.trace(), TraceIds::new(0).of_message(&question));
+    world.send(question.reply(Performative::Inform).build().unwrap()).unwrap();
+    world.run();
+    let traces = traces(&records(&mut world));
+    assert_eq!((traces.len(), traces[0]), (2, traces[1]));
 }
 
 #[test]

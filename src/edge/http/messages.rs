@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use caxton_shards::codec::text::ParseError;
 use caxton_shards::codec::{json, text};
-use caxton_shards::message::{Message, MessageId, Receipt};
+use caxton_shards::message::{Message, MessageId, Receipt, TraceContext};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
@@ -31,6 +31,8 @@ use crate::edge::doors::reason;
 pub(super) const ACL: &str = "text/x-fipa-acl";
 /// The media types of messages, for people.
 const MESSAGE_MEDIA: &str = "application/json, text/x-fipa-acl, text/plain";
+/// The header with the trace that a request belongs to.
+const TRACEPARENT: &str = "traceparent";
 /// The longest wait for a reply or a receipt, in milliseconds.
 pub(crate) const WAIT_MS_MAX: u64 = 300_000;
 /// The usual wait, in milliseconds.
@@ -63,6 +65,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                               minutes, unless newer ones need the room: 10,000 keys and 64 MiB of responses are kept. \
                               What has failed without any effect is not kept.",
                     schema: r#"{"type":"string","minLength":1,"maxLength":255}"#,
+                },
+                Parameter {
+                    name: TRACEPARENT,
+                    place: Place::Header,
+                    meaning: "The W3C trace context of a message that has no `X-caxton-traceparent`. One that is \
+                              malformed is ignored.",
+                    schema: r#"{"type":"string"}"#,
                 },
             ])
             .body(&[(JSON, "Message"), (ACL, "MessageText"), ("text/plain", "MessageText")])
@@ -121,8 +130,13 @@ impl Sending {
     }
 
     /// Reads the message.
-    fn read(self, api: &Api, identity: &Identity, body: &[u8]) -> Result<Message, Problem> {
-        let message = parse(api, identity, self.form, body)?;
+    fn read(self, api: &Api, identity: &Identity, headers: &HeaderMap, body: &[u8]) -> Result<Message, Problem> {
+        let mut message = parse(api, identity, self.form, body)?;
+        // One that is malformed counts as none, as the W3C says.
+        let context = headers.get(TRACEPARENT).and_then(|value| TraceContext::parse(value.to_str().ok()?));
+        if let Some(context) = context {
+            message.set_trace_if_absent(context);
+        }
         if self.until != Until::Accepted && message.sender().is_some() {
             let detail = "the reply goes to the sender's inbox: leave the sender out to wait for it here";
             return Err(Problem::new(reason::SENDER_GIVEN, detail));
@@ -196,7 +210,7 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
     let key = key_of(&parts.headers)?;
     let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max).await?;
     let Some(key) = key else {
-        let message = sending.read(&api, &caller.identity, &body.bytes)?;
+        let message = sending.read(&api, &caller.identity, &parts.headers, &body.bytes)?;
         // The memory for bodies is not held while the reply is waited for.
         drop(body);
         let _permit = sending.permit(&api)?;
@@ -207,7 +221,7 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
         Begun::Known(reply) => return Ok(reply.into_response()),
         Begun::New(ticket) => ticket,
     };
-    let message = sending.read(&api, &caller.identity, &body.bytes)?;
+    let message = sending.read(&api, &caller.identity, &parts.headers, &body.bytes)?;
     drop(body);
     let permit = sending.permit(&api)?;
     // Its response is kept even if the client does not wait for it.

@@ -343,7 +343,11 @@ fn completed_reply(message: Message, question: &Message) -> Result<MessageBuilde
     }
     let (is_addressed, repeats) = (*message.receiver() != Receiver::Unaddressed, message.in_reply_to().is_some());
     let converses = message.conversation().is_some();
+    let trace = like.trace().filter(|_| message.trace().is_none());
     let mut builder = message.into_builder();
+    if let Some(trace) = trace {
+        builder = builder.trace(trace);
+    }
     if let Some(asker) = like.target().filter(|_| !is_addressed) {
         builder = builder.receiver(asker);
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use caxton_shards::api::{Event, JournalCondition};
 use caxton_shards::message::AgentId;
 use caxton_shards::supervision::breaker::BreakerState;
+use caxton_shards::trace::TraceIds;
 use tracing::{debug, error, info, trace, warn};
 
 use super::EVENT;
-use crate::telemetry::context::TraceIds;
 
 /// Returns how an agent is called in the log: by its name or, if that is unknown, by its id.
 fn label(agent: Option<AgentId>, name: Option<&Arc<str>>) -> Option<String> {

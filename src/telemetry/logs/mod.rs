@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use caxton_shards::api::{Event, EventDetail};
 use caxton_shards::message::AgentId;
+use caxton_shards::trace::TraceIds;
 use tracing::dispatcher::{Dispatch, get_default, with_default};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Level, enabled, error};
@@ -32,7 +33,6 @@ use tracing::{Level, enabled, error};
 use self::export::{Tee, exports_logs};
 use self::summary::Summary;
 use crate::shard_handle::{RouterPhase, Shared};
-use crate::telemetry::context::TraceIds;
 #[cfg(feature = "wasm")]
 use crate::wasm::{LogLevel, LogLine};
 

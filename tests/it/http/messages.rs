@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Served;
 use crate::common::{PATIENCE, bounded, on, silent};
 use crate::edge::wait_until;
-use caxton_router::{Outcome, Performative};
+use caxton_router::{Message, Outcome, Performative};
 
 #[test]
 pub fn a_message_is_accepted_confirmed_or_answered() {
@@ -25,6 +25,48 @@ pub fn a_message_is_accepted_confirmed_or_answered() {
         let reply = client.post("/v1/messages?wait=reply&timeout_ms=60000", &request).expect(200);
         assert_eq!((&reply["performative"], &reply["content"]), (&"inform".into(), &"tea?".into()));
         assert_eq!(reply["sender"], "echo", "its sender is named although native agents send only ids");
+        served.stop();
+    });
+}
+
+#[test]
+pub fn a_message_belongs_to_the_trace_of_its_request() {
+    const CONTEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    bounded(|| {
+        let served = Served::start();
+        served.register("relay", || {
+            on(|message, context| {
+                let on = Message::builder(Performative::Request).receiver("clerk").content(message.content().clone());
+                context.send(on.build().expect("it is valid")).expect("there is room");
+                Outcome::Done
+            })
+        });
+        let mut client = served.client();
+        client.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
+        client.json("PUT", "/v1/agents/asker", &json!({})).expect(201);
+        let mut send = |header: &str, message: serde_json::Value| {
+            let headers = format!("Content-Type: application/json\r\n{header}");
+            client.request("POST", "/v1/messages", &headers, &message.to_string()).expect(202);
+        };
+        let request = json!({"performative": "request", "receiver": ["relay"], "content": "tea?"});
+        send(&format!("traceparent: {CONTEXT}\r\n"), request.clone());
+        let mut own = request;
+        own["X-caxton-traceparent"] = CONTEXT.into();
+        send("traceparent: malformed\r\n", own);
+        let mut reader = served.client();
+        let mut next = |agent: &str| {
+            let path = format!("/v1/agents/{agent}/messages?max=1&wait_ms=60000");
+            let message = reader.get(&path).expect(200)["messages"][0]["message"].clone();
+            let context = message["X-caxton-traceparent"].as_str().unwrap_or_default().to_owned();
+            assert_eq!(context.get(3..35), CONTEXT.get(3..35), "{message}");
+            (message["content"].clone(), context)
+        };
+        for _ in 0..2 {
+            let (content, trace) = next("clerk");
+            let reply = json!({"performative": "inform", "sender": "clerk", "receiver": ["asker"], "content": content});
+            send(&format!("traceparent: {trace}\r\n"), reply);
+            assert_eq!(next("asker").0, "tea?");
+        }
         served.stop();
     });
 }

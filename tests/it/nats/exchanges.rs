@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use caxton_router::message::Choice;
-use caxton_router::{Message, Outcome, Performative};
+use caxton_router::{Agent, Message, Outcome, Performative};
 
 use super::{Arrived, Client, Served, router_gets};
 use crate::common::{PATIENCE, bounded, capability, echo, on, text_of};
@@ -86,6 +86,45 @@ fn a_subscriber_is_asked_and_answers() {
         assert!(question.headers.contains("Caxton-Performative: query-ref"), "{}", question.headers);
         answerer.publish(&question.reply.expect("it asks"), "", &[], "soon");
         assert_eq!(text_of(&call.join().expect("no panic").expect("a reply")), "soon");
+        served.stop();
+    });
+}
+
+/// An agent that sends a message of its own for each one, without a conversation.
+fn writes_to(next: &'static str) -> impl Agent {
+    on(move |message, context| {
+        let on = Message::builder(Performative::Inform).receiver(next).content(message.content().clone());
+        context.send(on.build().expect("it is valid")).expect("there is room");
+        Outcome::Done
+    })
+}
+
+#[test]
+fn a_trace_goes_on_through_agents_and_replies() {
+    const CONTEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let has_trace = |arrived: &Arrived| {
+        let context = arrived.headers.lines().find_map(|line| line.strip_prefix("traceparent: "));
+        assert!(context.is_some_and(|context| context[3..35] == CONTEXT[3..35]), "{}", arrived.headers);
+    };
+    bounded(move || {
+        let served = Served::start(2, |_| {});
+        served.router.blocking().register("relay", || writes_to("relay2")).expect("the agent is registered");
+        served.router.blocking().register("relay2", || writes_to("oracle")).expect("the agent is registered");
+        let (mut asker, mut oracle) = (served.client(), served.client());
+        oracle.subscribe("agent.oracle", "1");
+        asker.say("SUB _INBOX.a 2\r\n");
+        asker.publish("agent.relay", "", &[("traceparent", CONTEXT)], "on");
+        has_trace(&oracle.next());
+        let whole = r#"{"performative":"inform","content":"because"}"#;
+        for (headers, payload) in [(&[][..], "because"), (&[("Content-Type", "application/fipa-acl+json")], whole)] {
+            asker.publish("agent.oracle", "_INBOX.a", &[("traceparent", CONTEXT)], "why?");
+            let question = oracle.next();
+            has_trace(&question);
+            oracle.publish(&question.reply.expect("it asks"), "", headers, payload);
+            let reply = asker.next();
+            has_trace(&reply);
+            assert_eq!(reply.payload, "because");
+        }
         served.stop();
     });
 }

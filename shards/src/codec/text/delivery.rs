@@ -7,6 +7,7 @@ use super::lexer::Read;
 use super::parse::Reader;
 use crate::domain::{CapabilityName, Priority};
 use crate::message::date;
+use crate::message::details::hexadecimal;
 use crate::message::parameter::Parameter;
 use crate::message::{
     Choice, DeliveryOptions, Message, MessageBuilder, MessageId, Receipt, Reliability, TraceContext, WallTime,
@@ -84,7 +85,7 @@ impl Delivery {
                 let allowed = "m and 32 hexadecimal digits, the last 16 not all zero";
                 self.id = Some(value.legal(message_id(text), allowed)?);
             }
-            Parameter::Traceparent => self.trace = Some(value.legal(traceparent(text), "a W3C trace context")?),
+            Parameter::Traceparent => self.trace = Some(value.legal(TraceContext::parse(text), "a W3C trace context")?),
             Parameter::Capability => {
                 let name = CapabilityName::try_new(text);
                 self.capability =
@@ -164,31 +165,4 @@ fn message_id(text: &str) -> Option<MessageId> {
     let digits = text.strip_prefix('m')?;
     let bytes: [u8; 16] = hexadecimal(digits)?;
     MessageId::from_u128(u128::from_be_bytes(bytes))
-}
-
-/// Parses `version-trace-span-flags`. Versions after 00 may have more after the flags and are read as far as version 00
-/// goes, as the W3C requires of receivers. A trace or span of zeros is invalid.
-fn traceparent(text: &str) -> Option<TraceContext> {
-    let mut parts = text.splitn(5, '-');
-    let [version] = hexadecimal(parts.next()?)?;
-    let trace_id = hexadecimal(parts.next()?)?;
-    let span_id = hexadecimal(parts.next()?)?;
-    let [flags] = hexadecimal(parts.next()?)?;
-    let ends_well = version != 0 || parts.next().is_none();
-    let context = TraceContext { trace_id, span_id, flags };
-    (version != 0xff && ends_well && context.is_valid()).then_some(context)
-}
-
-/// Parses exactly `BYTES` bytes, two digits each, in any case.
-fn hexadecimal<const BYTES: usize>(digits: &str) -> Option<[u8; BYTES]> {
-    let digits = digits.as_bytes();
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let mut bytes = [0; BYTES];
-    if digits.len() != 2 * BYTES {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
-    }
-    Some(bytes)
 }

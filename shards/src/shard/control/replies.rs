@@ -18,7 +18,6 @@ use crate::shard::agent::registry::AgentIndex;
 use crate::shard::delivery_error::DeliveryError;
 use crate::shard::io::{AskError, Awaited, Event};
 use crate::shard::{Alarm, SWEEP_INTERVAL_MS, Shard, ShardPhase};
-use crate::trace::StageEvent;
 
 impl Context<'_> {
     /// Returns the time left for `message` in whole milliseconds: until its lifetime ends or until its `reply-by`,
@@ -247,7 +246,7 @@ impl Shard {
     /// Passes the gateway's mail to the callers that asked.
     pub(in crate::shard) fn answer_asks(&mut self) -> u32 {
         let mut handled = 0;
-        while let Some(envelope) = self.pop_mail(self.agents.gateway()) {
+        while let Some(mut envelope) = self.pop_mail(self.agents.gateway()) {
             handled += 1;
             let Some(key) = self.agents.key(self.agents.gateway()) else { return handled };
             let reservation = Reservation::in_mailbox(key, &envelope);
@@ -268,7 +267,7 @@ impl Shard {
                 (EnvelopeKind::Message, Some(correlation)) => {
                     self.ledger.process(1);
                     if envelope.is_watched() {
-                        self.record_stage(&envelope, StageEvent::Processed);
+                        self.hand_out_watched(&mut envelope);
                     }
                     self.settle_durable(envelope.journal());
                     let wanted = if envelope.message.receipt() == Receipt::Processed {

@@ -235,10 +235,9 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn enclose(&mut self, sender: AgentIndex, message: Message) -> Envelope {
         let deadline_ms = self.deadline_of(&message);
-        let chosen = self.outputs.recorder.chooses(&message);
         let mut envelope = Envelope::new(message, deadline_ms, EnvelopeKind::Message);
         envelope.sender_place = sender.0;
-        if chosen { self.watch_admitted(envelope, sender) } else { envelope }
+        if self.outputs.recorder.concerns(&envelope.message) { self.trace_admitted(envelope, sender) } else { envelope }
     }
 
     /// A lifetime counts from now, or from the delivery time of a delayed message.

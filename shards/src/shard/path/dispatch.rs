@@ -22,7 +22,10 @@ use crate::shard::io::{Ending, Event, Now, Stage};
 use crate::shard::{Shard, ShardPhase};
 use crate::supervision::retry::{Decision, FailedAttempt, FailureCause, FailureHandler};
 use crate::supervision::{BreakerGate, Call, RestartCause, catch_panic, drop_quietly};
-use crate::trace::{Cause, StageEvent};
+use crate::trace::StageEvent;
+
+/// What makes a message concern the recorder of traces.
+const TRACED: DeliveryFlags = DeliveryFlags::WATCHED.or(DeliveryFlags::IN_TRACE);
 
 /// The messages that an agent is given in one call.
 ///
@@ -61,7 +64,7 @@ impl Batch<'_> {
         let mut envelope = self.shard.pop_for_call(self.agent.index)?;
         self.taken += 1;
         envelope.attempts = envelope.attempts.saturating_add(1);
-        if envelope.flags.is(DeliveryFlags::WATCHED.or(DeliveryFlags::JOURNALLED)) {
+        if envelope.flags.is(TRACED.or(DeliveryFlags::JOURNALLED)) {
             envelope = self.shard.begin_uncommon(envelope, self.agent.index);
         }
         let context = Context { shard: &mut *self.shard, agent: self.agent.index, id: self.id };
@@ -327,8 +330,8 @@ impl Shard {
         let Suspended { envelope, effects } = in_hand;
         self.effects.put_back(effects);
         self.begin_durable(&envelope);
-        if envelope.is_watched() {
-            self.outputs.recorder.handle(Cause::of(&envelope.message));
+        if envelope.flags.is(TRACED) {
+            self.outputs.recorder.begin_handling(&envelope.message);
         }
         if envelope.kind() == EnvelopeKind::Message {
             self.held.count_outside(-1);
@@ -366,7 +369,7 @@ impl Shard {
 
     fn put_in_hand(&mut self, index: AgentIndex, envelope: Envelope) {
         self.journal.end_handling();
-        self.outputs.recorder.handle(None);
+        self.outputs.recorder.end_handling();
         if self.phase == ShardPhase::Stopped && envelope.kind() == EnvelopeKind::Notice {
             // Its effects are discarded: there is no later turn in which to resume.
             return self.discard_effects();
@@ -433,7 +436,7 @@ impl Shard {
                 break;
             }
             let inbox = outside.inbox;
-            let Some(envelope) = self.pop_live_mail(index) else { break };
+            let Some(mut envelope) = self.pop_live_mail(index) else { break };
             let Some(slot) = self.agents.get_mut(index) else { break };
             let Behaviour::InboxState(outside) = &mut slot.behaviour else { break };
             outside.room -= 1;
@@ -451,7 +454,7 @@ impl Shard {
                 self.held.count_outside(1);
                 self.release(Reservation::in_mailbox(key, &envelope));
                 if envelope.is_watched() {
-                    self.record_stage(&envelope, StageEvent::Processed);
+                    self.hand_out_watched(&mut envelope);
                 }
             }
             self.outputs.deliver(inbox, envelope.message);
@@ -493,15 +496,15 @@ impl Shard {
         }
     }
 
-    /// Prepares a call with a message that is watched or journalled.
+    /// Prepares a call with a message that is traced or journalled.
     #[cold]
     fn begin_uncommon(&mut self, envelope: Envelope, index: AgentIndex) -> Envelope {
         let envelope = self.keep_if_slow(envelope);
         if !envelope.journal().is_not() {
             self.begin_durable(&envelope);
         }
-        if envelope.is_watched() {
-            self.begin_watched(&envelope, index);
+        if envelope.flags.is(TRACED) {
+            self.begin_traced(&envelope, index);
         }
         envelope
     }
@@ -509,11 +512,11 @@ impl Shard {
     /// Settles what is uncommon about a handled message. Returns whether the message counts as processed.
     #[cold]
     fn end_uncommon(&mut self, envelope: &Envelope) -> bool {
+        if envelope.flags.is(TRACED) {
+            self.end_traced(envelope);
+        }
         if envelope.kind() == EnvelopeKind::Notice {
             return false;
-        }
-        if envelope.is_watched() {
-            self.end_watched(envelope);
         }
         if envelope.journal().is_in_record() {
             self.settle_durable(envelope.journal());
@@ -523,7 +526,7 @@ impl Shard {
 
     #[inline(always)]
     fn settle_done(&mut self, agent: AgentKey, envelope: &Envelope) {
-        const UNCOMMON: DeliveryFlags = DeliveryFlags::NOTICE.or(DeliveryFlags::WATCHED).or(DeliveryFlags::JOURNALLED);
+        const UNCOMMON: DeliveryFlags = DeliveryFlags::NOTICE.or(TRACED).or(DeliveryFlags::JOURNALLED);
         if envelope.flags.is(UNCOMMON) && !self.end_uncommon(envelope) {
             return;
         }
@@ -581,7 +584,7 @@ impl Shard {
     fn settle_failed(&mut self, key: AgentKey, mut envelope: Envelope, failure: &Failure) {
         let index = key.index;
         self.journal.end_handling();
-        self.outputs.recorder.handle(None);
+        self.outputs.recorder.end_handling();
         self.keep_watching(&mut envelope);
         if envelope.kind() == EnvelopeKind::Notice {
             return;

@@ -4,7 +4,7 @@ use crate::mailbox::{DeliveryFlags, Envelope, EnvelopeKind};
 use crate::shard::Shard;
 use crate::shard::agent::Effect;
 use crate::shard::agent::registry::AgentIndex;
-use crate::trace::{Admitted, Cause, StageEvent, StageRecord, Watching};
+use crate::trace::{Admitted, StageEvent, StageRecord, Watching};
 
 impl Shard {
     /// Sets which messages are watched from now on.
@@ -46,12 +46,16 @@ impl Shard {
         self.outputs.recorder.record(StageRecord { at_ns, message, receiver: envelope.message.target(), event });
     }
 
-    /// Begins to watch a message that is being admitted.
+    /// Gives a message that is being admitted the trace that it belongs to, and begins to watch it if it is chosen.
     #[cold]
-    pub(in crate::shard) fn watch_admitted(&mut self, mut envelope: Envelope, sender: AgentIndex) -> Envelope {
+    pub(in crate::shard) fn trace_admitted(&mut self, mut envelope: Envelope, sender: AgentIndex) -> Envelope {
+        self.outputs.recorder.hand_on(&mut envelope.message);
+        if !self.outputs.recorder.chooses(&envelope.message) {
+            return envelope;
+        }
         envelope.flags.set(DeliveryFlags::WATCHED, true);
         let name = self.agents.get(sender).map(|slot| slot.name.clone());
-        let admitted = Admitted::of(&envelope.message, name, self.outputs.recorder.handling());
+        let admitted = Admitted::of(&envelope.message, name, self.outputs.recorder.cause());
         self.record_stage(&envelope, StageEvent::Admitted(admitted));
         envelope
     }
@@ -87,19 +91,32 @@ impl Shard {
         envelope
     }
 
-    /// Records that the handler of a watched message is called.
+    /// Notes that the handler of a message is called that is watched or has a trace context.
     #[cold]
-    pub(in crate::shard) fn begin_watched(&mut self, envelope: &Envelope, index: AgentIndex) {
-        let Some(name) = self.agents.get(index).map(|slot| slot.name.clone()) else { return };
-        self.outputs.recorder.handle(Cause::of(&envelope.message));
-        self.record_stage(envelope, StageEvent::Begun(name, envelope.attempts));
+    pub(in crate::shard) fn begin_traced(&mut self, envelope: &Envelope, index: AgentIndex) {
+        self.outputs.recorder.begin_handling(&envelope.message);
+        if envelope.is_watched()
+            && let Some(name) = self.agents.get(index).map(|slot| slot.name.clone())
+        {
+            self.record_stage(envelope, StageEvent::Begun(name, envelope.attempts));
+        }
     }
 
-    /// Records that a watched message is handled.
+    /// Notes that such a message is handled.
     #[cold]
-    pub(in crate::shard) fn end_watched(&mut self, envelope: &Envelope) {
-        self.outputs.recorder.handle(None);
+    pub(in crate::shard) fn end_traced(&mut self, envelope: &Envelope) {
+        self.outputs.recorder.end_handling();
+        if envelope.is_watched() && envelope.kind() == EnvelopeKind::Message {
+            self.record_stage(envelope, StageEvent::Processed);
+        }
+    }
+
+    /// Records that a watched message is handed to a reader outside the shard, and gives it the context in which that one
+    /// goes on.
+    #[cold]
+    pub(in crate::shard) fn hand_out_watched(&mut self, envelope: &mut Envelope) {
         self.record_stage(envelope, StageEvent::Processed);
+        self.outputs.recorder.send_on(&mut envelope.message);
     }
 
     /// Discards the effects of a handler that failed.

@@ -553,7 +553,13 @@ fn in_history(event: &Event) -> Option<String> {
         Event::ReplyMissing { asker, message, reply_by, .. } => {
             Some(format!("ReplyMissing {{ asker: {asker:?}, message: {message:?}, reply_by: {reply_by:?} }}"))
         }
-        event => Some(format!("{event:?}")),
+        event => {
+            let mut event = event.clone();
+            if let Event::DeadLettered { trace, .. } | Event::Expired { trace, .. } = &mut event {
+                *trace = None;
+            }
+            Some(format!("{event:?}"))
+        }
     }
 }
 

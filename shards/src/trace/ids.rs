@@ -1,30 +1,35 @@
 //! Trace and span ids, derived from the ids of conversations and messages.
 //!
 //! All messages of a conversation belong to one trace. Nothing has to be stored or to travel with a message for that:
-//! every place that knows the message computes the same ids. Only a trace context that came from outside travels, with
-//! the message and its replies.
+//! every place that knows the message computes the same ids. A trace context travels only with what belongs to the trace
+//! of another message: one that came from outside, one without a conversation that was sent in a handler, and replies.
 
-use caxton_shards::message::{AgentId, ConversationId, Message, MessageId, TraceContext};
-use caxton_shards::trace::{Admitted, Cause};
+use crate::message::{AgentId, ConversationId, Message, MessageId, TraceContext};
+use crate::trace::record::{Admitted, Cause};
 
 /// Derives the ids of one router.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TraceIds {
+pub struct TraceIds {
     /// Differs from start to start, because peers use textual conversation ids again.
     salt: u64,
 }
 
 /// What a span of a message describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SpanPart {
+pub enum SpanPart {
+    /// Its way from its admission to the first mailbox or shard.
     Send,
+    /// Its way to another shard.
     Cross,
+    /// Its way into the journal.
     Journal,
+    /// Its time in the mailbox.
     Wait,
     /// One attempt.
     Handle(u8),
     /// The attempt after which the message was settled, whatever its number.
     HandleLast,
+    /// Its end.
     Settle,
 }
 
@@ -43,6 +48,7 @@ impl SpanPart {
 }
 
 impl TraceIds {
+    /// Creates the ids of a router with this salt.
     pub const fn new(salt: u64) -> Self {
         Self { salt }
     }
@@ -52,30 +58,21 @@ impl TraceIds {
         self.salt
     }
 
-    /// Returns the trace of an admitted message: the one that it was sent in, that of its conversation, that of the
-    /// message it replies to, or one of its own.
+    /// Returns the trace of an admitted message: the one that it was sent in, that of its conversation, or one of its own.
     pub fn trace(self, message: MessageId, admitted: &Admitted) -> [u8; 16] {
-        if let Some(context) = admitted.context {
-            return context.trace_id;
-        }
-        self.derived(message, admitted.conversation, admitted.cause)
+        self.of(message, admitted.conversation, admitted.context)
     }
 
     /// Returns the trace of the message in whose handler another one was sent.
     pub fn trace_of_cause(self, cause: Cause) -> [u8; 16] {
-        if let Some(context) = cause.context {
-            return context.trace_id;
-        }
-        self.derived(cause.message, cause.conversation, None)
+        self.of(cause.message, cause.conversation, cause.context)
     }
 
-    fn derived(self, message: MessageId, conversation: Option<ConversationId>, cause: Option<Cause>) -> [u8; 16] {
-        let subject = match (conversation.or(cause.and_then(|cause| cause.conversation)), cause) {
-            (Some(conversation), _) => conversation.to_u128(),
-            (None, Some(cause)) => cause.message.to_u128(),
-            (None, None) => message.to_u128(),
-        };
-        let (high, low) = halves(subject);
+    fn of(self, message: MessageId, conversation: Option<ConversationId>, context: Option<TraceContext>) -> [u8; 16] {
+        if let Some(context) = context {
+            return context.trace_id;
+        }
+        let (high, low) = halves(conversation.map_or(message.to_u128(), ConversationId::to_u128));
         let first = mixed(high ^ mixed(low ^ self.salt));
         let second = mixed(low ^ mixed(high ^ self.salt.rotate_left(32)));
         let id = u128::from(first) << 64 | u128::from(second);
@@ -89,8 +86,8 @@ impl TraceIds {
         conversation: Option<ConversationId>,
         context: Option<TraceContext>,
     ) -> String {
-        let context = context.filter(TraceContext::is_valid);
-        hexadecimal(&context.map_or_else(|| self.derived(message, conversation, None), |context| context.trace_id))
+        let id = self.of(message, conversation, context.filter(TraceContext::is_valid));
+        format!("{:032x}", u128::from_be_bytes(id))
     }
 
     /// Returns the span of a part of a message's way to a receiver. What does not depend on the receiver has none.
@@ -101,14 +98,22 @@ impl TraceIds {
         id.max(1).to_be_bytes()
     }
 
-    /// Returns the context that a message hands on to where it is read: its trace, and the span in which it was sent.
+    /// Returns the context that a message hands on to where it is read: its trace, and the span in which it was sent. None
+    /// if it has no id yet.
     pub fn of_message(self, message: &Message) -> Option<TraceContext> {
         let id = message.id()?;
         let inherited = message.trace().filter(TraceContext::is_valid);
-        let trace_id =
-            inherited.map_or_else(|| self.derived(id, message.conversation(), None), |context| context.trace_id);
+        let trace_id = self.of(id, message.conversation(), inherited);
         let flags = inherited.map_or(u8::from(message.is_watched()), |context| context.flags);
         Some(TraceContext { trace_id, span_id: self.span(id, None, SpanPart::Send), flags })
+    }
+
+    /// Returns the context that a watched message hands on to one that this agent sends in its handler: its trace, and the
+    /// span of the call.
+    pub fn of_handler(self, handled: Cause, agent: Option<AgentId>) -> TraceContext {
+        let flags = handled.context.map_or(1, |context| context.flags);
+        let span_id = self.span(handled.message, agent, SpanPart::HandleLast);
+        TraceContext { trace_id: self.trace_of_cause(handled), span_id, flags }
     }
 }
 
@@ -124,15 +129,6 @@ const fn mixed(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Writes bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -146,14 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_one_trace_and_a_reply_without_one_belongs_to_its_request() {
+    fn a_conversation_is_one_trace_and_a_context_decides() {
         let talk = Some(ConversationId::of_text("talk"));
-        assert_eq!(IDS.derived(message(1), talk, None), IDS.derived(message(2), talk, None));
-        assert_ne!(IDS.derived(message(1), None, None), IDS.derived(message(2), None, None));
-        let cause = Cause { message: message(1), conversation: None, context: None };
-        assert_eq!(IDS.derived(message(2), None, Some(cause)), IDS.trace_of_cause(cause));
-        assert_eq!(IDS.trace_of_cause(cause), IDS.derived(message(1), None, None));
-        assert_ne!(TraceIds::new(8).derived(message(1), talk, None), IDS.derived(message(1), talk, None));
+        assert_eq!(IDS.of(message(1), talk, None), IDS.of(message(2), talk, None));
+        assert_ne!(IDS.of(message(1), None, None), IDS.of(message(2), None, None));
+        assert_ne!(TraceIds::new(8).of(message(1), talk, None), IDS.of(message(1), talk, None));
+        let handled = Cause { message: message(1), conversation: None, context: None };
+        let handed_on = IDS.of_handler(handled, Some(AgentId::of_text("agent")));
+        assert_eq!((IDS.of(message(2), None, Some(handed_on)), handed_on.flags), (IDS.trace_of_cause(handled), 1));
+        let next = Cause { message: message(2), conversation: None, context: Some(handed_on) };
+        assert_eq!(IDS.trace_of_cause(next), IDS.trace_of_cause(handled), "it is handed on from message to message");
+        assert_eq!(IDS.text(message(1), None, None), IDS.text(message(2), None, Some(handed_on)));
     }
 
     #[test]
@@ -167,10 +166,5 @@ mod tests {
                 assert!((1..100).all(|number| seen.insert(IDS.span(message(number), receiver, part))));
             }
         }
-    }
-
-    #[test]
-    fn bytes_are_two_digits_each() {
-        assert_eq!(hexadecimal(&[0, 0x1f, 0xff]), "001fff");
     }
 }
