@@ -45,6 +45,7 @@ pub mod agent {
 pub mod api {
     pub use crate::conversation::*;
     pub use crate::flow_control::policy::OverflowPolicy;
+    pub use crate::flow_control::room::ROOM_WAITERS_MAX;
     pub use crate::flow_control::stalled::STALLED_MAX;
     pub use crate::flow_control::wait_queues::CLOSED_RECEIVERS_MAX;
     pub use crate::mailbox::CONTROL_LANE_MAX;

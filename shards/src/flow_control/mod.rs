@@ -1,6 +1,7 @@
 //! Back-pressure: what happens to messages for a full mailbox, and who waits for one.
 
 pub(crate) mod policy;
+pub(crate) mod room;
 pub(crate) mod stalled;
 pub(crate) mod wait_queues;
 

@@ -69,6 +69,16 @@ pub enum Input {
     },
     /// Responds with [`Answer::Agent`].
     Agent(AgentId, Token),
+    /// Responds with [`Answer::Room`] as soon as at most so many messages of an agent are on their way: in its outbox, or
+    /// waiting for closed receivers. It stays behind the messages before it.
+    AwaitRoom {
+        /// The agent.
+        agent: AgentId,
+        /// The number of messages.
+        at_most: u32,
+        /// The token of the response.
+        token: Token,
+    },
     /// Responds with [`Answer::Agents`].
     Agents {
         /// Which agents.
@@ -153,8 +163,8 @@ pub enum Input {
     /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
     /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
-    /// for. A queued [`Input::Send`] is removed and not accepted. Everything else continues, and its response is
-    /// ignored.
+    /// for. A queued [`Input::Send`] is removed and not accepted. An [`Input::AwaitRoom`] ends. Everything else continues,
+    /// and its response is ignored.
     Cancel(Vec<Token>),
     /// Sets which events are reported.
     WatchEvents(EventDetail),
@@ -174,9 +184,11 @@ pub enum Input {
 }
 
 impl Input {
-    /// Whether it needs room for a message. Other inputs may free room, so they do not wait behind one that needs it.
+    /// Whether it needs room for a message, or waits until those before it have found it. Other inputs may free room, so
+    /// they do not wait behind one that needs it.
     pub(crate) fn needs_room(&self) -> bool {
-        matches!(self, Self::Tell(_) | Self::Send(..) | Self::TrySend(..) | Self::Ask { .. })
+        let waits = matches!(self, Self::AwaitRoom { .. });
+        waits || matches!(self, Self::Tell(_) | Self::Send(..) | Self::TrySend(..) | Self::Ask { .. })
     }
 
     /// Returns the token of its response, if it has one.
@@ -191,6 +203,7 @@ impl Input {
             | Self::Resume(_, token)
             | Self::DrainAgent { token, .. }
             | Self::Agent(_, token)
+            | Self::AwaitRoom { token, .. }
             | Self::Agents { token, .. }
             | Self::Discover(_, token)
             | Self::Conversation(_, _, token)
@@ -263,6 +276,8 @@ pub enum Answer {
     Drained(Result<Drained, LifecycleError>),
     /// The agent, if it exists or existed recently.
     Agent(Option<Box<AgentView>>),
+    /// The number of the agent's messages on their way, or why none is awaited.
+    Room(Result<u32, RoomError>),
     /// A portion of the shard's agents.
     Agents(AgentPortion),
     /// The providers of the capability.
@@ -526,6 +541,21 @@ pub enum AskError {
     /// The router stopped first.
     #[error("the router stopped before the reply arrived")]
     Stopped,
+}
+
+/// Why room for messages of an agent is not awaited, or no longer.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RoomError {
+    /// No agent has this id, or it was removed meanwhile.
+    #[error("the agent is not registered")]
+    UnknownAgent,
+    /// [`ROOM_WAITERS_MAX`](crate::api::ROOM_WAITERS_MAX) callers wait for the same agent. Try again later.
+    #[error("too many callers wait for room of this agent: try again later")]
+    TooManyWaiters,
+    /// The router is stopping, or has stopped.
+    #[error("the router is stopping")]
+    Stopping,
 }
 
 /// An agent was not registered. Nothing changed.

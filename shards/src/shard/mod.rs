@@ -20,6 +20,7 @@ use crate::base::rng::SplitMix64;
 use crate::base::time::Clock;
 use crate::conversation::{Conformance, Conversations};
 use crate::dead_letter::DeadLetters;
+use crate::flow_control::room::RoomWaiters;
 use crate::flow_control::wait_queues::WaitQueues;
 use crate::journal::commits::ShardJournal;
 use crate::journal::record::Records;
@@ -128,6 +129,7 @@ pub struct Shard {
     pub(in crate::shard) lifecycle: Lifecycle,
     pub(in crate::shard) effects: Effects,
     pub(in crate::shard) wait_queues: WaitQueues,
+    pub(in crate::shard) room_waiters: RoomWaiters,
     pub(in crate::shard) capabilities: Capabilities,
     pub(in crate::shard) conversations: Conversations,
     pub(in crate::shard) timers: Timers,
@@ -165,6 +167,7 @@ impl Shard {
             held: Held::new(config.pending_max, config.memory_max),
             links: Links::new(port),
             wait_queues: WaitQueues::default(),
+            room_waiters: RoomWaiters::default(),
             supervision: Supervision::new(&config.breaker),
             pending_replies: PendingReplies::new(PENDING_REPLIES_MAX, config.seed),
             asks: Asks::new(config.seed),

@@ -30,6 +30,7 @@ mod receipts;
 #[cfg(not(feature = "loom"))]
 mod ring_stress;
 mod roles;
+mod room;
 mod stop;
 mod supervision;
 mod surveys;

@@ -235,6 +235,12 @@ impl AgentSlot {
         self.flags.is(AgentFlags::LEAVING)
     }
 
+    /// Returns the number of messages that it has sent and that have not left it: those in its outbox, and those that
+    /// wait for closed receivers.
+    pub fn on_way(&self) -> u32 {
+        self.outbox_length + self.cold.as_ref().map_or(0, |cold| cold.waiting)
+    }
+
     /// Whether its handler has an unfinished message.
     pub fn has_in_hand(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.in_hand.is_some())

@@ -379,6 +379,7 @@ impl Shard {
             // The next one may go elsewhere, where there is credit.
             self.flush_outbox(index);
         }
+        self.note_departure(index);
         // Schedule an agent that took none of its mail again.
         self.schedule(index);
         let Some(slot) = self.agents.get(index) else { return };

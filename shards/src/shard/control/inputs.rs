@@ -106,6 +106,7 @@ impl Shard {
                 }
             }
             Input::Stop => self.stop(),
+            Input::AwaitRoom { agent, at_most, token } => self.await_room(agent, at_most, token),
             input @ (Input::Deregister(..)
             | Input::Suspend(..)
             | Input::Resume(..)
@@ -161,6 +162,9 @@ impl Shard {
         });
         if self.wait_queues.has_asked() && !tokens.is_empty() {
             self.leave_lines(&tokens);
+        }
+        if self.room_waiters.exist() {
+            self.room_waiters.cancel(&tokens);
         }
     }
 }

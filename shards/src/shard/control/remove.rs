@@ -50,6 +50,7 @@ impl Shard {
         self.end_life(index, why);
         self.drop_breaker(index);
         self.agents.forget(index);
+        self.end_room_waiters_of(id);
         self.empty(index, why.for_what_waited());
         if why.is_exceptional() {
             self.outputs.report_exception(|| Event::Deregistered { agent: id, why });

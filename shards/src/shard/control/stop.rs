@@ -67,6 +67,7 @@ impl Shard {
         }
         self.phase = ShardPhase::Stopped;
         self.stop_drains();
+        self.stop_room_waiters();
         self.begin_unfinished();
         let before = self.ledger.stopped();
         // Draining has left the mail of absent agents to the next start.

@@ -1,5 +1,6 @@
 //! The data plane, in order: admit, outbox, route, transfer, converse, deliver (overflow if there is no room), enqueue,
-//! schedule, dispatch, settle; and notify for the router's reports to agents.
+//! schedule, dispatch, settle; room for callers that wait until messages have left; and notify for the router's reports to
+//! agents.
 
 mod admit;
 mod converse;
@@ -9,6 +10,7 @@ mod enqueue;
 mod notify;
 mod outbox;
 pub mod overflow;
+mod room;
 pub(crate) mod route;
 mod schedule;
 pub mod settle;

@@ -87,11 +87,13 @@ impl Shard {
             } else if let Err(Blocked { shard, envelope }) = self.route(envelope) {
                 self.store_in_outbox(agent, envelope, Queue::push_front);
                 self.block(agent, shard);
+                self.note_departure(agent);
                 return flushed;
             } else {
                 flushed += 1;
             }
         }
+        self.note_departure(agent);
         match self.agents.get(agent) {
             Some(slot) if slot.is_leaving() && slot.blocked.is_none() => {
                 self.remove_slot(agent);

@@ -208,14 +208,15 @@ impl Shard {
         let Some(slot) = sender.and_then(|sender| self.agents.resolve_mut(sender)) else { return };
         let waiting = &mut slot.cold().waiting;
         *waiting -= 1;
-        if *waiting == 0 && slot.flags.is(AgentFlags::WAITING) {
+        let goes_on = *waiting == 0 && slot.flags.is(AgentFlags::WAITING);
+        if goes_on {
             slot.flags.remove(AgentFlags::WAITING);
-            if !slot.is_leaving()
-                && let Some(sender) = sender
-            {
-                self.go_on(sender.index);
-            }
         }
+        let Some(sender) = sender.filter(|_| !slot.is_leaving()) else { return };
+        if goes_on {
+            self.go_on(sender.index);
+        }
+        self.note_departure(sender.index);
     }
 
     /// Whether a sender has the maximum number of messages waiting for a receiver.
