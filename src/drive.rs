@@ -496,6 +496,10 @@ impl Driver {
         let Some(Request { input, token, inbox, holder }) = call.begin() else { return };
         self.holders.push(holder);
         self.calls.insert(token, call);
+        if matches!(input, Input::Register(..)) && self.link().attention.load(Ordering::Acquire) {
+            // Inboxes that were closed before the call was queued: their agents' names are free for it.
+            self.look_at_inboxes();
+        }
         if let Some((number, inbox)) = inbox {
             self.inboxes.insert(number, inbox);
             // Its owner may have given up already, when there was nothing to examine yet.
@@ -511,6 +515,16 @@ impl Driver {
         if !attention.load(Ordering::Relaxed) || !attention.swap(false, Ordering::AcqRel) {
             return;
         }
+        self.look_at_inboxes();
+        if let Some(rules) = self.link().take_rules() {
+            self.inputs.push_back(Input::ReplaceRules(rules, None));
+        }
+        self.forget_calls();
+        self.forget_subscribers();
+    }
+
+    /// Handles what the owners of inboxes have done.
+    fn look_at_inboxes(&mut self) {
         for number in self.shared.links[self.index].take_touched() {
             let Entry::Occupied(mut entry) = self.inboxes.entry(number) else { continue };
             let inbox = entry.get_mut();
@@ -521,11 +535,6 @@ impl Driver {
                 self.inputs.extend(inbox.taken(number));
             }
         }
-        if let Some(rules) = self.link().take_rules() {
-            self.inputs.push_back(Input::ReplaceRules(rules, None));
-        }
-        self.forget_calls();
-        self.forget_subscribers();
     }
 
     /// Gathers the figures that another thread has asked for.

@@ -522,3 +522,14 @@ fn what_an_owner_has_not_acknowledged_becomes_dead_letters_when_its_agent_is_der
         assert_eq!(shutdown(&router).stats.account().processed, 1);
     });
 }
+
+#[test]
+fn the_name_of_a_dropped_inbox_is_free_at_once() {
+    bounded(|| {
+        let router = start(2);
+        for _ in 0..300 {
+            drop(open(&router, "mine"));
+        }
+        shutdown(&router);
+    });
+}
