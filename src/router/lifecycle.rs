@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use caxton_shards::agent::AgentIndex;
+#[cfg(feature = "serve")]
+use caxton_shards::api::RoomError;
 use caxton_shards::api::{AgentFilter, AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
 use caxton_shards::routing::partition::ShardIndex;
@@ -64,6 +66,22 @@ impl Router {
     pub async fn agent(&self, agent: AgentId) -> Result<Option<AgentView>, CallError> {
         match self.query(self.home_of(agent), self.deadline(), |token| Input::Agent(agent, token)).await? {
             Answer::Agent(view) => Ok(view.map(|view| *view)),
+            _ => Err(CallError::Stopped),
+        }
+    }
+
+    /// Waits until at most so many messages of an agent are on their way: in its outbox, or waiting for closed receivers.
+    /// What was queued in its name before was admitted then. Returns how many there are. Dropping the future changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such agent, or no more, if too many calls wait for it, or if the router has stopped.
+    #[cfg(feature = "serve")]
+    pub(crate) async fn await_room(&self, agent: AgentId, at_most: u32) -> Result<u32, CallError<RoomError>> {
+        let input = |token| Input::AwaitRoom { agent, at_most, token };
+        match self.query(self.home_of(agent), self.deadline(), input).await? {
+            Answer::Room(room) => room.map_err(CallError::Refused),
             _ => Err(CallError::Stopped),
         }
     }

@@ -21,6 +21,7 @@ mod stream;
 mod subjects;
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,9 +32,9 @@ use caxton_shards::api::SendErrorKind;
 use caxton_shards::domain::ContentLimit;
 use caxton_shards::message::{AgentId, MessageId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use self::connection::Arrived;
+use self::connection::{Arrived, Flows};
 use super::doors::DoorContext;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
@@ -62,6 +63,8 @@ struct Door {
     /// Where each connection gets what others have for it.
     posts: Mutex<HashMap<u32, Arc<Post>>>,
     names: Mutex<HashMap<AgentId, Named>>,
+    /// How much of what each agent sends is on its way.
+    flows: Arc<Flows>,
     /// The connections that have subscribed to agents without a queue group.
     subscribers: Mutex<HashMap<AgentId, u32>>,
 }
@@ -83,9 +86,15 @@ enum Event {
     Sent { reply: Box<[u8]>, result: Result<MessageId, SendErrorKind> },
     /// Another connection, which takes messages of the same agent, has taken one that is for this connection.
     Reply(Arrived),
-    /// Another connection has subscribed to this agent.
-    TakenOver(AgentId),
+    /// Another connection has subscribed to this agent, and takes nothing out of its inbox before it gets the guard.
+    TakenOver(AgentId, HandOver),
 }
+
+/// The promise of a connection to give back what it has taken for an agent. Dropping it keeps the promise.
+struct HandOver(#[expect(dead_code, reason = "the other end notices that it is dropped")] oneshot::Sender<Infallible>);
+
+/// What a connection waits for that has taken an agent over.
+type HandedOver = oneshot::Receiver<Infallible>;
 
 /// Events for a connection. Those that are no replies are bounded by what puts them there.
 #[derive(Default)]
@@ -94,6 +103,8 @@ struct Post(Mutex<PostState>);
 #[derive(Default)]
 struct PostState {
     events: Vec<Event>,
+    /// Agents that others have taken over, which is handled even while the client does not read.
+    taken_over: Vec<Event>,
     /// The connection's agents: replies to others are none of its.
     agents: HashSet<AgentId>,
     /// The memory that replies take, about.
@@ -123,6 +134,12 @@ impl Post {
     fn put(&self, event: Event) {
         let mut state = self.lock();
         state.events.push(event);
+        Self::wake(state);
+    }
+
+    fn take_over(&self, agent: AgentId, hand_over: HandOver) {
+        let mut state = self.lock();
+        state.taken_over.push(Event::TakenOver(agent, hand_over));
         Self::wake(state);
     }
 
@@ -159,22 +176,28 @@ impl Post {
     fn close(&self) {
         let mut state = self.lock();
         state.agents.clear();
-        let left = std::mem::take(&mut state.events);
+        let left = (std::mem::take(&mut state.events), std::mem::take(&mut state.taken_over));
         drop(state);
         drop(left);
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Vec<Event>, PostFull>> {
+    /// Returns what has come, or only what others have taken over if nothing else can be handled now.
+    fn poll(&self, context: &mut Context<'_>, takes_replies: bool) -> Poll<Result<Vec<Event>, PostFull>> {
         let mut state = self.lock();
-        if state.is_full {
+        if takes_replies && state.is_full {
             return Poll::Ready(Err(PostFull));
         }
-        if state.events.is_empty() {
+        let mut events = Vec::new();
+        if takes_replies {
+            state.bytes = 0;
+            std::mem::swap(&mut events, &mut state.events);
+        }
+        events.append(&mut state.taken_over);
+        if events.is_empty() {
             state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        state.bytes = 0;
-        Poll::Ready(Ok(std::mem::take(&mut state.events)))
+        Poll::Ready(Ok(events))
     }
 }
 
@@ -190,6 +213,7 @@ impl Door {
             connections: AtomicU32::new(first_connection()),
             posts: Mutex::default(),
             names: Mutex::default(),
+            flows: Flows::new(&context.router),
             subscribers: Mutex::default(),
             context,
         }
@@ -200,14 +224,15 @@ impl Door {
     }
 
     /// Makes a connection the only one that has subscribed to an agent. A client that lost its connection thereby takes its
-    /// agent back from it, whether or not that was noticed.
-    fn take_over(&self, agent: AgentId, connection: u32) {
+    /// agent back from it, whether or not that was noticed. Returns what to wait for before anything is taken out of the
+    /// agent's inbox: what the former one has not written is put back in front of that.
+    fn take_over(&self, agent: AgentId, connection: u32) -> Option<HandedOver> {
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         let former = subscribers.insert(agent, connection).and_then(|former| self.posts().get(&former).cloned());
         drop(subscribers);
-        if let Some(post) = former {
-            post.put(Event::TakenOver(agent));
-        }
+        let (hand_over, handed_over) = oneshot::channel();
+        former?.take_over(agent, HandOver(hand_over));
+        Some(handed_over)
     }
 
     /// Forgets that a connection has subscribed to an agent.
@@ -307,17 +332,23 @@ mod tests {
         post.add_agent(AgentId::of_text("asker"));
         let put = |bytes| assert!(post.put_reply(reply(bytes)).is_none());
         put(2 * POST_BYTES_MAX);
-        let polled = post.poll(&mut context);
+        let polled = post.poll(&mut context, true);
         assert!(matches!(polled, Poll::Ready(Ok(events)) if events.len() == 1), "one may be larger");
         for _ in 0..3 {
             put(POST_BYTES_MAX / 4);
         }
-        assert!(matches!(post.poll(&mut context), Poll::Ready(Ok(events)) if events.len() == 3));
-        assert!(post.poll(&mut context).is_pending());
+        assert!(matches!(post.poll(&mut context, true), Poll::Ready(Ok(events)) if events.len() == 3));
+        assert!(post.poll(&mut context, true).is_pending());
         for _ in 0..5 {
             put(POST_BYTES_MAX / 4);
         }
-        assert!(matches!(post.poll(&mut context), Poll::Ready(Err(PostFull))));
+        assert!(matches!(post.poll(&mut context, true), Poll::Ready(Err(PostFull))));
+        let (hand_over, mut handed_over) = oneshot::channel();
+        post.take_over(AgentId::of_text("asker"), HandOver(hand_over));
+        let polled = post.poll(&mut context, false);
+        assert!(matches!(polled, Poll::Ready(Ok(events)) if matches!(events[..], [Event::TakenOver(..)])));
+        assert_eq!(handed_over.try_recv(), Err(oneshot::error::TryRecvError::Closed), "the event was dropped");
+        assert!(post.poll(&mut context, false).is_pending());
         post.close();
         assert!(post.lock().events.is_empty(), "they are given back");
         assert!(post.put_reply(reply(1)).is_some(), "the connection is gone");

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use caxton_router::AgentId;
 use caxton_router::message::Reliability;
 
 use super::{Client, Served, router_gets, wait_until_left};
@@ -77,6 +78,37 @@ fn what_a_broken_connection_was_not_written_is_handed_out_again() {
         }
         next.settle();
         wait_until("all are processed", || served.router.stats().account().processed >= MESSAGES as u64);
+        served.stop();
+    });
+}
+
+#[test]
+fn what_a_connection_was_not_written_comes_first_for_the_one_that_takes_its_agent_over() {
+    const MESSAGES: usize = 1_000;
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let served = Served::with_store(directory.path());
+        let (mut half_open, mut sender) = (served.client(), served.client());
+        half_open.subscribe("agent.slow", "1");
+        let payload = "x".repeat(20_000);
+        // More than the kernel takes for a client that does not read.
+        sender.publish_durably("agent.slow", MESSAGES, |number| format!("{number} {payload}"));
+        sender.publish("agent.slow", "", &[], &format!("{MESSAGES} the newest"));
+        sender.settle();
+        let mut next = served.client();
+        next.say("SUB agent.slow 1\r\n");
+        let number_of =
+            |text: &str| -> usize { text.split(' ').next().and_then(|word| word.parse().ok()).expect("a number") };
+        let first = number_of(&next.next().payload);
+        assert!(first < MESSAGES, "the kernel has taken everything");
+        for number in first + 1..=MESSAGES {
+            assert_eq!(number_of(&next.next().payload), number);
+        }
+        wait_until("all are processed", || served.router.stats().account().processed > MESSAGES as u64);
+        // Everything before was written to the former connection.
+        for number in 0..first {
+            assert_eq!(number_of(&half_open.next().payload), number);
+        }
         served.stop();
     });
 }
@@ -169,6 +201,52 @@ fn a_full_receiver_holds_up_its_sender_and_nobody_else() {
             assert_eq!(payload.split(' ').next(), Some(number.to_string().as_str()));
         }
         sender.join().expect("everything was taken").settle();
+        assert_eq!(served.router.stats().account().dead_lettered, 0);
+        served.stop();
+    });
+}
+
+#[test]
+fn connections_that_send_as_the_same_agent_fill_its_outbox_together_and_hold_up_nobody_else() {
+    bounded(|| {
+        const MESSAGES: u64 = 500;
+        let served = Served::start(1, |config| {
+            config.set("mailbox.overflow", "back-pressure", "the test").expect("a policy");
+            config.set("mailbox.messages", "10", "the test").expect("a number");
+            config.set("delivery.outbox", "40", "the test").expect("a number");
+            config.set("message.timeout_ms", "300000", "the test").expect("a time");
+        });
+        served.router.blocking().register("echo", echo).expect("the agent is registered");
+        let slow = served.router.blocking().register("slow", echo).expect("the agent is registered");
+        served.router.blocking().suspend(slow).expect("it is registered");
+        let senders = [0, 1].map(|_| {
+            let mut sender = served.client();
+            sender.say("SUB agent.sender group 1\r\n");
+            sender.settle();
+            std::thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    sender.publish("agent.slow", "", &[], &number.to_string());
+                }
+                sender
+            })
+        });
+        let mut other = served.client();
+        other.say("SUB _INBOX.1 1\r\n");
+        // Until the senders have to wait, and after that.
+        let sender = AgentId::of_text("sender");
+        let mut rounds = 0;
+        while rounds < 200 {
+            other.publish("agent.echo", "_INBOX.1", &[], &rounds.to_string());
+            assert_eq!(other.next().payload, rounds.to_string());
+            let view = served.router.blocking().agent(sender).expect("it runs").expect("it is registered");
+            assert!(view.outbox + view.waiting <= 40, "{view:?}");
+            rounds += u64::from(view.outbox + view.waiting > 20);
+        }
+        served.router.blocking().resume(slow).expect("it is registered");
+        for sender in senders {
+            sender.join().expect("everything was taken").settle();
+        }
+        wait_until("all were handled", || served.router.stats().account().processed >= 2 * MESSAGES);
         assert_eq!(served.router.stats().account().dead_lettered, 0);
         served.stop();
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use caxton_router::AgentId;
 
-use super::{Served, agent_over_http, router_gets, wait_until_left};
+use super::{Client, Served, agent_over_http, router_gets, wait_until_left};
 use crate::common::{PATIENCE, bounded, echo};
 use crate::edge::wait_until;
 
@@ -48,6 +48,46 @@ fn a_subscription_ends_when_it_should() {
         client.publish("agent.mine", "_INBOX.2", &[], "x");
         let gone = client.next();
         assert!(gone.headers.starts_with("NATS/1.0 503"), "{}", gone.headers);
+        served.stop();
+    });
+}
+
+#[test]
+fn an_agent_that_is_given_up_can_be_subscribed_to_at_once() {
+    bounded(|| {
+        let served = Served::start(2, |_| {});
+        let mut client = served.client();
+        client.subscribe("agent.mine", "0");
+        for number in 1..300 {
+            client.say(&format!("UNSUB {}\r\nSUB agent.mine {number}\r\n", number - 1));
+            client.publish("agent.mine", "", &[], "x");
+            assert_eq!(client.next().sid, number.to_string());
+        }
+        served.stop();
+    });
+}
+
+#[test]
+fn a_number_stands_for_its_first_subscription() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let mut client = Client::open(served.address);
+        client.say("CONNECT {\"verbose\":true}\r\n");
+        assert_eq!(client.line(), "+OK");
+        for subject in ["agent.mine", "agent.other", "_INBOX.mine"] {
+            client.say(&format!("SUB {subject} 1\r\n"));
+            assert_eq!(client.line(), "+OK");
+        }
+        let mut sender = served.client();
+        sender.say("SUB _INBOX.1 1\r\n");
+        sender.publish("agent.other", "_INBOX.1", &[], "x");
+        assert!(sender.next().headers.starts_with("NATS/1.0 503"), "it is not registered");
+        sender.publish("agent.mine", "", &[], "y");
+        assert_eq!(client.next().payload, "y");
+        client.say("UNSUB 1\r\nSUB agent.other 1\r\n");
+        assert_eq!([client.line(), client.line()], ["+OK", "+OK"]);
+        sender.publish("agent.other", "", &[], "z");
+        assert_eq!(client.next().subject, "agent.other");
         served.stop();
     });
 }

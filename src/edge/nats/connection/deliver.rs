@@ -1,6 +1,7 @@
 //! What goes to the client: its agents' messages, and replies at the subjects that it chose for them.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -54,17 +55,20 @@ impl Connection {
         });
     }
 
-    /// Handles what others have for this connection, as long as the client reads it. The post has a limit, what waits for
-    /// its sender's name has none: nothing is added to that from the post.
+    /// Handles what others have for this connection: replies as long as the client reads them, and at any time that they
+    /// have taken an agent over. The post has a limit, what waits for its sender's name has none: nothing is added to that
+    /// from the post.
     pub(super) fn poll_post(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        if !self.takes_messages() {
-            return Ok(false);
-        }
-        let Poll::Ready(events) = self.post.clone().poll(context) else { return Ok(false) };
+        let takes_replies = self.takes_messages();
+        let Poll::Ready(events) = self.post.clone().poll(context, takes_replies) else { return Ok(false) };
         for event in events.map_err(|PostFull| End::Refused(SLOW_CONSUMER))? {
             match event {
                 Event::Reply(arrived) => self.deliver(arrived, context),
-                Event::TakenOver(agent) => self.lose_agent(agent, "another connection has subscribed to it"),
+                Event::TakenOver(agent, hand_over) => {
+                    // What the socket takes now need not be given back.
+                    self.poll_output(context)?;
+                    self.hand_agent_over(agent, hand_over);
+                }
                 Event::Sent { reply, result } => {
                     self.acks -= 1;
                     self.put_acknowledgement(&reply, result);
@@ -112,6 +116,12 @@ impl Connection {
             {
                 self.lose_agent(agent, "the agent was deregistered");
                 return Ok(true);
+            }
+            if let Some(handed_over) = &mut own.handed_over {
+                if Pin::new(handed_over).poll(context).is_pending() {
+                    continue;
+                }
+                own.handed_over = None;
             }
             let mut taken = std::mem::take(&mut self.taken);
             let most = own.subscription.as_ref().map_or(TAKEN_MAX, Subscription::wanted);
@@ -170,6 +180,12 @@ impl Connection {
                 self.put_message(arrived, Naming::IfKnown);
             }
         }
+    }
+
+    /// Puts back what was taken for an agent and not written, if it is to be acknowledged.
+    pub(super) fn give_back(&mut self, agent: AgentId) {
+        self.unnamed.retain(|arrived| arrived.agent != agent || arrived.held.is_none());
+        self.output.forget_due(|due| matches!(due, Due::Acknowledge(held) if held.agent() == agent));
     }
 
     /// Writes a message of one of the client's agents to it, or sets it aside while its sender's name is looked up.

@@ -38,7 +38,7 @@ impl Held {
         Self { inbox: inbox.clone(), message: Some(message) }
     }
 
-    fn agent(&self) -> AgentId {
+    pub(super) fn agent(&self) -> AgentId {
         self.inbox().id()
     }
 

@@ -3,7 +3,8 @@
 //! One task serves a connection; each time it is polled it does all that can be done. All messages of one read go into the
 //! router together, and all that an inbox holds goes out in one write. The client is not read any further while
 //!
-//! - its messages find no room in the shard's channel, or too many of them have not left it or its agent's outbox;
+//! - its messages find no room in the shard's channel, or too many of those of its next message's sender have not left it
+//!   or the sender's [outbox](flow);
 //! - too many of its messages wait to be acknowledged; or
 //! - it does not read what is written to it.
 //!
@@ -37,6 +38,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use self::flow::Flow;
+pub(super) use self::flow::Flows;
 pub(super) use self::held::Arrived;
 use self::held::{Due, Holder};
 use self::output::Output;
@@ -46,7 +48,7 @@ use super::options::{ClientOptions, ServerInfo};
 use super::prompts::Verb;
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::{Stream, Writer};
-use super::{Door, Event, Post};
+use super::{Door, Event, HandedOver, Post};
 use crate::edge::doors::spin::TellingWaker;
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
@@ -76,8 +78,6 @@ const REPLIES_WITHIN: Duration = Duration::from_mins(10);
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// Time for the handshake of TLS, and for a client to say who it is.
 const AUTHENTICATED_WITHIN: Duration = Duration::from_secs(5);
-/// Delay before a message for which there was no room is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Rounds after which a busy connection lets others have their turn.
 const ROUNDS_MAX: usize = 8;
 /// What a client is told that does not say who it is, or is unknown.
@@ -178,6 +178,10 @@ struct Own {
     name: Arc<str>,
     inbox: Source,
     wait: Option<InboxWait>,
+    /// Until the connection that it was taken over from has given back what it had not written.
+    handed_over: Option<HandedOver>,
+    /// How much of what it sends is on its way.
+    flow: Arc<Flow>,
     /// `None` if it is the client's for as long as it has chosen none.
     subscription: Option<Subscription>,
 }
@@ -264,7 +268,7 @@ struct Question {
 /// What the client's next operation has to wait for.
 enum Step {
     /// The batch to be handed over.
-    HandOver(Boxed<Result<(), BatchError>>),
+    HandOver { future: Boxed<Result<(), BatchError>>, sender: AgentId, messages: usize, bytes: usize },
     /// A subscription's agent to be registered.
     Register { future: Boxed<Result<Attachment, OutsideError>>, name: AgentName, wanted: Subscription },
     /// The client's own agent to be registered, as it has chosen none.
@@ -312,7 +316,8 @@ struct Connection {
     batch: Vec<Message>,
     batch_bytes: usize,
     batch_sender: Option<AgentId>,
-    flow: Flow,
+    /// The window of an agent that is to send the next message, and has no room for it.
+    blocked: Option<Arc<Flow>>,
     step: Option<Step>,
     acks: usize,
     acknowledged: u64,
@@ -367,7 +372,7 @@ impl Connection {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_sender: None,
-            flow: Flow::new(door.context.router.config().delivery.outbox.into_inner() as usize),
+            blocked: None,
             step: None,
             acks: 0,
             acknowledged: 0,
@@ -416,7 +421,7 @@ impl Connection {
             let mut worked = self.poll_step(context)?;
             // Also while the window is closed: nothing but handing them over opens it.
             self.hand_over(context)?;
-            worked |= self.flow.poll(&self.door.context.router, context);
+            worked |= self.poll_room(context);
             worked |= self.poll_input(context)?;
             worked |= self.poll_post(context)?;
             worked |= self.poll_inboxes(context)?;
@@ -441,10 +446,12 @@ impl Connection {
                     self.post.put(Event::Sent { reply, result });
                 }
             }
-            Step::HandOver(future) => {
+            Step::HandOver { future, sender, messages, bytes } => {
                 let Poll::Ready(handed) = future.as_mut().poll(context) else { return Ok(false) };
+                let (sender, messages, bytes) = (*sender, *messages, *bytes);
                 self.step = None;
                 handed.map_err(|_| End::Closing)?;
+                self.count_handed_over(sender, messages, bytes);
             }
             Step::Register { future, .. } => {
                 let Poll::Ready(registered) = future.as_mut().poll(context) else { return Ok(false) };
@@ -469,10 +476,21 @@ impl Connection {
         Ok(true)
     }
 
+    /// Goes on once there is room for the client's next message.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(flow) = self.blocked.as_ref().filter(|_| self.step.is_none()) else { return false };
+        if flow.poll_room(self.number, context).is_pending() {
+            return false;
+        }
+        self.blocked = None;
+        self.input_is_due = true;
+        true
+    }
+
     /// Whether the client's next operations can be carried out.
     fn takes_input(&self) -> bool {
         self.step.is_none()
-            && self.flow.has_room(self.batch.len())
+            && self.blocked.is_none()
             && self.acks < ACKS_MAX
             && self.output.unwritten_bytes() < UNREAD_BYTES_MAX
     }
@@ -557,6 +575,13 @@ impl Connection {
     fn perform(&mut self, operation: Operation<'_>, context: &mut Context<'_>) -> Result<Performed, End> {
         if self.identity.is_none() && !matches!(operation, Operation::Connect(_)) {
             return Err(End::Refused(AUTHORIZATION_VIOLATION));
+        }
+        if matches!(operation, Operation::Subscribe { .. } | Operation::Unsubscribe { .. }) {
+            // What was published before is sent first, as an agent that may be given up now.
+            self.hand_over(context)?;
+            if self.step.is_some() {
+                return Ok(Performed::Later);
+            }
         }
         match operation {
             Operation::Publish(publication) => return self.publish(&publication, context),
@@ -669,6 +694,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.door.posts().remove(&self.number);
+        // Before connections that have taken agents over go on.
+        self.unnamed.clear();
+        self.output.forget_due(|_| true);
         self.post.close();
         for own in &self.agents {
             self.door.forget_subscriber(own.id, self.number);

@@ -99,6 +99,11 @@ impl<D> Output<D> {
         self.due.iter().any(|(_, due)| matches(due))
     }
 
+    /// Forgets everything for which `matches` holds, in the order in which it would have become due.
+    pub fn forget_due(&mut self, mut matches: impl FnMut(&D) -> bool) {
+        self.due.retain(|(_, due)| !matches(due));
+    }
+
     /// Removes the next thing that is due, and returns it; `None` if its bytes were not written.
     pub fn take_due(&mut self) -> Option<D> {
         let (end, _) = self.due.front()?;

@@ -9,6 +9,7 @@ use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message
 use caxton_shards::routing::partition::Placement;
 
 use super::deliver::correlation;
+use super::flow::Flow;
 use super::{
     AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, REPLY_SUBJECT_BYTES_MAX,
     Source, Step,
@@ -62,6 +63,9 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Result<Performed, End> {
         let Some(sender) = self.default_sender(Some(receiver), context)? else { return Ok(Performed::Later) };
+        if !self.has_room(sender) {
+            return Ok(Performed::Later);
+        }
         let performative = if publication.reply.is_some() { Performative::Request } else { Performative::Inform };
         let mut builder = Message::builder(performative).sender(sender).receiver(receiver).content(publication.payload);
         if let Some(reply) = publication.reply {
@@ -147,6 +151,9 @@ impl Connection {
         if self.anonymous.as_ref().is_some_and(|own| own.id == sender) {
             plan.check_unnamed()?;
         }
+        if !self.has_room(sender) {
+            return Ok(Ok(Performed::Later));
+        }
         if self.batch_sender.is_some_and(|other| other != sender) || plan.ack == Some(Ack::Accepted) {
             if let Err(end) = self.hand_over(context) {
                 return Ok(Err(end));
@@ -176,8 +183,8 @@ impl Connection {
         }
         match (plan.ack, publication.reply) {
             (Some(Ack::Accepted), Some(reply)) => {
-                self.flow.hand_over(sender, 1, publication.payload.len() + publication.headers.len());
                 self.send_acknowledged(message, reply, context)?;
+                self.count_handed_over(sender, 1, publication.payload.len() + publication.headers.len());
             }
             _ => self.queue(message, publication),
         }
@@ -209,6 +216,9 @@ impl Connection {
             Ok(None) => return Ok(Ok(Performed::Later)),
             Err(end) => return Ok(Err(end)),
         };
+        if !self.has_room(sender) {
+            return Ok(Ok(Performed::Later));
+        }
         let builder = Message::builder(Performative::Request).sender(sender).receiver(agent).content(&*text);
         let message =
             builder.reply_with(self.ask(sender, Some(agent), reply, Ack::Prompt)).build_within(self.door.content_max);
@@ -271,22 +281,48 @@ impl Connection {
         let next = Vec::with_capacity(self.batch.len());
         let messages = std::mem::replace(&mut self.batch, next);
         self.batch_sender = None;
-        self.flow.hand_over(sender, messages.len(), std::mem::take(&mut self.batch_bytes));
+        let (count, bytes) = (messages.len(), std::mem::take(&mut self.batch_bytes));
         self.context().woken.expect();
         match self.context().router.try_tell_batch(sender, messages) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.count_handed_over(sender, count, bytes);
+                Ok(())
+            }
             Err((SendErrorKind::Full, messages)) => {
                 let router = self.context().router.within(Duration::MAX);
                 let mut future: Boxed<_> = Box::pin(async move { router.tell_all(messages).await });
                 match future.as_mut().poll(context) {
-                    Poll::Ready(handed) => handed.map_err(|_| End::Closing),
+                    Poll::Ready(handed) => {
+                        handed.map_err(|_| End::Closing)?;
+                        self.count_handed_over(sender, count, bytes);
+                        Ok(())
+                    }
                     Poll::Pending => {
-                        self.step = Some(Step::HandOver(future));
+                        self.step = Some(Step::HandOver { future, sender, messages: count, bytes });
                         Ok(())
                     }
                 }
             }
             Err(_) => Err(End::Closing),
+        }
+    }
+
+    fn flow_of(&self, sender: AgentId) -> Option<&Arc<Flow>> {
+        self.agents.iter().chain(&self.anonymous).find(|own| own.id == sender).map(|own| &own.flow)
+    }
+
+    /// Whether there is room for another message of this agent. Otherwise nothing more is carried out until there is.
+    fn has_room(&mut self, sender: AgentId) -> bool {
+        let more = if self.batch_sender == Some(sender) { self.batch.len() } else { 0 };
+        let blocked = self.flow_of(sender).filter(|flow| !flow.has_room(more)).cloned();
+        self.blocked = blocked;
+        self.blocked.is_none()
+    }
+
+    /// Counts messages that are in the shard's channel.
+    pub(super) fn count_handed_over(&self, sender: AgentId, messages: usize, bytes: usize) {
+        if let Some(flow) = self.flow_of(sender) {
+            flow.hand_over(messages, bytes);
         }
     }
 
@@ -326,8 +362,8 @@ impl Connection {
             Ok(inbox) => {
                 let id = inbox.id();
                 self.door.set_name(id, Named::Anonymous);
-                self.anonymous =
-                    Some(Own { id, name, inbox: Source::Anonymous(Arc::new(inbox)), wait: None, subscription: None });
+                let (flow, inbox) = (self.door.flows.of(id), Source::Anonymous(Arc::new(inbox)));
+                self.anonymous = Some(Own { id, name, inbox, wait: None, handed_over: None, flow, subscription: None });
                 Ok(())
             }
             // Somebody else has chosen that name.

@@ -8,11 +8,16 @@ use caxton_shards::message::AgentId;
 use super::held::{Due, Leaving};
 use super::{Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
 use crate::edge::doors::{Attachment, OutsideError, OutsideOptions};
-use crate::edge::nats::{Named, mapping, prompts, protocol, subjects};
+use crate::edge::nats::{HandOver, Named, mapping, prompts, protocol, subjects};
 
 impl Connection {
     pub(super) fn subscribe(&mut self, wanted: &Subscription) {
         let subject = &*wanted.subject;
+        let has_sid = |other: &Subscription| other.sid == wanted.sid;
+        // As other servers do: a number stands for its first subscription.
+        if self.replies.iter().chain(self.agents.iter().filter_map(|own| own.subscription.as_ref())).any(has_sid) {
+            return;
+        }
         if !subjects::is_pattern(subject) {
             return protocol::put_error(self.output.buffer(), "Invalid Subject");
         }
@@ -52,14 +57,13 @@ impl Connection {
                 let id = attachment.agent().inbox().id();
                 self.door.set_name(id, Named::Name(Arc::clone(&name)));
                 self.post.add_agent(id);
-                if !wanted.shares {
-                    self.door.take_over(id, self.number);
-                }
+                let handed_over = if wanted.shares { None } else { self.door.take_over(id, self.number) };
                 let subscription = Some(wanted);
                 let agent = Arc::clone(attachment.agent());
                 let gone = Box::pin(async move { agent.gone().await });
                 let inbox = Source::Attached(attachment, gone);
-                self.agents.push(Own { id, name, inbox, wait: None, subscription });
+                let flow = self.door.flows.of(id);
+                self.agents.push(Own { id, name, inbox, wait: None, handed_over, flow, subscription });
             }
             Err(error) => self.refuse_subscription(&wanted.subject, &error.to_string()),
         }
@@ -93,6 +97,20 @@ impl Connection {
         {
             self.leave_agent(place);
         }
+    }
+
+    /// Gives up an agent that another connection has taken over: that one is handed what was not written.
+    pub(super) fn hand_agent_over(&mut self, agent: AgentId, hand_over: HandOver) {
+        self.give_back(agent);
+        let own = self.agents.iter_mut().find(|own| own.id == agent);
+        if let Some(former) = own.and_then(|own| own.handed_over.take()) {
+            // The connection before this one comes first.
+            tokio::spawn(async move {
+                let _ = former.await;
+                drop(hand_over);
+            });
+        }
+        self.lose_agent(agent, "another connection has subscribed to it");
     }
 
     /// Gives up an agent that another connection has, or that is registered no longer.
