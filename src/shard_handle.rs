@@ -424,6 +424,9 @@ pub(crate) struct Shared {
     /// The figures of the thread that serves HTTP.
     #[cfg(feature = "telemetry")]
     pub edge: Arc<EdgeFigures>,
+    /// The figures of the door for clients of NATS.
+    #[cfg(feature = "serve")]
+    pub nats: Arc<crate::edge::NatsFigures>,
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
@@ -461,6 +464,8 @@ impl Shared {
             health: HealthMonitor::default(),
             #[cfg(feature = "telemetry")]
             edge: Arc::default(),
+            #[cfg(feature = "serve")]
+            nats: Arc::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
             #[cfg(all(feature = "telemetry", feature = "wasm"))]

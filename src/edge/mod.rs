@@ -39,6 +39,8 @@ use self::connection::{Connection, Place, WatchedStream};
 pub(crate) use self::connection::CloseReason;
 #[cfg(feature = "serve")]
 pub(crate) use self::connection::Connection as OpenConnection;
+#[cfg(feature = "serve")]
+pub(crate) use self::nats::{ByReason, NatsFigures, Traffic};
 
 /// Number of connections that wait to be accepted, as far as the kernel allows. What comes beyond that comes again, which takes
 /// a second.

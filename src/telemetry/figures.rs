@@ -53,6 +53,8 @@ pub(crate) struct Figures {
     /// Connections that the edge closed, by reason.
     pub connections_closed: [(&'static str, u64); CloseReason::COUNT],
     pub requests: u64,
+    #[cfg(feature = "serve")]
+    pub nats: Arc<crate::edge::NatsFigures>,
     pub health: Vec<ComponentHealth>,
     pub process: ProcessFigures,
     #[cfg(feature = "store")]
@@ -173,6 +175,8 @@ impl Figures {
             connections_closed: CloseReason::ALL
                 .map(|reason| (reason.as_str(), shared.edge.closed[reason as usize].load(Relaxed))),
             requests: shared.edge.requests.load(Relaxed),
+            #[cfg(feature = "serve")]
+            nats: Arc::clone(&shared.nats),
             health: observe(shared).components().to_vec(),
             process: ProcessFigures::read(shared.running_for()),
             #[cfg(feature = "store")]

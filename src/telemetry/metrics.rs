@@ -4,6 +4,9 @@
 //! A name is that of OpenTelemetry; [`prometheus_name`](Metric::prometheus_name) makes the other one of it. Names of
 //! agents are never labels, because there may be millions.
 
+#[cfg(feature = "serve")]
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use caxton_shards::api::{LaneFigures, Stage};
 use caxton_shards::dead_letter::DeadLetterReason;
 
@@ -330,6 +333,30 @@ metrics! {
     Public Counter "caxton.edge.requests", "{request}", [],
         "HTTP requests."
         = Read::Router(|figures, points| points.add(figures.requests));
+    #[cfg(feature = "serve")]
+    Public Gauge "caxton.nats.connections", "{connection}", [],
+        "Open connections of clients of NATS."
+        = Read::Router(|figures, points| points.add(figures.nats.connections.load(Relaxed)));
+    #[cfg(feature = "serve")]
+    Public Counter "caxton.nats.connections.closed", "{connection}", ["reason"],
+        "Connections of clients of NATS that have ended, by why: client if it went by itself."
+        = Read::Router(|figures, points| by_reason(&figures.nats.closed, points));
+    #[cfg(feature = "serve")]
+    Public Counter "caxton.nats.messages", "{message}", ["direction"],
+        "Messages that clients of NATS published (in), and copies of messages that were written to them (out)."
+        = Read::Router(|figures, points| of_traffic(figures, points, |traffic| &traffic.messages));
+    #[cfg(feature = "serve")]
+    Public Counter "caxton.nats.traffic", "By", ["direction"],
+        "Their payloads and headers."
+        = Read::Router(|figures, points| of_traffic(figures, points, |traffic| &traffic.bytes));
+    #[cfg(feature = "serve")]
+    Public Counter "caxton.nats.refused", "{operation}", ["reason"],
+        "Messages of clients of NATS that were refused, by the reason they are told, and subscriptions."
+        = Read::Router(|figures, points| by_reason(&figures.nats.refused, points));
+    #[cfg(feature = "serve")]
+    Public Counter "caxton.nats.replies.dropped", "{message}", ["reason"],
+        "Replies that no client of NATS got, by why: its subscription, its connection, its agent or the question is gone, or it was too slow."
+        = Read::Router(|figures, points| by_reason(&figures.nats.dropped, points));
     Public Counter conventions::PROCESS_CPU_TIME, "s", ["mode"],
         "CPU time of the process."
         = Read::Router(cpu_time);
@@ -573,6 +600,20 @@ fn connections_closed(figures: &Figures, points: &mut Points) {
     }
 }
 
+#[cfg(feature = "serve")]
+fn by_reason(counts: &crate::edge::ByReason, points: &mut Points) {
+    for (reason, count) in counts.all() {
+        points.add_labelled([("reason", reason.into())], count);
+    }
+}
+
+#[cfg(feature = "serve")]
+fn of_traffic(figures: &Figures, points: &mut Points, read: fn(&crate::edge::Traffic) -> &AtomicU64) {
+    for (direction, traffic) in [("in", &figures.nats.published), ("out", &figures.nats.delivered)] {
+        points.add_labelled([("direction", direction.into())], read(traffic).load(Relaxed));
+    }
+}
+
 fn health(figures: &Figures, points: &mut Points) {
     for component in &figures.health {
         points.add_labelled([("component", component.name().to_owned().into())], component.status() as u64);
@@ -584,7 +625,7 @@ fn cpu_time(figures: &Figures, points: &mut Points) {
     points.add_labelled([("mode", "system".into())], figures.process.system_seconds);
 }
 
-#[cfg(all(test, feature = "store", feature = "wasm"))]
+#[cfg(all(test, feature = "serve"))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -28,6 +28,12 @@ async def main(address):
         elif isinstance(chunk, ResponseChunk):
             texts.append(chunk.text)
     assert texts == ["done: yes"], texts
+
+    status = await found["oracle"].status()
+    assert (status.instance_id, status.session) == (found["oracle"].instance_id, "oracle"), status
+    while agents.liveness(status.instance_id) is None:
+        await asyncio.sleep(0.01)
+    assert agents.liveness(status.instance_id).is_online
     await agents.close()
     await nc.close()
 

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod exchanges;
+mod prompts;
 mod protocol;
 mod subscriptions;
 

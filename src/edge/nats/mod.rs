@@ -9,8 +9,10 @@
 
 mod connection;
 mod exchanges;
+mod figures;
 mod header_names;
 mod headers;
+mod heartbeats;
 mod mapping;
 mod options;
 mod prompts;
@@ -23,18 +25,22 @@ mod subjects;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use caxton_shards::api::SendErrorKind;
 use caxton_shards::domain::ContentLimit;
 use caxton_shards::message::{AgentId, MessageId};
+use futures_lite::future::or;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use self::connection::{Arrived, Flows};
+pub(crate) use self::figures::{ByReason, NatsFigures, Traffic};
+use self::heartbeats::Heartbeats;
+use self::prompts::PromptFigures;
 use super::doors::DoorContext;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
@@ -62,6 +68,11 @@ struct Door {
     connections: AtomicU32,
     /// Where each connection gets what others have for it.
     posts: Mutex<HashMap<u32, Arc<Post>>>,
+    figures: Arc<NatsFigures>,
+    /// When it was opened.
+    started: SystemTime,
+    prompts: PromptFigures,
+    heartbeats: Heartbeats,
     names: Mutex<HashMap<AgentId, Named>>,
     /// How much of what each agent sends is on its way.
     flows: Arc<Flows>,
@@ -97,8 +108,10 @@ struct HandOver(#[expect(dead_code, reason = "the other end notices that it is d
 type HandedOver = oneshot::Receiver<Infallible>;
 
 /// Events for a connection. Those that are no replies are bounded by what puts them there.
-#[derive(Default)]
-struct Post(Mutex<PostState>);
+struct Post {
+    state: Mutex<PostState>,
+    figures: Arc<NatsFigures>,
+}
 
 #[derive(Default)]
 struct PostState {
@@ -118,8 +131,12 @@ struct PostState {
 struct PostFull;
 
 impl Post {
+    fn new(figures: &Arc<NatsFigures>) -> Self {
+        Self { state: Mutex::default(), figures: Arc::clone(figures) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, PostState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add_agent(&self, agent: AgentId) {
@@ -160,8 +177,17 @@ impl Post {
             Some(arrived)
         };
         Self::wake(state);
-        drop(left);
+        if let Some(arrived) = left {
+            self.drop_reply(&Event::Reply(arrived), "slow-consumer");
+        }
         None
+    }
+
+    /// Counts a reply that nobody gets, unless dropping it puts it back into its inbox.
+    fn drop_reply(&self, event: &Event, reason: &'static str) {
+        if matches!(event, Event::Reply(arrived) if arrived.held.is_none()) {
+            self.figures.dropped.count(reason);
+        }
     }
 
     fn wake(mut state: MutexGuard<'_, PostState>) {
@@ -178,6 +204,7 @@ impl Post {
         state.agents.clear();
         let left = (std::mem::take(&mut state.events), std::mem::take(&mut state.taken_over));
         drop(state);
+        left.0.iter().for_each(|event| self.drop_reply(event, "gone"));
         drop(left);
     }
 
@@ -214,6 +241,10 @@ impl Door {
             posts: Mutex::default(),
             names: Mutex::default(),
             flows: Flows::new(&context.router),
+            figures: Arc::clone(&context.router.shared().nats),
+            started: SystemTime::now(),
+            prompts: PromptFigures::default(),
+            heartbeats: Heartbeats::new(),
             subscribers: Mutex::default(),
             context,
         }
@@ -283,7 +314,11 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<DoorContext>) {
     let closed = async move {
         let _ = closing.wait_for(|closing| *closing).await;
     };
-    futures_lite::future::or(closed, accept(listener, door, Arc::clone(&room))).await;
+    let heartbeats = async {
+        door.heartbeats.send(&door.context.router).await;
+    };
+    let serve = or(heartbeats, accept(listener, Arc::clone(&door), Arc::clone(&room)));
+    or(closed, serve).await;
     // Until the last connection has said so to its client.
     let _ = tokio::time::timeout(CLOSED_WITHIN, room.acquire_many(connections_max)).await;
 }
@@ -296,12 +331,17 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Semaphore>) {
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             turn_away(&stream);
+            door.figures.closed.count("too-many");
             continue;
         };
         let door = Arc::clone(&door);
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            connection::serve(door, stream, peer).await;
+            door.figures.connections.fetch_add(1, Ordering::Relaxed);
+            let figures = Arc::clone(&door.figures);
+            let reason = connection::serve(door, stream, peer).await;
+            figures.connections.fetch_sub(1, Ordering::Relaxed);
+            figures.closed.count(reason);
             drop(permit);
         });
     }
@@ -322,7 +362,8 @@ mod tests {
 
     #[test]
     fn a_connection_gets_replies_for_its_agents_until_it_handles_too_few_or_is_gone() {
-        let post = Post::default();
+        let figures = Arc::<NatsFigures>::default();
+        let post = Post::new(&figures);
         let mut context = Context::from_waker(Waker::noop());
         let reply = |bytes: usize| {
             let message = Message::builder(Performative::Inform).content(vec![b'x'; bytes]).build();
@@ -352,6 +393,7 @@ mod tests {
         post.close();
         assert!(post.lock().events.is_empty(), "they are given back");
         assert!(post.put_reply(reply(1)).is_some(), "the connection is gone");
+        assert_eq!(figures.dropped.all(), [("gone", 3), ("slow-consumer", 2)]);
     }
 }
 

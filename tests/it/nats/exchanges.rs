@@ -1,12 +1,14 @@
 //! Messages, requests and replies, and how refusals are reported.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use caxton_router::message::Choice;
 use caxton_router::{Agent, Message, Outcome, Performative};
 
 use super::{Arrived, Client, Served, router_gets};
 use crate::common::{PATIENCE, bounded, capability, echo, on, text_of};
+use crate::edge::wait_until;
 
 #[test]
 fn a_client_sends_to_an_agent_and_another_one_receives() {
@@ -277,6 +279,48 @@ fn capabilities_are_subjects_too() {
         for inbox in &opened {
             assert_eq!(text_of(&inbox.blocking().recv_within(PATIENCE).expect("it comes")), "x");
         }
+        served.stop();
+    });
+}
+
+/// Returns what the metrics say of a series.
+fn counted(served: &Served, series: &str) -> u64 {
+    let mut http = TcpStream::connect(served.doors.http_address().expect("it listens")).expect("it listens");
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is read");
+    let mut reply = String::new();
+    http.read_to_string(&mut reply).expect("it is text");
+    let line = reply.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0, |value| value.trim().parse().expect("a number"))
+}
+
+#[test]
+fn what_clients_do_and_what_is_refused_or_dropped_is_counted() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        served.router.blocking().register("echo", echo).expect("the agent is registered");
+        let mut client = served.client();
+        client.say("SUB _INBOX.1 1\r\n");
+        client.publish("agent.echo", "_INBOX.1", &[], "12345");
+        assert_eq!(client.next().payload, "12345");
+        client.publish("agent.nobody", "_INBOX.1", &[], "");
+        client.next();
+        client.publish("nothing", "_INBOX.1", &[], "");
+        client.next();
+        client.say("SUB nothing 2\r\n");
+        client.line();
+        // No subscription has this subject.
+        client.publish("agent.echo", "_INBOX.2", &[], "");
+        let is = |series: &str, count: u64| wait_until(series, || counted(&served, series) == count);
+        is("caxton_nats_replies_dropped_total{reason=\"no-subscription\"}", 1);
+        is("caxton_nats_connections", 1);
+        is("caxton_nats_messages_total{direction=\"in\"}", 4);
+        is("caxton_nats_messages_total{direction=\"out\"}", 3);
+        is("caxton_nats_traffic_bytes_total{direction=\"in\"}", 5);
+        is("caxton_nats_refused_total{reason=\"no-responders\"}", 1);
+        is("caxton_nats_refused_total{reason=\"subscription\"}", 1);
+        client.say("NONSENSE\r\n");
+        is("caxton_nats_connections_closed_total{reason=\"protocol-error\"}", 1);
+        is("caxton_nats_connections", 0);
         served.stop();
     });
 }

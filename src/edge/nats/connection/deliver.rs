@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use caxton_shards::api::{DeliveryError, SendErrorKind, processed_message};
 use caxton_shards::message::{AgentId, Correlation, Message, MessageId, Performative};
@@ -14,8 +14,9 @@ use super::{
     Boxed, COPIES_BYTES_MAX, Connection, End, OUTPUT_BYTES_MAX, Question, REPLIES_WITHIN, SLOW_CONSUMER, Source,
     Subscription, TAKEN_MAX,
 };
+use crate::edge::nats::heartbeats::Beats;
 use crate::edge::nats::mapping::{self, Ack};
-use crate::edge::nats::prompts::{self, Verb};
+use crate::edge::nats::prompts::{self, Instance, Service, Verb};
 use crate::edge::nats::protocol::{self, Delivery};
 use crate::edge::nats::refusal::Refusal;
 use crate::edge::nats::render::{self, Kind};
@@ -41,7 +42,14 @@ impl Connection {
     /// Writes a message to those of the client's subscriptions for replies that match. A client with so many of them that
     /// their copies do not fit into the memory for its output is a slow consumer.
     pub(super) fn put_reply(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) {
-        let (output, is_slow) = (&mut self.output, &mut self.is_slow);
+        if !self.put_copies(subject, headers, payload) && !self.is_slow {
+            self.door.figures.dropped.count("no-subscription");
+        }
+    }
+
+    /// Returns whether a subscription matches.
+    fn put_copies(&mut self, subject: &[u8], headers: &[u8], payload: &[u8]) -> bool {
+        let (output, is_slow, delivered) = (&mut self.output, &mut self.is_slow, &mut self.delivered);
         let mut copies = 0;
         self.replies.retain_mut(|subscription| {
             if *is_slow || !subjects::matches(&subscription.subject, subject) {
@@ -51,8 +59,30 @@ impl Connection {
             copies += 1;
             let sid = &subscription.sid;
             protocol::put_message(output.buffer(), &Delivery { subject, sid, reply: None, headers, payload });
+            delivered.count(headers.len() + payload.len());
             !subscription.count()
         });
+        copies > 0
+    }
+
+    /// Ends the reply to a prompt, as callers expect it: also behind an error.
+    pub(super) fn end_prompt(&mut self, reply: &[u8]) {
+        self.put_reply(reply, &[], b"");
+    }
+
+    /// Writes heartbeats of agents that can be prompted.
+    pub(super) fn poll_heartbeats(&mut self, context: &mut Context<'_>) -> bool {
+        let takes_messages = self.takes_messages();
+        let Some(beats) = self.beats.as_mut().filter(|_| takes_messages) else { return false };
+        let Poll::Ready(mut beats) = beats.as_mut().poll(context) else { return false };
+        let (agents, now) = (Arc::clone(&beats.borrow_and_update()), SystemTime::now());
+        for agent in agents.iter() {
+            let (subject, payload) = (prompts::heartbeat_subject(agent), prompts::heartbeat(agent, now));
+            self.put_copies(subject.as_bytes(), &[], payload.as_bytes());
+        }
+        let is_heartbeats = |subscription: &Subscription| subscription.subject.starts_with(prompts::HEARTBEAT);
+        self.beats = self.replies.iter().any(is_heartbeats).then(|| next(beats));
+        true
     }
 
     /// Handles what others have for this connection: replies as long as the client reads them, and at any time that they
@@ -90,7 +120,11 @@ impl Connection {
                 }
                 self.put_reply(reply, &headers, payload.as_bytes());
             }
-            Err(error) => self.report(reply, &Refusal::of_send_error(&error)),
+            Err(error) => {
+                let refusal = Refusal::of_send_error(&error);
+                self.door.figures.refused.count(refusal.reason.word);
+                self.report(reply, &refusal);
+            }
         }
     }
 
@@ -248,12 +282,19 @@ impl Connection {
         else {
             return false;
         };
-        let (reply, ack) = (asked.reply.clone(), asked.ack);
+        let (reply, ack, receiver, at) = (asked.reply.clone(), asked.ack, asked.receiver, asked.at);
         let settles = message.performative() != Performative::Agree;
         if is_notice(message) {
             if let Some(error) = DeliveryError::of_notice(message) {
                 self.asked.settle(number);
-                self.report(&reply, &Refusal::of_delivery_error(&error));
+                let refusal = Refusal::of_delivery_error(&error);
+                self.report(&reply, &refusal);
+                if ack == Ack::Prompt {
+                    self.count_prompt(receiver, at, Some(&refusal.text));
+                    if !refusal.means_no_responders() {
+                        self.end_prompt(&reply);
+                    }
+                }
                 return true;
             }
             if ack == Ack::Receipt
@@ -265,6 +306,9 @@ impl Connection {
             }
         }
         if ack == Ack::Prompt && self.put_chunk(number, &reply, message) {
+            if is_last_chunk(message) {
+                self.count_prompt(receiver, at, None);
+            }
             return true;
         }
         let mut headers = Vec::new();
@@ -276,7 +320,19 @@ impl Connection {
             self.asked.settle(number);
         }
         self.put_reply(&reply, &headers, message.content().as_bytes());
+        if ack == Ack::Prompt {
+            let error = String::from_utf8_lossy(message.content().as_bytes()).into_owned();
+            self.count_prompt(receiver, at, Some(&error));
+            self.end_prompt(&reply);
+        }
         true
+    }
+
+    /// Counts a prompt that has come to its end.
+    fn count_prompt(&self, agent: Option<AgentId>, since: Instant, error: Option<&str>) {
+        if let Some(agent) = agent {
+            self.door.prompts.count(agent, since.elapsed(), error);
+        }
     }
 
     /// Writes an agent's reply to a prompt. Returns false for one that is an error.
@@ -291,9 +347,9 @@ impl Connection {
             }
             _ => {
                 self.put_reply(reply, &[], prompts::response(message).as_bytes());
-                if !prompts::has_more(message) {
+                if is_last_chunk(message) {
                     self.asked.settle(number);
-                    self.put_reply(reply, &[], b"");
+                    self.end_prompt(reply);
                 }
             }
         }
@@ -311,18 +367,14 @@ impl Connection {
     }
 
     /// Describes the agents that can be prompted, all or one of them.
-    pub(super) fn describe_agents(
-        &mut self,
-        verb: Verb,
-        found: &[(AgentId, Box<str>)],
-        instance: Option<&[u8]>,
-        reply: &[u8],
-    ) {
+    pub(super) fn describe_agents(&mut self, verb: Verb, found: &[Instance], instance: Option<&[u8]>, reply: &[u8]) {
         let wanted = |id: AgentId| instance.is_none_or(|instance| id.to_string().as_bytes() == instance);
+        let door = Arc::clone(&self.door);
+        let service = Service { payload_max: door.payload_max, started: door.started, figures: &door.prompts };
         let mut described = false;
-        for (id, name) in found.iter().filter(|(id, _)| wanted(*id)) {
+        for agent in found.iter().filter(|agent| wanted(agent.id)) {
             described = true;
-            self.put_reply(reply, &[], prompts::describe(verb, *id, name, self.door.payload_max).as_bytes());
+            self.put_reply(reply, &[], service.describe(verb, agent).as_bytes());
         }
         if !described {
             self.report(reply, &Refusal::no_responders("no agent offers the capability prompt"));
@@ -359,9 +411,11 @@ impl Connection {
         let Some(place) = self.agents.iter().position(|own| own.id == arrived.agent) else {
             // A message for an agent without a subscription is for nobody. One for an agent that the client has given up
             // meanwhile is for its next client.
-            match arrived.held {
-                Some(held) if self.owns(arrived.agent) => held.reject(),
-                held => drop(held),
+            match (arrived.held, self.owns(arrived.agent)) {
+                (Some(held), true) => held.reject(),
+                (held @ Some(_), false) => drop(held),
+                (None, true) => self.door.figures.dropped.count("unknown-question"),
+                (None, false) => self.door.figures.dropped.count("given-up"),
             }
             return None;
         };
@@ -389,8 +443,10 @@ impl Connection {
             let (content, mut reply) = (message.content().clone(), Vec::new());
             self.remember(message, false, &mut reply);
             let subscription = self.agents[place].subscription.as_ref()?;
+            self.delivered.count(headers.len() + content.as_bytes().len());
             put_to(self.output.buffer(), subscription, Some(&reply), &headers, content.as_bytes());
         } else {
+            self.delivered.count(headers.len() + message.content().len());
             put_to(self.output.buffer(), subscription, None, &headers, message.content().as_bytes());
         }
         self.hold_until_written(held);
@@ -408,6 +464,21 @@ impl Connection {
 fn put_to(output: &mut Vec<u8>, subscription: &Subscription, reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) {
     let (subject, sid) = (&*subscription.subject, &*subscription.sid);
     protocol::put_message(output, &Delivery { subject, sid, reply, headers, payload });
+}
+
+/// Returns the next heartbeats that there are.
+pub(super) fn next(mut beats: Beats) -> Boxed<Beats> {
+    Box::pin(async move {
+        // The sender lives as long as the door.
+        let _ = beats.changed().await;
+        beats
+    })
+}
+
+/// Whether an agent's reply to a prompt is the last one.
+fn is_last_chunk(message: &Message) -> bool {
+    let performative = message.performative();
+    performative != Performative::Agree && !performative.asks_for_reply() && !prompts::has_more(message)
 }
 
 /// Whether a message waits for its sender's name.

@@ -43,9 +43,11 @@ pub(super) use self::held::Arrived;
 use self::held::{Due, Holder};
 use self::output::Output;
 use super::exchanges::Exchanges;
+use super::figures::Tally;
+use super::heartbeats::Beats;
 use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
-use super::prompts::Verb;
+use super::prompts::{Instance, Verb};
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::{Stream, Writer};
 use super::{Door, Event, HandedOver, Post};
@@ -86,6 +88,10 @@ const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 const AUTHORIZATION_ENDED: &str = "User Authentication Revoked";
 /// What a client is told that does not read what is written to it.
 const SLOW_CONSUMER: &str = "Slow Consumer";
+/// What a client is told that does not say in time who it is.
+const AUTHENTICATION_TIMEOUT: &str = "Authentication Timeout";
+/// What a client is told of which nothing was heard for long.
+const STALE_CONNECTION: &str = "Stale Connection";
 /// What the subjects begin with at which clients await replies.
 const INBOX: &[u8] = b"_INBOX.";
 
@@ -95,8 +101,8 @@ thread_local! {
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Serves one client until it is gone.
-pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+/// Serves one client until it is gone. Returns why that is, as a word.
+pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) -> &'static str {
     let number = door.connections.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & (u32::MAX >> 1);
     let access = door.context.access();
     let addresses = Addresses { local: stream.local_addr().unwrap_or(door.local), peer };
@@ -116,13 +122,14 @@ pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) 
         }
     };
     // A peer that does not get that far concerns nobody else.
-    let Ok(Some(stream)) = tokio::time::timeout(AUTHENTICATED_WITHIN, secured).await else { return };
+    let Ok(Some(stream)) = tokio::time::timeout(AUTHENTICATED_WITHIN, secured).await else { return "handshake" };
     drop(access);
-    let post = Arc::new(Post::default());
+    let post = Arc::new(Post::new(&door.figures));
     door.posts().insert(number, Arc::clone(&post));
     let mut connection = Connection::new(door, (number, addresses), stream, greeting, post);
     let end = poll_fn(|context| connection.poll(context)).await;
     connection.take_leave(&end).await;
+    end.reason()
 }
 
 /// Both ends of a connection.
@@ -170,6 +177,22 @@ enum End {
     Refused(&'static str),
     /// The doors are being closed, or the router stops.
     Closing,
+}
+
+impl End {
+    /// Returns the reason as a word.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Gone => "client",
+            Self::Closing => "closing",
+            Self::Protocol(_) => "protocol-error",
+            Self::Refused(SLOW_CONSUMER) => "slow-consumer",
+            Self::Refused(AUTHORIZATION_VIOLATION | AUTHORIZATION_ENDED) => "authorization",
+            Self::Refused(AUTHENTICATION_TIMEOUT) => "authentication-timeout",
+            Self::Refused(STALE_CONNECTION) => "idle",
+            Self::Refused(_) => "no-agent",
+        }
+    }
 }
 
 /// An agent of this client.
@@ -247,6 +270,7 @@ struct Asked {
     /// The subject for replies.
     reply: Box<[u8]>,
     ack: Ack,
+    at: Instant,
 }
 
 impl Asked {
@@ -274,7 +298,7 @@ enum Step {
     /// The client's own agent to be registered, as it has chosen none.
     Open { future: Boxed<Result<Inbox, CallError<RegistrationError>>>, name: Arc<str> },
     /// The agents that can be prompted to be found.
-    Discover { future: Boxed<Vec<(AgentId, Box<str>)>>, verb: Verb, instance: Option<Box<[u8]>>, reply: Box<[u8]> },
+    Discover { future: Boxed<Vec<Instance>>, verb: Verb, instance: Option<Box<[u8]>>, reply: Box<[u8]> },
     /// A message to be accepted for which there was no room at once.
     Send { future: Boxed<Result<MessageId, SendErrorKind>>, reply: Box<[u8]> },
 }
@@ -310,6 +334,8 @@ struct Connection {
     anonymous_names: u32,
     /// Subscriptions for replies.
     replies: Vec<Subscription>,
+    /// The next heartbeats of agents, as long as there are subscriptions for them.
+    beats: Option<Boxed<Beats>>,
     /// The subject published to last, and its agent.
     last_address: (Vec<u8>, Option<AgentId>),
     last_sender: Option<(AgentId, Option<Arc<str>>)>,
@@ -333,6 +359,9 @@ struct Connection {
     look_up: Option<(AgentId, Boxed<Option<Arc<str>>>)>,
     post: Arc<Post>,
     waker: TellingWaker,
+    /// What the client published, and what was written for it, since the last poll.
+    published: Tally,
+    delivered: Tally,
     closing: Boxed<()>,
     timer: Pin<Box<Sleep>>,
     heard: Instant,
@@ -367,6 +396,7 @@ impl Connection {
             anonymous: None,
             anonymous_names: 0,
             replies: Vec::new(),
+            beats: None,
             last_address: (Vec::new(), None),
             last_sender: None,
             batch: Vec::new(),
@@ -384,6 +414,8 @@ impl Connection {
             look_up: None,
             post,
             waker: TellingWaker::default(),
+            published: Tally::default(),
+            delivered: Tally::default(),
             closing: Box::pin(async move {
                 let _ = closing.wait_for(|closing| *closing).await;
             }),
@@ -404,6 +436,7 @@ impl Connection {
         self.output.borrow_buffer();
         let polled = self.poll_all(&mut Context::from_waker(&waker));
         self.output.return_buffer();
+        self.door.figures.add(&mut self.published, &mut self.delivered);
         match polled {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
@@ -425,6 +458,7 @@ impl Connection {
             worked |= self.poll_input(context)?;
             worked |= self.poll_post(context)?;
             worked |= self.poll_inboxes(context)?;
+            worked |= self.poll_heartbeats(context);
             if self.is_slow {
                 return Err(End::Refused(SLOW_CONSUMER));
             }
@@ -584,7 +618,13 @@ impl Connection {
             }
         }
         match operation {
-            Operation::Publish(publication) => return self.publish(&publication, context),
+            Operation::Publish(publication) => {
+                let performed = self.publish(&publication, context)?;
+                if performed == Performed::Done {
+                    self.published.count(publication.payload.len() + publication.headers.len());
+                }
+                return Ok(performed);
+            }
             Operation::Connect(json) => self.connect(json)?,
             Operation::Subscribe { subject, queue, sid } => self.subscribe(&Subscription::new(subject, sid, queue)),
             Operation::Unsubscribe { sid, after } => self.unsubscribe(sid, after),
@@ -647,7 +687,7 @@ impl Connection {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             if self.identity.is_none() {
-                return Err(End::Refused("Authentication Timeout"));
+                return Err(End::Refused(AUTHENTICATION_TIMEOUT));
             }
             self.asked.expire(now);
             self.questions.expire(now);
@@ -658,7 +698,7 @@ impl Connection {
             let silent = now.saturating_duration_since(self.heard);
             // While it is not read, nothing can be heard of it.
             if silent >= idle && self.takes_input() {
-                return Err(End::Refused("Stale Connection"));
+                return Err(End::Refused(STALE_CONNECTION));
             }
             if silent >= idle / 2 && !self.pinged {
                 self.pinged = true;

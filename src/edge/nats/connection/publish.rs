@@ -50,6 +50,11 @@ impl Connection {
             Ok(performed) => performed,
             Err(refusal) => {
                 self.refuse(publication, &refusal);
+                if let Some(reply) = publication.reply
+                    && prompts::prompted(publication.subject).is_some()
+                {
+                    self.end_prompt(reply);
+                }
                 Ok(Performed::Done)
             }
         }
@@ -95,6 +100,9 @@ impl Connection {
         }
         if let Some((verb, instance)) = prompts::service_call(publication.subject) {
             return Ok(Ok(self.discover(verb, instance, publication)));
+        }
+        if let Some(agent) = prompts::asked_for_status(publication.subject) {
+            return Ok(Ok(self.ask_for_status(agent?, publication)));
         }
         if let Some(agent) = prompts::prompted(publication.subject) {
             return self.prompt(publication, agent?, context);
@@ -202,6 +210,16 @@ impl Connection {
         Performed::Done
     }
 
+    /// Has an agent's status found, for the reply subject.
+    fn ask_for_status(&mut self, agent: AgentId, publication: &Publication<'_>) -> Performed {
+        if let Some(reply) = publication.reply {
+            let future = Box::pin(prompts::agent(self.context().router.clone(), agent));
+            self.step = Some(Step::Discover { future, verb: Verb::Status, instance: None, reply: reply.into() });
+        }
+        self.acknowledge();
+        Performed::Done
+    }
+
     /// Prompts an agent.
     fn prompt(
         &mut self,
@@ -233,7 +251,7 @@ impl Connection {
     /// replies to it repeat.
     fn ask(&mut self, sender: AgentId, receiver: Option<AgentId>, reply: &[u8], ack: Ack) -> Correlation {
         let now = Instant::now();
-        let asked = Asked { sender, receiver, reply: reply.into(), ack };
+        let asked = Asked { sender, receiver, reply: reply.into(), ack, at: now };
         let number = self.asked.add(asked, reply.len(), now, now + REPLIES_WITHIN);
         correlation(self.number, number)
     }
@@ -375,6 +393,7 @@ impl Connection {
 
     /// Refuses a publication: at its reply subject, or as an error if it has none.
     fn refuse(&mut self, publication: &Publication<'_>, refusal: &Refusal) {
+        self.door.figures.refused.count(refusal.reason.word);
         if let Some(reply) = publication.reply {
             return self.report(reply, refusal);
         }

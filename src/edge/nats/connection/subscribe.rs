@@ -5,6 +5,7 @@ use std::sync::Arc;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
 
+use super::deliver::next;
 use super::held::{Due, Leaving};
 use super::{Connection, INBOX, Own, SUBSCRIPTIONS_MAX, Source, Step, Subscription};
 use crate::edge::doors::{Attachment, OutsideError, OutsideOptions};
@@ -26,6 +27,9 @@ impl Connection {
         }
         if subject.starts_with(INBOX) || subject.starts_with(prompts::HEARTBEAT) {
             self.replies.push(wanted.clone());
+            if subject.starts_with(prompts::HEARTBEAT) && self.beats.is_none() {
+                self.beats = Some(next(self.door.heartbeats.subscribe()));
+            }
             return;
         }
         let Some(encoded) = subject.strip_prefix(mapping::AGENT).filter(|_| !subjects::has_wildcard(subject)) else {
@@ -70,6 +74,12 @@ impl Connection {
     }
 
     fn refuse_subscription(&mut self, subject: &[u8], why: &str) {
+        self.door.figures.refused.count("subscription");
+        self.deny_subscription(subject, why);
+    }
+
+    /// Tells the client that there is no subscription, or no more.
+    fn deny_subscription(&mut self, subject: &[u8], why: &str) {
         let subject = String::from_utf8_lossy(subject);
         protocol::put_error(
             self.output.buffer(),
@@ -120,7 +130,7 @@ impl Connection {
             let subject = self.agents.remove(place).subscription.map(|subscription| subscription.subject);
             self.door.forget_subscriber(agent, self.number);
             self.post.remove_agent(agent);
-            self.refuse_subscription(&subject.unwrap_or_default(), why);
+            self.deny_subscription(&subject.unwrap_or_default(), why);
         }
     }
 
