@@ -49,10 +49,10 @@ fn an_agent_is_described_with_its_status_and_its_figures() {
         assert_eq!(chunks[0], "{\"type\":\"status\",\"data\":\"ack\"}");
         assert_eq!((&in_json(&chunks[1])["data"], chunks[2].as_str()), (&json!("why?"), ""));
         client.publish(&format!("$SRV.STATS.agents.{id}"), "_INBOX.srv", &[], "");
-        let stats = in_json(&client.next().payload);
-        let endpoint = &stats["endpoints"][0];
+        let counted = in_json(&client.next().payload);
+        let endpoint = &counted["endpoints"][0];
         assert_eq!((&endpoint["num_requests"], &endpoint["num_errors"]), (&json!(1), &json!(0)));
-        assert!(endpoint["processing_time"].as_u64().is_some_and(|time_ns| time_ns > 0), "{stats}");
+        assert!(endpoint["processing_time"].as_u64().is_some_and(|time_ns| time_ns > 0), "{counted}");
         for nobody in ["agents.status.caxton.router.other", "agents.status.caxton.router.nobody"] {
             client.publish(nobody, "_INBOX.srv", &[], "");
             assert!(client.next().headers.starts_with("NATS/1.0 503"), "{nobody}");
