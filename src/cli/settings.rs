@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use caxton_router::Router;
-use caxton_router::config::{Config, ListenAddress, Origin, Preset, process_environment};
+use caxton_router::config::{Config, ListenAddress, Origin, Preset, SocketPath, process_environment};
 use caxton_router::serve::Doors;
 use clap::Args;
 
@@ -66,6 +66,9 @@ pub struct DoorsOptions {
     /// 0 for one that is free, or an address such as 0.0.0.0:7411
     #[arg(long, value_name = "ADDR")]
     http: Option<ListenAddress>,
+    /// Serve the HTTP API at this Unix socket, like the setting http.socket: an absolute path
+    #[arg(long, value_name = "PATH")]
+    socket: Option<SocketPath>,
     /// Serve clients of NATS at this address, like the setting nats.listen
     #[arg(long, value_name = "ADDR")]
     nats: Option<ListenAddress>,
@@ -77,16 +80,28 @@ impl DoorsOptions {
         if let Some(address) = self.http {
             config.http.listen = address;
         }
+        if let Some(path) = &self.socket {
+            config.http.socket = path.clone();
+        }
         if let Some(address) = self.nats {
             config.nats.listen = address;
         }
     }
 }
 
+/// Whether the settings open a door.
+pub fn has_doors(config: &Config) -> bool {
+    let listens = [config.http.listen, config.nats.listen].iter().any(|listen| listen.address().is_some());
+    listens || config.http.socket.path().is_some()
+}
+
 /// Prints where the doors are.
 pub fn tell_door_addresses(doors: &Doors) {
     if let Some(address) = doors.http_address() {
         complain(&format!("http: http://{address}/"));
+    }
+    if let Some(path) = doors.socket_path() {
+        complain(&format!("http: unix:{}", path.display()));
     }
     if let Some(address) = doors.nats_address() {
         complain(&format!("nats: nats://{address}"));

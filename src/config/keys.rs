@@ -16,6 +16,8 @@ use super::otlp::{CertificateFile, Compression, Endpoint, ExportHeaders, Resourc
 #[cfg(feature = "wasm")]
 use super::plugins::{OnFailure, PluginFiles};
 use super::protocols::ProtocolModes;
+#[cfg(feature = "serve")]
+use super::socket::{SocketMode, SocketPath};
 #[cfg(feature = "store")]
 use super::store::Vfs;
 use super::value::Setting;
@@ -519,6 +521,12 @@ configuration! {
         ///
         /// A port alone is on the loopback interface, and port 0 is one that is free.
         listen: ListenAddress = ["", "", ""];
+        /// Unix socket that is listened on, such as /run/caxton/caxton.sock; empty for none.
+        ///
+        /// The user of this process and root need no token there. Others do, if the mode lets them connect.
+        socket: SocketPath = ["", "", ""];
+        /// Permissions of the socket's file: 0600, 0660 or 0666.
+        socket_mode: SocketMode = ["0600", "0600", "0600"];
     }
 
     #[cfg(feature = "serve")]
@@ -689,6 +697,8 @@ mod tests {
         ("otlp.attributes", ["\"\""; 3]),
         ("metrics.listen", ["\"\"", "\"\"", "\"\""]),
         ("http.listen", ["\"\""; 3]),
+        ("http.socket", ["\"\""; 3]),
+        ("http.socket_mode", ["\"0600\""; 3]),
         ("nats.listen", ["\"\""; 3]),
         ("doors.tokens", ["\"\""; 3]),
         ("doors.certificate", ["\"\""; 3]),

@@ -45,6 +45,8 @@ mod protocols;
 mod rings;
 mod rules;
 mod shards;
+#[cfg(feature = "serve")]
+mod socket;
 #[cfg(feature = "store")]
 mod store;
 mod table;
@@ -91,6 +93,8 @@ pub use protocols::{EXCEPTIONS_MAX, ProtocolModes};
 pub(crate) use rings::lane_capacity;
 pub use rings::{RingChoice, automatic_ring_capacity, ring_bytes};
 pub use shards::{ShardChoice, automatic_shard_count};
+#[cfg(feature = "serve")]
+pub use socket::{SOCKET_PATH_BYTES_MAX, SocketMode, SocketPath};
 #[cfg(feature = "store")]
 pub use store::Vfs;
 #[cfg(feature = "wasm")]
@@ -199,7 +203,7 @@ impl Config {
     #[cfg(feature = "telemetry")]
     pub(crate) fn serves_metrics(&self) -> bool {
         #[cfg(feature = "serve")]
-        if self.http.listen.address().is_some() {
+        if self.http.listen.address().is_some() || self.http.socket.path().is_some() {
             return true;
         }
         self.metrics.listen.address().is_some()

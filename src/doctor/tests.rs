@@ -327,7 +327,9 @@ fn what_observes_the_shards_is_counted_when_it_is_enabled() {
     assert_eq!(counts(&[collector, files]), (5, none.1 + 32, none.2 + 4));
     assert_eq!(counts(&[("metrics.listen", "9464")]), (5, none.1 + 32 + 8 + 64, none.2 + 3));
     #[cfg(feature = "serve")]
-    assert_eq!(counts(&[("http.listen", "7411")]), (5, none.1 + 32, none.2 + 2));
+    for door in [("http.listen", "7411"), ("http.socket", "/run/caxton.sock")] {
+        assert_eq!(counts(&[door]), (5, none.1 + 32, none.2 + 2));
+    }
     assert_eq!(counts(&[collector, files, ("otlp.enabled", "false")]), none);
     let taken = demand(&[]).with_telemetry();
     assert_eq!((taken.memory_lock_bytes(), taken.threads()), (5 * MEMORY_LOCK_BYTES_PER_SHARD, none.2 + 2));

@@ -44,7 +44,7 @@ pub(crate) use self::nats::{ByReason, NatsFigures, Traffic};
 
 /// Number of connections that wait to be accepted, as far as the kernel allows. What comes beyond that comes again, which takes
 /// a second.
-const BACKLOG: i32 = 4_096;
+pub(crate) const BACKLOG: i32 = 4_096;
 /// Delay before accepting again after that failed, for example because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Time that a connection has for its next request even if there is no room for others.
@@ -159,7 +159,8 @@ impl Edge {
         let (stop, stopped) = oneshot::channel();
         let serve = async move {
             tokio::spawn(repeat(every, tick));
-            futures_lite::future::or(accept(listener, (routes, Plain), figures, limits), async {
+            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+            futures_lite::future::or(accept(Plain(listener), routes, figures, limits), async {
                 // The sender is dropped.
                 let _ = stopped.await;
             })
@@ -191,38 +192,57 @@ async fn repeat(every: Duration, mut tick: impl FnMut()) {
     }
 }
 
-/// How an accepted connection becomes a stream: as it is, or encrypted.
-pub(crate) trait Transport: Clone + Send + 'static {
+/// Where connections come from, and how each becomes a stream: as it is, or encrypted.
+pub(crate) trait Transport: Send + Sync + 'static {
+    /// An accepted connection.
+    type Accepted: Send + 'static;
     /// The stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Who is at the other end. Requests have it as an extension.
+    type Peer: Clone + Send + Sync + 'static;
+
+    /// Accepts a connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Accepted>> + Send;
+
+    /// Returns who is at the other end.
+    fn peer(&self, accepted: &Self::Accepted) -> Self::Peer;
 
     /// Returns the stream. It counts as idle until then, so that a handshake has the time limit of a request's head.
-    fn open(&self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn open(&self, accepted: Self::Accepted) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
 /// Connections as they are.
-#[derive(Clone, Copy)]
-struct Plain;
+struct Plain(tokio::net::TcpListener);
 
 impl Transport for Plain {
+    type Accepted = TcpStream;
     type Stream = TcpStream;
+    type Peer = ();
 
-    async fn open(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        Ok(stream)
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.0.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn peer(&self, _: &TcpStream) {}
+
+    async fn open(&self, accepted: TcpStream) -> io::Result<TcpStream> {
+        // Responses are written in one piece.
+        let _ = accepted.set_nodelay(true);
+        Ok(accepted)
     }
 }
 
 /// Accepts connections, and makes room for them.
-pub(crate) async fn accept<T: Transport + Sync>(
-    listener: TcpListener,
-    (routes, transport): (axum::Router, T),
+pub(crate) async fn accept<T: Transport>(
+    transport: T,
+    routes: axum::Router,
     figures: Arc<EdgeFigures>,
     limits: EdgeLimits,
 ) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let transport = Arc::new(transport);
     let mut open = OpenConnections { list: Vec::with_capacity(limits.connections), ended: Arc::default() };
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok(accepted) = transport.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
@@ -232,7 +252,7 @@ pub(crate) async fn accept<T: Transport + Sync>(
         }
         let connection = Arc::new(Connection::new());
         open.list.push(Arc::clone(&connection));
-        let (routes, transport, figures) = (routes.clone(), transport.clone(), Arc::clone(&figures));
+        let (routes, transport, figures) = (routes.clone(), Arc::clone(&transport), Arc::clone(&figures));
         figures.connections.fetch_add(1, Ordering::Relaxed);
         let place = Place {
             connection: Arc::clone(&connection),
@@ -241,11 +261,10 @@ pub(crate) async fn accept<T: Transport + Sync>(
         };
         tokio::spawn(async move {
             let served = async {
-                // Responses are written in one piece.
-                let _ = stream.set_nodelay(true);
+                let peer = transport.peer(&accepted);
                 // A peer that breaks off, or with which no encryption can be agreed on, concerns nobody else.
-                if let Ok(stream) = transport.open(stream).await {
-                    let _ = serve(WatchedStream { stream, place }, routes, limits).await;
+                if let Ok(stream) = transport.open(accepted).await {
+                    let _ = serve(WatchedStream { stream, place }, peer, routes, limits).await;
                 }
                 None
             };
@@ -287,8 +306,9 @@ impl OpenConnections {
 }
 
 /// Serves the requests of a connection, one after the other.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, P: Clone + Send + Sync + 'static>(
     stream: WatchedStream<S>,
+    peer: P,
     routes: axum::Router,
     limits: EdgeLimits,
 ) -> hyper::Result<()> {
@@ -297,6 +317,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         connection.begin_request();
         request.extensions_mut().insert(Arc::clone(&connection));
+        request.extensions_mut().insert(peer.clone());
         let (response, connection) = (routes.call(request), Arc::clone(&connection));
         async move {
             let response = response.await;

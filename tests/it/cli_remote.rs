@@ -1,6 +1,8 @@
 //! The commands for a running router: what they print of a daemon, what they change there, and how they fail.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -430,6 +432,45 @@ fn without_a_router_a_command_says_what_to_check() {
     let complaint = run(&["stats", "--url", &url], "").failed(1);
     assert!(complaint.contains("this is not a router's HTTP API"), "{complaint}");
     other.join().expect("it does not panic");
+}
+
+#[test]
+fn a_router_is_reached_at_its_socket() {
+    let mut socket = String::new();
+    let mut served = Served::with(|directory| {
+        socket = directory.join("caxton.sock").display().to_string();
+        ["--socket", &socket, "--set", "http.socket_mode=0666"].map(str::to_owned).into()
+    });
+    assert_eq!(served.daemon.line("http: unix:"), socket);
+    served.url = format!("unix:{socket}");
+    assert!(served.run("agent ls").well().contains("\necho "));
+    assert!(served.run("stats --json").json()["account"].is_object());
+    let mut ann = served.begin("sub ann --json");
+    wait_for(&served, "agent ls", "ann ");
+    served.run("send --to ann --content hello --wait receipt").well();
+    assert!(ann.line().contains("hello"));
+    assert_eq!(ann.stop(), Some(0));
+    let home = served.directory.path();
+    let contexts = home.join(".config/caxton");
+    std::fs::create_dir_all(&contexts).expect("it is created");
+    let text = format!("default = \"here\"\n[context.here]\nurl = \"unix:{socket}\"\n");
+    std::fs::write(contexts.join("contexts.toml"), text).expect("it is written");
+    run_at_home(&["stats"], "", home).well();
+    // Another user, whom the mode of the socket lets in.
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).expect("it is the test's own");
+        let mut command = program::caxton();
+        command.args(["stats", "--url", &served.url]).uid(65_534).env("HOME", "/nowhere");
+        let output = command.output().expect("the program starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && errors.starts_with("foreign-user: "), "{output:?}");
+    }
+    let other = format!("unix:{}", home.join("other.sock").display());
+    let complaint = run(&["stats", "--url", &other], "").failed(1);
+    assert!(complaint.starts_with(&other) && complaint.contains("is `caxton serve` running"), "{complaint}");
+    assert!(run(&["stats", "--url", "unix:x.sock"], "").failed(2).contains("unix:/run/caxton/caxton.sock"));
+    served.stop();
+    assert!(!Path::new(&socket).exists());
 }
 
 #[test]

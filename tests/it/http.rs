@@ -8,6 +8,7 @@ mod messages;
 mod operate;
 mod receive;
 mod socket;
+mod unix;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read, Write};

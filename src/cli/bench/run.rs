@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::super::complain;
 use super::super::interrupt::Interrupt;
-use super::super::settings::{tell_door_addresses, tell_metrics_address};
+use super::super::settings::{has_doors, tell_door_addresses, tell_metrics_address};
 use super::Scenario;
 use super::cast::{cast, names};
 use super::disturbance::{Disturbance, Patients};
@@ -188,8 +188,7 @@ pub fn run(plan: Plan, interrupt: &Interrupt, mut progress: impl FnMut(f64)) -> 
     let mut plan = plan;
     let directory = plan.data_directory()?;
     let router = Router::builder().config(plan.config.clone()).start().map_err(|error| error.to_string())?;
-    let listens = [plan.config.http.listen, plan.config.nats.listen].iter().any(|listen| listen.address().is_some());
-    let doors = listens.then(|| Doors::open(&router)).transpose().map_err(|error| error.to_string())?;
+    let doors = has_doors(&plan.config).then(|| Doors::open(&router)).transpose().map_err(|error| error.to_string())?;
     if let Some(doors) = &doors {
         tell_door_addresses(doors);
     }

@@ -2,6 +2,7 @@
 
 mod address;
 mod events;
+mod socket;
 mod tls;
 
 use std::fmt::{self, Write as _};
@@ -16,6 +17,7 @@ use ureq::http::{Method, Request, StatusCode};
 
 pub use self::address::Address;
 pub use self::events::{EventStream, ServerEvent};
+use self::socket::{NoNames, SocketConnector};
 use self::tls::tls;
 use super::Failure;
 
@@ -130,7 +132,7 @@ impl Client {
     /// A certificate cannot be used, or the token would be sent for everybody to read.
     pub fn new(access: Access, patience: Duration) -> Result<Self, String> {
         let address = access.address.clone();
-        if access.token.is_some() && !address.is_secure && !address.is_here() {
+        if access.token.is_some() && !address.is_secure() && !address.is_here() {
             return Err(format!("{address}: a token is sent to another host by https only"));
         }
         let mut config = Agent::config_builder()
@@ -139,11 +141,15 @@ impl Client {
             .proxy(None)
             .user_agent(concat!("caxton/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(patience));
-        if address.is_secure {
+        if address.is_secure() {
             config = config.tls_config(tls(&access)?);
         }
         let authorization = access.token.map(|token| format!("Bearer {token}"));
-        Ok(Self { agent: config.build().new_agent(), address, authorization, patience })
+        let agent = match &address {
+            Address::Url { .. } => config.build().new_agent(),
+            Address::Socket(path) => Agent::with_parts(config.build(), SocketConnector(path.clone()), NoNames),
+        };
+        Ok(Self { agent, address, authorization, patience })
     }
 
     /// Returns where the router is.
@@ -299,7 +305,7 @@ impl<'a> Call<'a> {
     fn run(self, within: Option<Duration>) -> Result<ureq::http::Response<ureq::Body>, Trouble> {
         let Self { client, method, target, accept, key, body, .. } = self;
         let (media, body) = body.unzip();
-        let mut request = Request::builder().method(method).uri(format!("{}{target}", client.address));
+        let mut request = Request::builder().method(method).uri(format!("{}{target}", client.address.base()));
         request = request.header(ACCEPT, accept);
         for (name, value) in [
             (AUTHORIZATION.as_str(), client.authorization.as_deref()),
@@ -323,7 +329,7 @@ impl<'a> Call<'a> {
 
 /// Says that something else than this API is there.
 fn foreign(address: &Address, what: &str) -> String {
-    format!("{address}: this is not a router's HTTP API ({what}): http.listen says where that is")
+    format!("{address}: this is not a router's HTTP API ({what}): http.listen and http.socket say where that is")
 }
 
 /// Encodes a segment of a path or a value of a query.

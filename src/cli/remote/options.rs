@@ -19,7 +19,8 @@ const TOKEN_BYTES_MAX: usize = 4 << 10;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "The running router")]
 pub struct Remote {
-    /// Where it serves its HTTP API; by default as in the default context, or else `http://127.0.0.1:7411`
+    /// Where it serves its HTTP API: a URL, or a Unix socket such as `unix:/run/caxton/caxton.sock`; by default as in the
+    /// default context, or else `http://127.0.0.1:7411`
     #[arg(long, value_name = "URL")]
     url: Option<Address>,
     /// A file with the token to use

@@ -39,7 +39,7 @@ const WAIT: Duration = Duration::from_hours(1);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --data and the setting store.directory, data is kept in $STATE_DIRECTORY, or else in caxton below $XDG_DATA_HOME or \
-~/.local/share. Without --http, --nats and their settings, the HTTP API is served at 127.0.0.1:7411. Other hosts can reach a door \
+~/.local/share. Without --http, --socket, --nats and their settings, the HTTP API is served at 127.0.0.1:7411. Other hosts can reach a door \
 only if doors.tokens, doors.certificate and doors.key are set.
 
 SIGTERM or SIGINT drains what is pending, up to shutdown.deadline_ms, and a second one ends the process at once. SIGHUP \
@@ -115,7 +115,7 @@ impl ServeArguments {
             config.router.shards = ShardChoice::Exactly(shards);
         }
         self.doors.apply(&mut config);
-        if [config.http.listen, config.nats.listen].iter().all(|listen| listen.address().is_none()) {
+        if !settings::has_doors(&config) {
             config.set("http.listen", USUAL_HTTP, "caxton serve").map_err(|error| error.to_string())?;
         }
         if let Some(directory) = self.data.clone() {

@@ -51,6 +51,11 @@ impl Access {
         self.tokens.is_some()
     }
 
+    /// Returns the identity of everybody on this host where no tokens are used, and of this process's user in any case.
+    pub fn local(&self) -> Arc<Identity> {
+        Arc::clone(&self.local)
+    }
+
     /// Returns who has this token. Without tokens everybody is the same.
     ///
     /// # Errors

@@ -11,12 +11,14 @@ pub(crate) mod deliveries;
 pub(crate) mod identity;
 pub(crate) mod outside;
 pub(crate) mod reason;
+pub(crate) mod socket;
 pub(crate) mod spin;
 mod stream;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,6 +30,7 @@ pub(crate) use self::context::DoorContext;
 pub(crate) use self::identity::Identity;
 pub use self::identity::{NewToken, Operation, TOKENS_MAX, TokensError};
 pub(crate) use self::outside::{Attachment, OutsideAgent, OutsideError, OutsideOptions};
+use self::socket::{SocketFile, SocketTransport};
 use self::stream::DoorTransport;
 pub use self::tls::CertificateError;
 use super::{accept, http, listen, nats};
@@ -56,6 +59,15 @@ pub enum DoorsError {
         /// The missing setting.
         missing: &'static str,
     },
+    /// The Unix socket cannot be listened on.
+    #[error("http.socket: {}: cannot be listened on: {error}; {}", path.display(), advice(error))]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// The error of the operating system, or what is in its place.
+        #[source]
+        error: io::Error,
+    },
     /// The file of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -74,6 +86,16 @@ pub enum DoorsError {
     /// The thread cannot be started.
     #[error("the thread of the doors could not be started: {0}")]
     Thread(#[source] io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop that process, or choose another path",
+        io::ErrorKind::AlreadyExists => "choose another path, or remove the file",
+        io::ErrorKind::NotFound => "create its directory first",
+        io::ErrorKind::PermissionDenied => "choose a directory in which this process may create files",
+        _ => "choose another path",
+    }
 }
 
 /// The open doors of a router. Dropping them closes them at once.
@@ -103,6 +125,8 @@ pub enum DoorsError {
 pub struct Doors {
     http: Option<SocketAddr>,
     nats: Option<SocketAddr>,
+    /// The file of the Unix socket, which is removed with the doors.
+    socket: Option<SocketFile>,
     context: Arc<DoorContext>,
     closing: watch::Sender<bool>,
     /// Ends the thread when it is dropped.
@@ -111,7 +135,7 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Opens the doors that the router's settings name: `http.listen` and `nats.listen`.
+    /// Opens the doors that the router's settings name: `http.listen`, `http.socket` and `nats.listen`.
     ///
     /// # Errors
     ///
@@ -126,10 +150,11 @@ impl Doors {
             listener.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(DoorsError::Thread)
         };
         let addresses = (address(&http)?, address(&nats_listener)?);
+        let (socket, file) = open_socket(config)?.unzip();
         let (closing, is_closing) = watch::channel(false);
         let context = Arc::new(DoorContext::new(router, access, is_closing));
         let audited = |error| DoorsError::Audit { path: config.doors.audit.path().map(ToOwned::to_owned), error };
-        let api = http.is_some().then(|| http::routes(&context).map_err(audited)).transpose()?;
+        let api = (http.is_some() || socket.is_some()).then(|| http::routes(&context).map_err(audited)).transpose()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_io().enable_time().on_thread_park(context.woken.clone().before_sleep()).build();
@@ -138,11 +163,15 @@ impl Doors {
         let serve = async move {
             let outside = Arc::clone(&served.outside);
             tokio::spawn(async move { outside.deregister_abandoned().await });
-            if let (Some(listener), Some(api)) = (http, api) {
-                let shared = served.router.shared();
-                let limits = served.http_limits();
-                let served = (api, DoorTransport(Arc::clone(&served)));
-                tokio::spawn(accept(listener, served, Arc::clone(&shared.edge), limits));
+            if let Some(api) = api {
+                let (figures, limits) = (Arc::clone(&served.router.shared().edge), served.http_limits());
+                if let Some(Ok(listener)) = http.map(tokio::net::TcpListener::from_std) {
+                    let transport = DoorTransport { listener, context: Arc::clone(&served) };
+                    tokio::spawn(accept(transport, api.clone(), Arc::clone(&figures), limits));
+                }
+                if let Some(Ok(listener)) = socket.map(tokio::net::UnixListener::from_std) {
+                    tokio::spawn(accept(SocketTransport(listener), api, figures, limits));
+                }
             }
             let nats = nats_listener.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok());
             let nats = nats.map(|listener| tokio::spawn(nats::serve(listener, Arc::clone(&served))));
@@ -157,12 +186,17 @@ impl Doors {
         let thread = std::thread::Builder::new().name("caxton-doors".to_owned()).spawn(move || runtime.block_on(serve));
         let thread = thread.map_err(DoorsError::Thread)?;
         let (http, nats) = addresses;
-        Ok(Self { http, nats, context, closing, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { http, nats, socket: file, context, closing, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Returns the address of the HTTP API, if it is served.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Returns the path of the Unix socket of the HTTP API, if it is served there.
+    pub fn socket_path(&self) -> Option<&Path> {
+        self.socket.as_ref().map(SocketFile::path)
     }
 
     /// Returns the address for clients of NATS, if they are served.
@@ -188,6 +222,7 @@ impl Doors {
     /// Closes the doors, and waits until their thread has ended.
     pub fn close(mut self) {
         self.closing.send_replace(true);
+        self.socket.take();
         self.stop.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -202,6 +237,12 @@ fn open(
 ) -> Result<Option<std::net::TcpListener>, DoorsError> {
     protected(setting, address.address(), access)?;
     Ok(address.address().map(|address| listen(setting, address)).transpose()?)
+}
+
+fn open_socket(config: &Config) -> Result<Option<(UnixListener, SocketFile)>, DoorsError> {
+    let Some(path) = config.http.socket.path() else { return Ok(None) };
+    let opened = socket::listen_on(path, config.http.socket_mode);
+    opened.map(Some).map_err(|error| DoorsError::Socket { path: path.to_owned(), error })
 }
 
 /// Checks that an address outside the loopback interface is protected.

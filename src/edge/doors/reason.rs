@@ -58,6 +58,7 @@ reasons! {
     FOREIGN_HOST = "foreign-host", 403, Http;
     FOREIGN_ORIGIN = "foreign-origin", 403, Http;
     FOREIGN_SENDER = "foreign-sender", 403, Both;
+    FOREIGN_USER = "foreign-user", 403, Http;
     FULL = "full", 429, Both;
     IDEMPOTENCY_FULL = "idempotency-full", 429, Http;
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, Http;

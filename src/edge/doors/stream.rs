@@ -6,25 +6,40 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::context::DoorContext;
+use super::socket::Peer;
 use crate::edge::Transport;
 
-/// Encrypts connections if there is a certificate at the moment.
-#[derive(Clone)]
-pub(super) struct DoorTransport(pub Arc<DoorContext>);
+/// Accepts connections, and encrypts them if there is a certificate at the moment.
+pub(super) struct DoorTransport {
+    pub listener: TcpListener,
+    pub context: Arc<DoorContext>,
+}
 
 impl Transport for DoorTransport {
+    type Accepted = TcpStream;
     type Stream = DoorStream;
+    type Peer = Peer;
 
-    async fn open(&self, stream: TcpStream) -> io::Result<DoorStream> {
-        let tls = self.0.access().tls.clone();
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn peer(&self, _: &TcpStream) -> Peer {
+        Peer::Network
+    }
+
+    async fn open(&self, accepted: TcpStream) -> io::Result<DoorStream> {
+        // Responses are written in one piece.
+        let _ = accepted.set_nodelay(true);
+        let tls = self.context.access().tls.clone();
         match tls {
-            None => Ok(DoorStream::Plain(stream)),
-            Some(tls) => Ok(DoorStream::Encrypted(Box::new(TlsAcceptor::from(tls).accept(stream).await?))),
+            None => Ok(DoorStream::Plain(accepted)),
+            Some(tls) => Ok(DoorStream::Encrypted(Box::new(TlsAcceptor::from(tls).accept(accepted).await?))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who makes a request, and whether they may.
 //!
-//! Where no tokens are used, everybody on this host may do everything. A web page that somebody opens on this host is
+//! At the Unix socket the user of the router and root are known by their processes, and need no token. Elsewhere, where
+//! no tokens are used, everybody on this host may do everything. A web page that somebody opens on this host is
 //! not meant by that: requests with the name of another host (DNS rebinding), or sent by a page of another origin, are
 //! refused.
 
@@ -19,6 +20,7 @@ use super::Api;
 use super::problem::Problem;
 use crate::edge::doors::identity::{Identity, Operation, TOKENS_MAX};
 use crate::edge::doors::reason;
+use crate::edge::doors::socket::Peer;
 
 /// Who makes a request.
 pub(super) struct Caller {
@@ -49,10 +51,22 @@ impl FromRequestParts<Arc<Api>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let access = api.context.access();
-        if !access.requires_token() {
-            refuse_foreign_pages(&parts.headers, &parts.uri)?;
-        }
-        let identity = access.identify(bearer(&parts.headers))?;
+        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer::Network);
+        let identity = match (peer, bearer(&parts.headers)) {
+            // It may read this process's memory, so a token would keep nothing from it.
+            (Peer::Owner, None) => access.local(),
+            (Peer::OtherUser, _) if !access.requires_token() => {
+                let detail = "without tokens only the user of the router and root are served at this socket";
+                return Err(Problem::new(reason::FOREIGN_USER, detail));
+            }
+            (Peer::Network, token) => {
+                if !access.requires_token() {
+                    refuse_foreign_pages(&parts.headers, &parts.uri)?;
+                }
+                access.identify(token)?
+            }
+            (_, token) => access.identify(token)?,
+        };
         api.rates.take(identity.name(), Instant::now())?;
         Ok(Self { identity })
     }

@@ -15,7 +15,7 @@ use super::{Client, Served};
 use crate::common::{PATIENCE, bounded};
 
 /// Writes a file of tokens, each with these agents and operations. Returns the secrets.
-fn tokens(file: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
+pub(super) fn tokens(file: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
     let mut text = String::new();
     let mut secrets = Vec::new();
     for (name, agents, operations) in entries {
