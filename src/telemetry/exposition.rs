@@ -15,7 +15,7 @@ use crate::telemetry::metric::{Audience, Kind, Metric, Number, Read};
 use crate::telemetry::metrics::METRICS;
 
 /// The upper bounds of the buckets of a latency in a scrape, in seconds; another bucket has what is longer.
-const BOUNDS_SECONDS: [f64; 22] = [
+pub(crate) const BOUNDS_SECONDS: [f64; 22] = [
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
     1.0, 5.0, 30.0, 300.0,
 ];
@@ -113,7 +113,7 @@ fn encode_number(series: &mut MetricEncoder<'_>, kind: Kind, value: Number) -> R
 }
 
 /// Returns the number of latencies in each bucket; their sum is the length of the histogram.
-fn bucket_counts(histogram: &Histogram<u64>) -> [u64; BOUNDS_SECONDS.len() + 1] {
+pub(crate) fn bucket_counts(histogram: &Histogram<u64>) -> [u64; BOUNDS_SECONDS.len() + 1] {
     let mut counts = [0; BOUNDS_SECONDS.len() + 1];
     for recorded in histogram.iter_recorded() {
         let seconds = histogram.median_equivalent(recorded.value_iterated_to()) as f64 / NS_PER_SECOND;

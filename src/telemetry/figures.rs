@@ -213,7 +213,8 @@ pub(crate) fn refresh_details(shared: &Shared) {
 }
 
 impl ShardFigures {
-    fn read(shared: &Shared, index: usize) -> Self {
+    /// Reads the figures of a shard. The details are those that it has given last.
+    pub fn read(shared: &Shared, index: usize) -> Self {
         let link = &shared.links[index];
         Self {
             snapshot: link.published.read(),
@@ -249,7 +250,8 @@ impl JournalTotals {
 
 #[cfg(feature = "store")]
 impl StoreFigures {
-    fn read(shared: &Shared) -> Option<Self> {
+    /// Reads the figures, if there is a store.
+    pub fn read(shared: &Shared) -> Option<Self> {
         let directory = shared.config.store.directory.path()?;
         let segments: u64 = shared.links.iter().map(|link| JournalTotals::read(&link.journal).segments).sum();
         let databases = shared.databases.get().map(Vec::as_slice).unwrap_or_default();

@@ -25,6 +25,23 @@ pub(crate) enum Latency {
 impl Latency {
     /// The number of latencies.
     pub const COUNT: usize = 6;
+    /// All latencies.
+    #[cfg(feature = "serve")]
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::EndToEnd, Self::Crossing, Self::Journal, Self::Mailbox, Self::Handler, Self::Turn];
+
+    /// Returns the latency as one word.
+    #[cfg(feature = "serve")]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EndToEnd => "end_to_end",
+            Self::Crossing => "crossing",
+            Self::Journal => "journal",
+            Self::Mailbox => "mailbox",
+            Self::Handler => "handler",
+            Self::Turn => "turn",
+        }
+    }
 }
 
 /// Histograms of all latencies, in nanoseconds, since the start of the router.

@@ -10,7 +10,7 @@ mod executor;
 mod exemplars;
 pub(crate) mod export;
 mod exporting;
-mod exposition;
+pub(crate) mod exposition;
 mod feed;
 pub(crate) mod figures;
 pub(crate) mod health;

@@ -377,11 +377,20 @@ fn top_prints_samples() {
     served.run("agent suspend echo").well();
     served.run("send --to echo --content waits").well();
     let text = served.run("top --once --interval 0.2").well();
-    for part in ["caxton top http://127.0.0.1:", "per second: accepted ", "shard  agents  waiting", "agent\n"] {
+    for part in [
+        "caxton top http://127.0.0.1:",
+        "per second: accepted ",
+        "p50, p99: end to end ",
+        "in mailboxes ",
+        "journal: commits ",
+        "shard  agents  waiting",
+        "agent\n",
+    ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     let sample = served.run("top --once --json --interval 0.2").json();
     assert!(sample["per_second"]["accepted"].is_number() && sample["stats"]["shards"].is_array(), "{sample}");
+    assert!(sample["latencies"]["end_to_end"].is_object() && sample["stats"]["journal"]["commits"].is_number());
     assert_eq!(sample["agents"][0]["agent"], "echo", "{sample}");
     let mut samples = served.begin("top --json --interval 0.1");
     for _ in 0..2 {

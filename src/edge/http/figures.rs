@@ -11,12 +11,12 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
-use caxton_shards::api::{Event, Snapshot, Stage};
+use caxton_shards::api::{Event, LaneFigures, Snapshot, Stage};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::stats::Account;
 use caxton_shards::supervision::breaker::BreakerState;
 use futures_lite::stream::unfold;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::caller::Caller;
@@ -30,6 +30,9 @@ use crate::edge::doors::identity::{Identity, Operation};
 use crate::router::events::Events;
 use crate::router::inbox::ReceiveError;
 use crate::router::report::Stats;
+use crate::telemetry::exposition::{BOUNDS_SECONDS, NS_PER_SECOND, bucket_counts};
+use crate::telemetry::figures::{JournalTotals, ShardFigures, StoreFigures, request_details};
+use crate::telemetry::latency::{Latencies, Latency};
 
 /// Maximum number of events sent in one piece.
 const EVENTS_TOGETHER_MAX: usize = 64;
@@ -64,6 +67,14 @@ async fn stats(State(api): State<Arc<Api>>, caller: Caller, parts: Parts) -> Res
     Parameters::read(&parts.uri, &[])?;
     let router = &api.context.router;
     let mut figures = in_json(&router.stats());
+    let shared = router.shared();
+    // What the shards give on request is there at the next look; this one does not wait for it.
+    request_details(shared);
+    let shards: Vec<_> = (0..shared.links.len()).map(|shard| ShardFigures::read(shared, shard)).collect();
+    figures["latencies"] = latencies_in_json(&shared.telemetry.latencies());
+    figures["lanes"] = lanes_in_json(&shards);
+    figures["journal"] = StoreFigures::read(shared).map(|store| journal_in_json(&store, &shards)).into();
+    figures["mailbox_messages"] = shards.iter().map(|shard| shard.details.mailbox_messages).sum::<usize>().into();
     figures["outside_agents"] = api.context.outside.count().into();
     figures["running_for_ms"] = u64::try_from(router.shared().running_for().as_millis()).unwrap_or(u64::MAX).into();
     Ok(Reply::ok(&figures))
@@ -105,6 +116,65 @@ fn shard_in_json(number: u16, shard: &Snapshot) -> Value {
         "timers": shard.timers,
         "memory_bytes": shard.memory_bytes,
         "memory_bytes_max": shard.memory_bytes_max,
+    })
+}
+
+/// Returns the latencies of sampled messages since the start of the router. The counts of two looks tell those of the
+/// messages between.
+fn latencies_in_json(latencies: &Latencies) -> Value {
+    let in_json = |latency: Latency| {
+        let histogram = latencies.of(latency);
+        let bounds = BOUNDS_SECONDS.into_iter().map(Some).chain([None]);
+        let buckets = bounds.zip(bucket_counts(histogram)).filter(|(_, count)| *count > 0);
+        let buckets = buckets.map(|(bound, count)| json!({ "up_to_seconds": bound, "count": count }));
+        let quantile = |quantile| {
+            let recorded = !histogram.is_empty();
+            recorded.then(|| histogram.value_at_quantile(quantile) as f64 / NS_PER_SECOND)
+        };
+        let figures = json!({
+            "count": histogram.len(),
+            "p50_seconds": quantile(0.5),
+            "p99_seconds": quantile(0.99),
+            "buckets": buckets.collect::<Vec<_>>(),
+        });
+        (latency.as_str().to_owned(), figures)
+    };
+    Latency::ALL.map(in_json).into_iter().collect::<Map<_, _>>().into()
+}
+
+/// Returns the lanes from each shard to each other one.
+fn lanes_in_json(shards: &[ShardFigures]) -> Value {
+    let of_shard = |(from, shard): (usize, &ShardFigures)| {
+        let lanes = shard.details.lanes.iter().enumerate().filter(|(_, lane)| lane.credits_max > 0);
+        let in_json = |(to, lane): (usize, &LaneFigures)| {
+            json!({
+                "from": from,
+                "to": to,
+                "in_flight": lane.in_flight,
+                "credits": lane.credits,
+                "credits_max": lane.credits_max,
+                "sent": lane.sent,
+                "senders_waiting": lane.senders_waiting,
+            })
+        };
+        lanes.map(in_json).collect::<Vec<_>>()
+    };
+    shards.iter().enumerate().flat_map(of_shard).collect::<Vec<_>>().into()
+}
+
+/// Returns the figures of all journals, and of the disk they are on.
+fn journal_in_json(store: &StoreFigures, shards: &[ShardFigures]) -> Value {
+    let sum = |figure: fn(&JournalTotals) -> u64| shards.iter().map(|shard| figure(&shard.journal)).sum::<u64>();
+    let refusing = (0_u16..).zip(shards).filter(|(_, shard)| shard.journal.is_refusing).map(|(number, _)| number);
+    json!({
+        "commits": sum(|journal| journal.commits),
+        "records": sum(|journal| journal.records),
+        "written_bytes": sum(|journal| journal.written_bytes),
+        "journal_bytes": store.journal_bytes,
+        "database_bytes": store.database_bytes,
+        "disk_available_bytes": store.disk.map(|disk| disk.available_bytes),
+        "disk_bytes": store.disk.map(|disk| disk.size_bytes),
+        "refusing_shards": refusing.collect::<Vec<_>>(),
     })
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Served;
 use crate::common::{bounded, silent};
+use crate::edge::wait_until;
 
 #[test]
 pub fn a_conversation_is_shown_while_it_is_open() {
@@ -192,6 +193,14 @@ pub fn figures_and_events_say_what_happens() {
         assert_eq!((&stats["agents"], &stats["dead_letters"]), (&1.into(), &1.into()));
         assert_eq!(stats["account"]["dead_lettered_by_reason"], json!({"unknown-receiver": 1}));
         assert_eq!(stats["shards"].as_array().map(Vec::len), Some(2));
+        assert!(stats["latencies"]["end_to_end"]["buckets"].is_array() && stats["journal"].is_null(), "{stats}");
+        // What shards give on request is there at a later look.
+        wait_until("the shards have given their lanes", || {
+            let stats = other.get("/v1/stats").expect(200);
+            let lanes = stats["lanes"].as_array().expect("it is a list").clone();
+            let ends: Vec<_> = lanes.iter().map(|lane| (lane["from"].as_u64(), lane["to"].as_u64())).collect();
+            ends == [(Some(0), Some(1)), (Some(1), Some(0))] && lanes.iter().all(|lane| lane["credits_max"] != 0)
+        });
         drop(client);
         served.stop();
     });
@@ -212,6 +221,9 @@ pub fn a_backup_is_made_while_the_router_runs() {
         client.json("PUT", "/v1/agents/keeper", &json!({"persistent": true, "acknowledged": true})).expect(201);
         let message = json!({"performative": "inform", "receiver": ["keeper"], "X-caxton-reliability": "durable"});
         client.post("/v1/messages", &message).expect(202);
+        let journal = client.get("/v1/stats").expect(200)["journal"].clone();
+        assert!(journal["commits"].as_u64() > Some(0) && journal["journal_bytes"].as_u64() > Some(0), "{journal}");
+        assert_eq!(journal["refusing_shards"], json!([]));
         let backup = client.post("/v1/backup", &json!({"name": "first"})).expect(201);
         assert_eq!((&backup["messages"], &backup["agents"]), (&1.into(), &1.into()));
         assert!(backups.join("first").is_dir());

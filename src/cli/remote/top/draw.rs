@@ -10,7 +10,7 @@ use ratatui::widgets::Widget;
 use serde_json::Value;
 
 use super::super::{lasting, list, number, sized};
-use super::sample::{RATES, Row, Sample};
+use super::sample::{LATENCIES, RATES, Row, Sample};
 use crate::cli::{printable, thousands};
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
@@ -106,12 +106,72 @@ impl View {
             .map(|(place, name)| format!("{} {}", name.replace('_', "-"), rate(place)))
             .collect();
         lines.push(Line::styled(format!("per second: {}", rates.join("  ")), BOLD));
+        lines.extend(self.latencies());
+        lines.push(self.lanes());
+        lines.extend(self.journal());
         lines.extend(current.unwell.iter().map(|line| Line::styled(printable(line).into_owned(), BAD)));
         for shard in list(stats, "blocked_shards") {
             lines.push(Line::styled(format!("shard {shard} is blocked: an agent does not return"), BAD));
         }
         lines.extend(self.trouble.iter().map(|line| Line::styled(printable(line).into_owned(), BAD)));
         lines
+    }
+
+    /// The latencies of the messages since the sample before, two lines for a usual terminal.
+    fn latencies(&self) -> impl Iterator<Item = Line<'static>> {
+        let quantiles = |(name, called): &(&str, &str)| {
+            let quantiles = self.current.latency_since(self.earlier.as_ref(), name);
+            let [p50, p99] = quantiles.map_or(["-".to_owned(), "-".to_owned()], |quantiles| quantiles.map(briefly));
+            format!("{called} {p50}, {p99}")
+        };
+        let (first, rest) = LATENCIES.split_at(3);
+        let line = |latencies: &[(&str, &str)]| latencies.iter().map(quantiles).collect::<Vec<_>>().join("  ");
+        let lines = [format!("p50, p99: {}", line(first)), format!("          {}", line(rest))];
+        lines.into_iter().map(Line::from)
+    }
+
+    /// Where messages are: in mailboxes, and in the lanes between shards.
+    fn lanes(&self) -> Line<'static> {
+        let stats = &self.current.stats;
+        let lanes = list(stats, "lanes");
+        let sum = |name: &str| grouped(lanes.iter().map(|lane| number(lane, name)).sum());
+        let without = lanes.iter().filter(|lane| number(lane, "credits") == 0).count() as u64;
+        let text = format!(
+            "in mailboxes {}  calls queued {}  in lanes {}  lanes without credit {} of {}  senders waiting {}",
+            grouped(number(stats, "mailbox_messages")),
+            grouped(number(stats, "queued")),
+            sum("in_flight"),
+            without,
+            lanes.len(),
+            sum("senders_waiting"),
+        );
+        if without > 0 { Line::styled(text, BOLD) } else { Line::from(text) }
+    }
+
+    /// The journal, if there is one, and what it refuses.
+    fn journal(&self) -> Vec<Line<'static>> {
+        let journal = &self.current.stats["journal"];
+        if !journal.is_object() {
+            return Vec::new();
+        }
+        let rate =
+            |name: &str| self.earlier.as_ref().and_then(|earlier| self.current.journal_rate_since(earlier, name));
+        let shown = |name: &str| rate(name).map_or_else(|| "-".to_owned(), rounded);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Rates are not negative.
+        let written = rate("written_bytes").map_or_else(|| "-".to_owned(), |rate| sized(rate as u64));
+        let disk = match (journal["disk_available_bytes"].as_u64(), journal["disk_bytes"].as_u64()) {
+            (Some(available), Some(all)) => format!("  disk {} of {} free", sized(available), sized(all)),
+            _ => String::new(),
+        };
+        let text = format!(
+            "journal: commits {}/s  records {}/s  {written}/s  size {}{disk}",
+            shown("commits"),
+            shown("records"),
+            sized(number(journal, "journal_bytes")),
+        );
+        let refusing = list(journal, "refusing_shards").iter();
+        let refusing = refusing.map(|shard| format!("the journal of shard {shard} takes no durable messages"));
+        std::iter::once(Line::from(text)).chain(refusing.map(|text| Line::styled(text, BAD))).collect()
     }
 
     fn shards(&self, width: usize) -> Vec<Line<'static>> {
@@ -225,6 +285,18 @@ fn table<const COLUMNS: usize>(
     let heading = Line::styled(format!("{:<width$}", line(&headings)), HEADING);
     let rows = rows.iter().map(|row| Line::from(line(&row.each_ref().map(String::as_str))));
     std::iter::once(heading).chain(rows).collect()
+}
+
+/// Returns a time for people, with its unit.
+fn briefly(seconds: f64) -> String {
+    // Multiplying by a thousand leaves traces of binary fractions.
+    let digits = |value: f64| format!("{}", (value * 100.0).round() / 100.0);
+    match seconds {
+        _ if seconds.is_infinite() => "longer".to_owned(),
+        _ if seconds < 1e-3 => format!("{} us", digits(seconds * 1e6)),
+        _ if seconds < 1.0 => format!("{} ms", digits(seconds * 1e3)),
+        _ => format!("{} s", digits(seconds)),
+    }
 }
 
 fn grouped(number: u64) -> String {

@@ -235,10 +235,18 @@ mod tests {
             json!({"shard": number, "agents": 6, "waiting": 2, "dead_letters": 1, "breakers_open": 0, "receivers_closed": 1,
                    "memory_bytes": 1_048_576, "account": account})
         };
+        let lane = |from: u64, to: u64, credits: u64| json!({"from": from, "to": to, "in_flight": 3, "credits": credits, "credits_max": 8, "senders_waiting": 1});
+        let buckets =
+            json!([{"up_to_seconds": 2.5e-5, "count": accepted}, {"up_to_seconds": 0.0025, "count": accepted / 20}]);
+        let latencies = json!({"end_to_end": {"buckets": buckets}, "mailbox": {"buckets": buckets}});
         let stats = json!({
             "running_for_ms": at_ms, "account": account, "agents": 12, "outside_agents": 3, "conversations": 4,
             "in_progress": 7, "dead_letters": 1, "memory_bytes": 2_097_152, "memory_bytes_max": 1_073_741_824_u64,
             "breakers_open": 0, "receivers_closed": 1, "protocol_violations": 0, "blocked_shards": [],
+            "mailbox_messages": 1_236, "queued": 2, "lanes": [lane(0, 1, 5), lane(1, 0, 0)], "latencies": latencies,
+            "journal": {"commits": accepted, "records": 3 * accepted, "written_bytes": 2_048 * accepted,
+                        "journal_bytes": 67_108_864, "disk_available_bytes": 1_073_741_824, "disk_bytes": 2_147_483_648_u64,
+                        "refusing_shards": []},
             "shards": [shard(0), shard(1)],
         });
         let row = |name: &str, messages: u64, oldest_ms: u64| Row {
@@ -277,6 +285,10 @@ caxton top http://127.0.0.1:7411  healthy, running  up 1m 1s
 agents 12 (3 outside)  conversations 4  in progress 7  dead letters 1
 memory 2.0 MiB of 1.0 GiB  breakers open 0  mailboxes full 1  violations 0
 per second: accepted 345  processed 345  dead-lettered 0  expired 0  refused 0
+p50, p99: end to end 25 us, 2.5 ms  mailbox 25 us, 2.5 ms  handler -, -
+          between shards -, -  journal -, -
+in mailboxes 1,236  calls queued 2  in lanes 6  lanes without credit 1 of 2  sen
+journal: commits 345/s  records 1,035/s  690.0 KiB/s  size 64.0 MiB  disk 1.0 Gi
 
 shard  agents  waiting  pending  accepted  dead letters  breakers  full   memory
     0       6        2        3    12,345             1         0     1  1.0 MiB
@@ -289,17 +301,17 @@ oldest  messages  shard      bytes  state   agent
 ";
         let lines = drawn(&view(), 80, 24);
         assert_eq!(lines[23], "q quit  ? help  p pause  o m b n sort");
-        assert_eq!(lines[..13].join("\n") + "\n", expected);
+        assert_eq!(lines[..17].join("\n") + "\n", expected);
     }
 
     #[test]
     fn a_small_terminal_shows_what_fits() {
-        let lines = drawn(&view(), 40, 12);
+        let lines = drawn(&view(), 40, 16);
         assert_eq!(lines[0], "caxton top http://127.0.0.1:7411  health");
-        assert_eq!(lines[5], "shard  agents  waiting  pending");
-        assert_eq!(lines[9], "oldest  messages  agent");
-        assert_eq!(lines[10], " 9.5 s         2  slow\\u{1b}");
-        assert_eq!(lines[11], "q quit  ? help  p pause  o m b n sort");
+        assert_eq!(lines[9], "shard  agents  waiting  pending");
+        assert_eq!(lines[13], "oldest  messages  agent");
+        assert_eq!(lines[14], " 9.5 s         2  slow\\u{1b}");
+        assert_eq!(lines[15], "q quit  ? help  p pause  o m b n sort");
         for (width, height) in [(1, 1), (3, 2), (200, 3), (0, 0)] {
             drawn(&view(), width, height);
         }
@@ -310,7 +322,7 @@ oldest  messages  shard      bytes  state   agent
         let mut view = view();
         let key = |letter: char| KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
         assert!(view.press(key('m')) && view.sort == Sort::Messages);
-        assert!(drawn(&view, 80, 24)[10].contains("busy"));
+        assert!(drawn(&view, 80, 24)[14].contains("busy"));
         assert!(view.press(key('p')) && view.is_paused && drawn(&view, 80, 24)[0].ends_with("up 1m 1s, paused"));
         assert!(view.press(key('?')) && drawn(&view, 80, 24).contains(&"  q  quit".to_owned()));
         assert!(view.press(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE)) && !view.shows_help);
@@ -322,17 +334,22 @@ oldest  messages  shard      bytes  state   agent
     fn trouble_is_shown_until_it_is_over() {
         let mut view = view();
         view.see(Err(Trouble::Unreachable("no router responds".to_owned())));
-        assert_eq!(drawn(&view, 80, 24)[4], "no router responds");
+        assert_eq!(drawn(&view, 80, 24)[8], "no router responds");
         view.see(Ok(sample(62_000, 12_400)));
         assert_eq!(view.trouble, None);
         assert!(drawn(&view, 80, 24)[3].starts_with("per second: accepted 55  "));
         view.current.unwell = vec!["degraded disk: it is full".to_owned()];
-        assert_eq!(drawn(&view, 80, 24)[4], "degraded disk: it is full");
+        assert_eq!(drawn(&view, 80, 24)[8], "degraded disk: it is full");
+        view.current.stats["journal"]["refusing_shards"] = json!([1]);
+        assert_eq!(drawn(&view, 80, 24)[8], "the journal of shard 1 takes no durable messages");
+        view.current.stats["journal"] = serde_json::Value::Null;
+        assert!(drawn(&view, 80, 24).iter().all(|line| !line.contains("journal:")));
     }
 
     #[test]
     fn as_text_everything_is_printed() {
         let text = in_text(&view());
+        assert!(text.contains("senders waiting 2\n") && text.contains("disk 1.0 GiB of 2.0 GiB free\n"), "{text}");
         assert!(text.contains("retried 0\n") && text.contains("1.0 MiB\n") && text.ends_with("busy\n"), "{text}");
     }
 }
