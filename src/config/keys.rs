@@ -534,6 +534,8 @@ configuration! {
     nats: NatsConfig {
         /// Address that is listened on, such as 127.0.0.1:4222; empty for none.
         listen: ListenAddress = ["", "", ""];
+        /// Maximum number of messages per second of each token, or of all clients without tokens; 0 for any number.
+        messages_per_second: RequestRate = ["0", "0", "0"];
     }
 
     #[cfg(feature = "serve")]
@@ -561,7 +563,7 @@ configuration! {
         idle_ms: ConnectionIdleMs = ["60000", "60000", "60000"];
         /// Maximum number of HTTP requests per second of each token, or of all clients without tokens; 0 for any number.
         requests_per_second: RequestRate = ["0", "0", "100000"];
-        /// File to which every change by an operator is appended, one JSON object per line; empty for none.
+        /// File to which every change by an operator or of outside agents is appended, one JSON object a line; empty for none.
         ///
         /// The changes are also events of the log, with the target `caxton::audit`.
         audit: FilePath = ["", "", ""];
@@ -700,6 +702,7 @@ mod tests {
         ("http.socket", ["\"\""; 3]),
         ("http.socket_mode", ["\"0600\""; 3]),
         ("nats.listen", ["\"\""; 3]),
+        ("nats.messages_per_second", ["0"; 3]),
         ("doors.tokens", ["\"\""; 3]),
         ("doors.certificate", ["\"\""; 3]),
         ("doors.key", ["\"\""; 3]),

@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::DoorsError;
+use super::audit::Audit;
 use super::identity::{Identity, TokenError, Tokens};
 use super::outside::OutsideAgents;
 use super::spin::Woken;
@@ -77,6 +78,7 @@ pub(crate) struct DoorContext {
     pub router: Router,
     /// The agents of outside clients.
     pub outside: Arc<OutsideAgents>,
+    pub audit: Audit,
     /// Maximum number of connections of each door.
     pub connections_max: usize,
     /// Time after which a connection that carries nothing is closed.
@@ -89,12 +91,13 @@ pub(crate) struct DoorContext {
 }
 
 impl DoorContext {
-    pub(super) fn new(router: &Router, access: Access, closing: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(router: &Router, access: Access, audit: Audit, closing: watch::Receiver<bool>) -> Self {
         let doors = &router.config().doors;
         let outside = OutsideAgents::new(doors.agents_max.as_usize(), doors.grace_ms.as_duration());
         Self {
             router: router.clone(),
             outside: Arc::new(outside),
+            audit,
             connections_max: doors.connections_max.as_usize(),
             idle: doors.idle_ms.as_duration(),
             closing,

@@ -6,10 +6,12 @@
 //!
 //! Outside the loopback interface a door opens only with tokens and with TLS.
 
+pub(crate) mod audit;
 pub(crate) mod context;
 pub(crate) mod deliveries;
 pub(crate) mod identity;
 pub(crate) mod outside;
+pub(crate) mod rates;
 pub(crate) mod reason;
 pub(crate) mod socket;
 pub(crate) mod spin;
@@ -25,6 +27,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use self::audit::Audit;
 use self::context::Access;
 pub(crate) use self::context::DoorContext;
 pub(crate) use self::identity::Identity;
@@ -152,9 +155,11 @@ impl Doors {
         let addresses = (address(&http)?, address(&nats_listener)?);
         let (socket, file) = open_socket(config)?.unzip();
         let (closing, is_closing) = watch::channel(false);
-        let context = Arc::new(DoorContext::new(router, access, is_closing));
-        let audited = |error| DoorsError::Audit { path: config.doors.audit.path().map(ToOwned::to_owned), error };
-        let api = (http.is_some() || socket.is_some()).then(|| http::routes(&context).map_err(audited)).transpose()?;
+        let audit = config.doors.audit.path();
+        let audit =
+            Audit::open(audit).map_err(|error| DoorsError::Audit { path: audit.map(ToOwned::to_owned), error })?;
+        let context = Arc::new(DoorContext::new(router, access, audit, is_closing));
+        let api = (http.is_some() || socket.is_some()).then(|| http::routes(&context));
         let (stop, stopped) = oneshot::channel::<()>();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_io().enable_time().on_thread_park(context.woken.clone().before_sleep()).build();

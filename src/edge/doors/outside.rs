@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::deliveries::Deliveries;
 use super::identity::Identity;
+use super::reason::{self, Reason};
 use crate::router::error::CallError;
 use crate::router::{Inbox, Router};
 
@@ -58,6 +59,20 @@ pub(crate) enum OutsideError {
     /// The router has refused it.
     #[error(transparent)]
     Router(#[from] CallError<RegistrationError>),
+}
+
+impl OutsideError {
+    /// Returns the reason for programs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Forbidden { .. } => reason::FOREIGN_AGENT,
+            Self::Taken(_) => reason::TAKEN,
+            Self::OtherMode(_) => reason::OTHER_MODE,
+            Self::TooMany { .. } => reason::TOO_MANY_AGENTS,
+            Self::Router(CallError::Refused(RegistrationError::Duplicate { .. })) => reason::DUPLICATE,
+            Self::Router(_) => reason::NOT_REGISTERED,
+        }
+    }
 }
 
 /// An agent whose client is outside this process.

@@ -282,7 +282,13 @@ async fn register(
     let outside = &api.context.outside;
     let is_new = outside.get(&name).is_none();
     // Its client counts as gone from the end of the request on, until it reads its messages.
-    let attachment = outside.register(&api.context.router, &caller.identity, &name, options.clone()).await?;
+    let registered = outside.register(&api.context.router, &caller.identity, &name, options.clone()).await;
+    if is_new || registered.is_err() {
+        let outcome = registered.as_ref().map_or_else(|error| error.reason().word, |_| "done");
+        let identity = caller.identity.name();
+        api.context.audit.note(identity, "agents.register", name.as_str(), outcome, Value::Null).await;
+    }
+    let attachment = registered?;
     if !is_new && !registration.agrees(&options, attachment.agent().options()) {
         let detail = format!("{name} is registered with other options: deregister it first to change them");
         return Err(Problem::new(reason::OTHER_OPTIONS, detail));

@@ -5,9 +5,8 @@
 //! not meant by that: requests with the name of another host (DNS rebinding), or sent by a page of another origin, are
 //! refused.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::FromRequestParts;
@@ -18,7 +17,7 @@ use caxton_shards::domain::AgentName;
 
 use super::Api;
 use super::problem::Problem;
-use crate::edge::doors::identity::{Identity, Operation, TOKENS_MAX};
+use crate::edge::doors::identity::{Identity, Operation};
 use crate::edge::doors::reason;
 use crate::edge::doors::socket::Peer;
 
@@ -115,50 +114,8 @@ fn is_loopback(authority: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// How many requests each identity may make: a token bucket that holds those of one second.
-pub(super) struct Rates {
-    /// Requests per second; zero for any number.
-    per_second: f64,
-    buckets: Mutex<HashMap<Arc<str>, Bucket>>,
-}
-
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-impl Rates {
-    pub fn new(per_second: u32) -> Self {
-        Self { per_second: f64::from(per_second), buckets: Mutex::default() }
-    }
-
-    /// Counts a request, or a message that is sent over a WebSocket.
-    pub fn take(&self, identity: &Arc<str>, now: Instant) -> Result<(), Problem> {
-        if self.per_second <= 0.0 {
-            return Ok(());
-        }
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= TOKENS_MAX && !buckets.contains_key(identity) {
-            // Those of tokens that are gone. A full bucket is as good as none.
-            buckets.retain(|_, bucket| now.duration_since(bucket.at).as_secs_f64() < 1.0);
-        }
-        let most = self.per_second;
-        let bucket = buckets.entry(Arc::clone(identity)).or_insert(Bucket { left: most, at: now });
-        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * most).min(most);
-        bucket.at = now;
-        if bucket.left < 1.0 {
-            let detail = format!("more than {most} requests per second, which doors.requests_per_second limits");
-            return Err(Problem::new(reason::TOO_MANY_REQUESTS, detail));
-        }
-        bucket.left -= 1.0;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -169,18 +126,5 @@ mod tests {
         for foreign in ["", "example.org", "localhost.example.org", "10.0.0.1", "[::2]:80", "127.0.0.1.example.org"] {
             assert!(!is_loopback(foreign), "{foreign}");
         }
-    }
-
-    #[test]
-    fn a_bucket_is_filled_again_and_each_identity_has_its_own() {
-        let rates = Rates::new(2);
-        let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
-        let now = Instant::now();
-        assert!(rates.take(&ann, now).is_ok() && rates.take(&ann, now).is_ok());
-        assert!(rates.take(&ann, now).is_err() && rates.take(&bob, now).is_ok());
-        assert!(rates.take(&ann, now + Duration::from_millis(500)).is_ok());
-        assert!(rates.take(&ann, now + Duration::from_millis(500)).is_err());
-        let unlimited = Rates::new(0);
-        assert!((0..1_000).all(|_| unlimited.take(&ann, now).is_ok()));
     }
 }

@@ -29,7 +29,6 @@ mod socket;
 mod stream;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -44,15 +43,15 @@ use caxton_shards::management::DF;
 use caxton_shards::message::AgentId;
 use tokio::sync::Semaphore;
 
-use self::audit::Audit;
 use self::body::BodyMemory;
-use self::caller::{Caller, Rates};
+use self::caller::Caller;
 use self::endpoint::Endpoint;
 use self::idempotency::Idempotency;
 use self::names::Names;
 use self::problem::Problem;
 use crate::edge::doors::context::DoorContext;
 use crate::edge::doors::identity::Operation;
+use crate::edge::doors::rates::Rates;
 use crate::edge::{dashboard, routes};
 
 pub(crate) use self::messages::WAIT_MS_MAX;
@@ -72,20 +71,19 @@ struct Api {
     names: Names,
     /// The router's own agents, in whose names nobody else sends.
     reserved: HashSet<AgentId>,
-    audit: Audit,
     /// One backup is made at a time.
     backups: Arc<Semaphore>,
 }
 
 impl Api {
-    fn new(context: &Arc<DoorContext>) -> io::Result<Self> {
+    fn new(context: &Arc<DoorContext>) -> Self {
         let config = context.router.config();
         let content_max = config.message.content_bytes_max;
         let text_limits = text::Limits::with_content(content_max).with_strictness(config.message.reading);
         let json_limits = json::limits(content_max).with_strictness(config.message.reading);
         let gateways = (0..context.router.shard_count()).map(|shard| context.router.gateway(shard));
         let own = [ROUTER_NAME, DF].map(str::to_owned).into_iter().chain(gateways);
-        Ok(Self {
+        Self {
             context: Arc::clone(context),
             text_limits,
             json_limits,
@@ -96,9 +94,8 @@ impl Api {
             idempotency: Idempotency::default(),
             names: Names::default(),
             reserved: own.map(|name| AgentId::of_text(&name)).collect(),
-            audit: Audit::open(config.doors.audit.path())?,
             backups: Arc::new(Semaphore::new(1)),
-        })
+        }
     }
 
     /// Whether an agent is one of the router's own.
@@ -124,12 +121,8 @@ fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Returns the routes of the HTTP door: the API, metrics and health, and the dashboard.
-///
-/// # Errors
-///
-/// The file of the audit cannot be opened.
-pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
-    let api = Arc::new(Api::new(context)?);
+pub(crate) fn routes(context: &Arc<DoorContext>) -> axum::Router {
+    let api = Arc::new(Api::new(context));
     let mut paths: BTreeMap<&str, (MethodRouter<Arc<Api>>, Vec<&str>)> = BTreeMap::new();
     let endpoints = endpoints();
     for endpoint in &endpoints {
@@ -151,7 +144,7 @@ pub(crate) fn routes(context: &Arc<DoorContext>) -> io::Result<axum::Router> {
     let api_routes = routes.layer(from_fn_with_state(Arc::clone(shared), routes::count)).with_state(Arc::clone(&api));
     let figures = routes::metrics(shared).layer(from_fn_with_state(api, observers_only));
     let dashboard = dashboard::routes().layer(from_fn_with_state(Arc::clone(shared), routes::count));
-    Ok(api_routes.merge(figures).merge(routes::health(shared)).merge(dashboard).layer(from_fn(as_problems)))
+    api_routes.merge(figures).merge(routes::health(shared)).merge(dashboard).layer(from_fn(as_problems))
 }
 
 /// Refuses figures to a caller whose token does not permit `observe`, and without tokens to pages of other origins.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::reply::Reply;
 use crate::edge::doors::identity::TokenError;
 use crate::edge::doors::outside::OutsideError;
+use crate::edge::doors::rates::TooFast;
 use crate::edge::doors::reason::{self, Reason};
 use crate::router::error::CallError;
 
@@ -224,12 +225,16 @@ impl From<TokenError> for Problem {
 impl From<OutsideError> for Problem {
     fn from(error: OutsideError) -> Self {
         match &error {
-            OutsideError::Forbidden { .. } => Self::new(reason::FOREIGN_AGENT, error),
-            OutsideError::Taken(_) => Self::new(reason::TAKEN, error),
-            OutsideError::OtherMode(_) => Self::new(reason::OTHER_MODE, error),
-            OutsideError::TooMany { .. } => Self::new(reason::TOO_MANY_AGENTS, error),
             OutsideError::Router(call) => Self::of_call(call, Self::of_registration),
+            other => Self::new(other.reason(), error),
         }
+    }
+}
+
+impl From<TooFast> for Problem {
+    fn from(TooFast { per_second, .. }: TooFast) -> Self {
+        let detail = format!("more than {per_second} requests per second, which doors.requests_per_second limits");
+        Self::new(reason::TOO_MANY_REQUESTS, detail)
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) use self::figures::{ByReason, NatsFigures, Traffic};
 use self::heartbeats::Heartbeats;
 use self::prompts::PromptFigures;
 use super::doors::DoorContext;
+use super::doors::rates::Rates;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;
@@ -76,6 +77,8 @@ struct Door {
     names: Mutex<HashMap<AgentId, Named>>,
     /// How much of what each agent sends is on its way.
     flows: Arc<Flows>,
+    /// How fast each client may publish.
+    rates: Rates,
     /// The connections that have subscribed to agents without a queue group.
     subscribers: Mutex<HashMap<AgentId, u32>>,
 }
@@ -241,6 +244,7 @@ impl Door {
             posts: Mutex::default(),
             names: Mutex::default(),
             flows: Flows::new(&context.router),
+            rates: Rates::new(context.router.config().nats.messages_per_second.into_inner()),
             figures: Arc::clone(&context.router.shared().nats),
             started: SystemTime::now(),
             prompts: PromptFigures::default(),

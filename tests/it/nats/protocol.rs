@@ -1,11 +1,12 @@
 //! The protocol of NATS itself: greeting, errors, sizes, tokens, and the end.
 
 use std::io::Read as _;
+use std::time::{Duration, Instant};
 
 use caxton_router::serve::NewToken;
 
 use super::{Client, Served, router_gets};
-use crate::common::{PATIENCE, bounded};
+use crate::common::{PATIENCE, bounded, text_of};
 
 #[test]
 fn the_server_says_who_it_is_and_answers_pings() {
@@ -144,5 +145,63 @@ fn a_token_says_who_a_client_is() {
         assert_eq!(reader.line(), "-ERR 'User Authentication Revoked'");
         client.settle();
         served.stop();
+    });
+}
+
+#[test]
+fn clients_that_publish_too_fast_are_slowed_down_and_lose_nothing() {
+    bounded(|| {
+        let served = Served::start(1, |config| {
+            config.set("nats.messages_per_second", "100", "the test").expect("a number");
+        });
+        let inbox = router_gets(&served, "clerk");
+        let mut client = served.client();
+        let began = Instant::now();
+        for number in 0..200 {
+            client.publish("agent.clerk", "", &[], &number.to_string());
+        }
+        client.settle();
+        // At once there are those of one second.
+        assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+        for number in 0..200 {
+            assert_eq!(text_of(&inbox.blocking().recv_within(PATIENCE).expect("it comes")), number.to_string());
+        }
+        served.stop();
+    });
+}
+
+#[test]
+fn agents_that_subscriptions_register_and_deregister_are_audited() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = directory.path().join("audit.jsonl");
+        let file = audit.clone();
+        let served = Served::start(1, |config| config.doors.audit = file.into());
+        let _taken = router_gets(&served, "taken");
+        let (mut client, mut other) = (served.client(), served.client());
+        client.subscribe("agent.mine", "1");
+        // It is registered already.
+        other.say("SUB agent.mine group 1\r\n");
+        other.settle();
+        client.say("SUB agent.taken 2\r\n");
+        assert!(client.line().starts_with("-ERR"));
+        other.say("UNSUB 1\r\n");
+        other.settle();
+        client.say("UNSUB 1\r\n");
+        client.settle();
+        served.stop();
+        let text = std::fs::read_to_string(audit).expect("it is written");
+        let entries = text.lines().map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).expect("it is JSON");
+            ["operation", "identity", "subject", "outcome"]
+                .map(|name| entry[name].as_str().unwrap_or("-").to_owned())
+                .join(" ")
+        });
+        let expected = [
+            "agents.register local mine done",
+            "agents.register local taken duplicate",
+            "agents.deregister local mine done",
+        ];
+        assert_eq!(entries.collect::<Vec<_>>(), expected);
     });
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use caxton_shards::message::{AgentId, Message};
+use serde_json::Value;
 
 use crate::edge::doors::{Attachment, OutsideAgent};
 use crate::edge::nats::Door;
@@ -91,6 +92,13 @@ impl Drop for Leaving {
         drop(attachment);
         if agent.clients() == 0 {
             self.door.context.outside.deregister(&agent);
+            let door = Arc::clone(&self.door);
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move {
+                    let (owner, name) = (agent.owner(), agent.name().as_str());
+                    door.context.audit.note(owner, "agents.deregister", name, "done", Value::Null).await;
+                });
+            }
         }
     }
 }

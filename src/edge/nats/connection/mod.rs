@@ -5,6 +5,7 @@
 //!
 //! - its messages find no room in the shard's channel, or too many of those of its next message's sender have not left it
 //!   or the sender's [outbox](flow);
+//! - it publishes faster than it may;
 //! - too many of its messages wait to be acknowledged; or
 //! - it does not read what is written to it.
 //!
@@ -51,6 +52,7 @@ use super::prompts::{Instance, Verb};
 use super::protocol::{self, Operation, Parser, ProtocolError};
 use super::stream::{Stream, Writer};
 use super::{Door, Event, HandedOver, Post};
+use crate::edge::doors::rates::TooFast;
 use crate::edge::doors::spin::TellingWaker;
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
@@ -344,6 +346,10 @@ struct Connection {
     batch_sender: Option<AgentId>,
     /// The window of an agent that is to send the next message, and has no room for it.
     blocked: Option<Arc<Flow>>,
+    /// Until the client may publish again, as it was too fast.
+    slowed: Option<Pin<Box<Sleep>>>,
+    /// Whether the next message counts as published, although it had to wait.
+    is_counted: bool,
     step: Option<Step>,
     acks: usize,
     acknowledged: u64,
@@ -403,6 +409,8 @@ impl Connection {
             batch_bytes: 0,
             batch_sender: None,
             blocked: None,
+            slowed: None,
+            is_counted: false,
             step: None,
             acks: 0,
             acknowledged: 0,
@@ -454,7 +462,7 @@ impl Connection {
             let mut worked = self.poll_step(context)?;
             // Also while the window is closed: nothing but handing them over opens it.
             self.hand_over(context)?;
-            worked |= self.poll_room(context);
+            worked |= self.poll_room(context) | self.poll_slowed(context);
             worked |= self.poll_input(context)?;
             worked |= self.poll_post(context)?;
             worked |= self.poll_inboxes(context)?;
@@ -521,10 +529,34 @@ impl Connection {
         true
     }
 
+    /// Goes on once the client may publish again.
+    fn poll_slowed(&mut self, context: &mut Context<'_>) -> bool {
+        if self.slowed.as_mut().is_none_or(|slowed| slowed.as_mut().poll(context).is_pending()) {
+            return false;
+        }
+        self.slowed = None;
+        self.input_is_due = true;
+        true
+    }
+
+    /// Whether the client may publish a message now. Otherwise nothing more is carried out until it may.
+    fn is_in_time(&mut self) -> bool {
+        if self.is_counted || !self.door.rates.are_limited() {
+            return true;
+        }
+        let Some(identity) = &self.identity else { return true };
+        match self.door.rates.take(identity.name(), Instant::now()) {
+            Ok(()) => self.is_counted = true,
+            Err(TooFast { wait, .. }) => self.slowed = Some(Box::pin(tokio::time::sleep(wait))),
+        }
+        self.is_counted
+    }
+
     /// Whether the client's next operations can be carried out.
     fn takes_input(&self) -> bool {
         self.step.is_none()
             && self.blocked.is_none()
+            && self.slowed.is_none()
             && self.acks < ACKS_MAX
             && self.output.unwritten_bytes() < UNREAD_BYTES_MAX
     }
@@ -619,8 +651,12 @@ impl Connection {
         }
         match operation {
             Operation::Publish(publication) => {
+                if !self.is_in_time() {
+                    return Ok(Performed::Later);
+                }
                 let performed = self.publish(&publication, context)?;
                 if performed == Performed::Done {
+                    self.is_counted = false;
                     self.published.count(publication.payload.len() + publication.headers.len());
                 }
                 return Ok(performed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
+use serde_json::Value;
 
 use super::deliver::next;
 use super::held::{Due, Leaving};
@@ -44,7 +45,14 @@ impl Connection {
         let Some(identity) = self.identity.clone() else { return };
         let (context, registered) = (Arc::clone(&self.door.context), name.clone());
         let future = Box::pin(async move {
-            context.outside.register(&context.router, &identity, &registered, OutsideOptions::default()).await
+            let is_new = context.outside.get(&registered).is_none();
+            let options = OutsideOptions::default();
+            let result = context.outside.register(&context.router, &identity, &registered, options).await;
+            if is_new || result.is_err() {
+                let outcome = result.as_ref().map_or_else(|error| error.reason().word, |_| "done");
+                context.audit.note(identity.name(), "agents.register", registered.as_str(), outcome, Value::Null).await;
+            }
+            result
         });
         self.step = Some(Step::Register { future, name, wanted: wanted.clone() });
     }
