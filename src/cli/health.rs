@@ -1,10 +1,11 @@
 //! `caxton health`: asks a running router whether it is healthy.
 
-use std::fmt;
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use caxton_router::config::Preset;
 use clap::Args;
@@ -29,7 +30,7 @@ not respond; 2 if the arguments or the settings cannot be used. With --slow: 0 i
 otherwise.")]
 pub struct HealthArguments {
     /// Where the router serves its health, such as `http://127.0.0.1:9464`. With a path, such as /livez, that is asked
-    /// for instead of /healthz
+    /// for instead of /healthz. Or the daemon's Unix socket, such as `unix:/run/caxton/caxton.sock`
     url: Option<Url>,
     #[command(flatten)]
     settings: Settings,
@@ -48,16 +49,29 @@ pub struct HealthArguments {
 /// Where to ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Url {
-    /// Host and port.
-    authority: String,
+    host: Host,
     path: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Host {
+    /// Host and port.
+    Authority(String),
+    /// A Unix socket.
+    Socket(PathBuf),
 }
 
 impl std::str::FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const ALLOWED: &str = "expected a URL such as http://127.0.0.1:9464";
+        const ALLOWED: &str =
+            "expected a URL such as http://127.0.0.1:9464, or a Unix socket such as unix:/run/caxton.sock";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+            let host = path.is_absolute().then_some(Host::Socket(path)).ok_or(ALLOWED)?;
+            return Ok(Self { host, path: DEFAULT_PATH.to_owned() });
+        }
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
             Some(_) => return Err(format!("only http is supported: {ALLOWED}")),
@@ -72,13 +86,16 @@ impl std::str::FromStr for Url {
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let port = if has_port { "" } else { ":80" };
         let path = if path.len() > 1 { path } else { DEFAULT_PATH };
-        Ok(Self { authority: format!("{authority}{port}"), path: path.to_owned() })
+        Ok(Self { host: Host::Authority(format!("{authority}{port}")), path: path.to_owned() })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}{}", self.authority, self.path)
+        match &self.host {
+            Host::Authority(authority) => write!(formatter, "http://{authority}{}", self.path),
+            Host::Socket(path) => write!(formatter, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -120,7 +137,33 @@ impl HealthArguments {
             let loopback = if address.is_ipv6() { "::1" } else { "127.0.0.1" };
             address.set_ip(loopback.parse().expect("it is an address"));
         }
-        Ok(Url { authority: address.to_string(), path: DEFAULT_PATH.to_owned() })
+        Ok(Url { host: Host::Authority(address.to_string()), path: DEFAULT_PATH.to_owned() })
+    }
+}
+
+/// A connection to a router.
+trait Connection: io::Read + io::Write {
+    fn limit_reads(&self, timeout: Duration) -> io::Result<()>;
+    fn limit_writes(&self, timeout: Duration) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn limit_reads(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+    }
+
+    fn limit_writes(&self, timeout: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(timeout))
+    }
+}
+
+impl Connection for UnixStream {
+    fn limit_reads(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+    }
+
+    fn limit_writes(&self, timeout: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(timeout))
     }
 }
 
@@ -132,29 +175,21 @@ fn ask(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
         || format!("no response within {} s: does the router run, and is this its address?", timeout.as_secs_f64());
     let left =
         || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or_else(late);
-    let addresses: Vec<SocketAddr> = url.authority.to_socket_addrs().map_err(error)?.collect();
-    let connected =
-        addresses.iter().map(|address| TcpStream::connect_timeout(address, left().unwrap_or(Duration::from_millis(1))));
-    let mut failed = "the name has no address".to_owned();
-    let mut stream = None;
-    for connection in connected {
-        match connection {
-            Ok(connection) => {
-                stream = Some(connection);
-                break;
-            }
-            Err(error) => failed = error.to_string(),
+    let (mut stream, name): (Box<dyn Connection>, &str) = match &url.host {
+        Host::Socket(path) => (Box::new(UnixStream::connect(path).map_err(error)?), "localhost"),
+        Host::Authority(authority) => {
+            let within = || left().unwrap_or(Duration::from_millis(1));
+            (Box::new(connect(authority, within)?), authority)
         }
-    }
-    let mut stream = stream.ok_or(failed)?;
-    stream.set_write_timeout(Some(left()?)).map_err(error)?;
-    let Url { authority, path } = url;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    };
+    stream.limit_writes(left()?).map_err(error)?;
+    let path = &url.path;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(error)?;
     let mut response = Vec::new();
     let mut part = [0; 8 << 10];
     while response.len() < RESPONSE_BYTES_MAX {
-        stream.set_read_timeout(Some(left()?)).map_err(error)?;
+        stream.limit_reads(left()?).map_err(error)?;
         match stream.read(&mut part).map_err(|problem| if is_late(&problem) { late() } else { problem.to_string() })? {
             0 => break,
             count => response.extend_from_slice(&part[..count]),
@@ -164,6 +199,19 @@ fn ask(url: &Url, timeout: Duration) -> Result<(u16, String), String> {
     let (head, body) = response.split_once("\r\n\r\n").ok_or("it is not HTTP")?;
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
     Ok((status.ok_or("it is not HTTP")?, body.to_owned()))
+}
+
+/// Connects to the first address of a name that accepts.
+fn connect(authority: &str, within: impl Fn() -> Duration) -> Result<TcpStream, String> {
+    let addresses: Vec<SocketAddr> = authority.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    let mut failed = "the name has no address".to_owned();
+    for address in &addresses {
+        match TcpStream::connect_timeout(address, within()) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failed = error.to_string(),
+        }
+    }
+    Err(failed)
 }
 
 fn is_late(error: &std::io::Error) -> bool {
@@ -232,10 +280,12 @@ mod tests {
             ("127.0.0.1:9464/", "http://127.0.0.1:9464/healthz"),
             ("http://[::1]:9464/livez", "http://[::1]:9464/livez"),
             ("http://caxton", "http://caxton:80/healthz"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:///run/x.sock", "unix:/run/x.sock"),
         ] {
             assert_eq!(parsed(text), Ok(whole.to_owned()));
         }
-        for text in ["https://a:1", "", "http://", "http://a b"] {
+        for text in ["https://a:1", "", "http://", "http://a b", "unix:", "unix:run/x"] {
             assert!(parsed(text).expect_err(text).contains("http://127.0.0.1:9464"), "{text}");
         }
     }

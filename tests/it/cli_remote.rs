@@ -454,6 +454,7 @@ fn a_router_is_reached_at_its_socket() {
     served.url = format!("unix:{socket}");
     assert!(served.run("agent ls").well().contains("\necho "));
     assert!(served.run("stats --json").json()["account"].is_object());
+    assert!(run(&["health", &served.url], "").well().starts_with("healthy"));
     let mut ann = served.begin("sub ann --json");
     wait_for(&served, "agent ls", "ann ");
     served.run("send --to ann --content hello --wait receipt").well();

@@ -132,6 +132,18 @@ fn counted_of(value: &Value, name: &str, noun: &str) -> String {
     counted(number(value, name), noun)
 }
 
+/// Returns a time for people, with its unit.
+fn briefly(seconds: f64) -> String {
+    // Multiplying by a thousand leaves traces of binary fractions.
+    let digits = |value: f64| format!("{}", (value * 100.0).round() / 100.0);
+    match seconds {
+        _ if seconds.is_infinite() => "longer".to_owned(),
+        _ if seconds < 1e-3 => format!("{} us", digits(seconds * 1e6)),
+        _ if seconds < 1.0 => format!("{} ms", digits(seconds * 1e3)),
+        _ => format!("{} s", digits(seconds)),
+    }
+}
+
 /// Returns a length of time for people, to the second: `3d 4h`, `12m 5s`.
 fn lasting(milliseconds: u64) -> String {
     let seconds = milliseconds / 1_000;

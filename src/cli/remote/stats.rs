@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::output::{put, put_json};
 use super::table::Table;
-use super::{Failure, Remote, lasting, list, number, sized};
+use super::{Failure, Remote, briefly, lasting, list, number, sized};
 use crate::cli::{counted, printable};
 
 /// Arguments of `caxton stats`.
@@ -65,6 +65,11 @@ fn readable(stats: &Value) -> String {
     );
     line("expired", by(account, "expired", "expired_by_stage"));
     line("memory", format!("{} of {}", sized(figure("memory_bytes")), sized(figure("memory_bytes_max"))));
+    line("latency", latency(&stats["latencies"]["end_to_end"]));
+    if let Some(journal) = stats["journal"].as_object() {
+        let size = |name: &str| journal.get(name).and_then(Value::as_u64).map_or_else(|| "-".to_owned(), sized);
+        line("journal", format!("{}, {} free on the disk", size("journal_bytes"), size("disk_available_bytes")));
+    }
     line(
         "protection",
         format!(
@@ -87,6 +92,17 @@ fn readable(stats: &Value) -> String {
         line("blocked", format!("shard {}: an agent does not return", blocked.join(", ")));
     }
     format!("{text}\n{}", shards(stats))
+}
+
+/// Returns the median and the 99th percentile.
+fn latency(latency: &Value) -> String {
+    let quantile = |name: &str| latency[name].as_f64().map(briefly);
+    match (quantile("p50_seconds"), quantile("p99_seconds")) {
+        (Some(p50), Some(p99)) => {
+            format!("half within {p50}, 99 % within {p99}, from sending to the end of the handler")
+        }
+        _ => "not sampled".to_owned(),
+    }
 }
 
 /// Returns a count, with its parts.
@@ -143,7 +159,8 @@ mod tests {
             "running_for_ms": 61_000, "agents": 3, "outside_agents": 1, "conversations": 2, "in_progress": 1,
             "dead_letters": 1, "breakers_open": 1, "receivers_closed": 2, "stalled": 0, "replies_missing": 2,
             "protocol_violations": 1, "memory_bytes": 1_024, "memory_bytes_max": 1_048_576, "blocked_shards": [0],
-            "account": account,
+            "account": account, "latencies": {"end_to_end": {"p50_seconds": 1e-6, "p99_seconds": 2.5e-3}},
+            "journal": {"journal_bytes": 1_024, "disk_available_bytes": null},
             "shards": [{"shard": 0, "account": account, "agents": 3, "waiting": 4, "dead_letters": 1, "breakers_open": 1,
                         "receivers_closed": 2, "memory_bytes": 1_024}],
         });
@@ -152,6 +169,8 @@ mod tests {
             "running for:   1m 1s\n",
             "messages:      9 accepted, 7 processed, 1 in progress, 0 refused, 1 retried\n",
             "dead letters:  1 kept, 1 in all (1 mailbox-full)\n",
+            "latency:       half within 1 us, 99 % within 2.5 ms, from sending to the end of the handler\n",
+            "journal:       1.0 KiB, - free on the disk\n",
             "protection:    1 breaker open, 2 mailboxes full, 0 senders waiting for room\n",
             "protocols:     1 violation, 2 replies missing\n",
             "blocked:       shard 0: an agent does not return\n",

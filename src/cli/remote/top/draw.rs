@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use serde_json::Value;
 
-use super::super::{lasting, list, number, sized};
+use super::super::{briefly, lasting, list, number, sized};
 use super::sample::{LATENCIES, RATES, Row, Sample};
 use crate::cli::{printable, thousands};
 
@@ -285,18 +285,6 @@ fn table<const COLUMNS: usize>(
     let heading = Line::styled(format!("{:<width$}", line(&headings)), HEADING);
     let rows = rows.iter().map(|row| Line::from(line(&row.each_ref().map(String::as_str))));
     std::iter::once(heading).chain(rows).collect()
-}
-
-/// Returns a time for people, with its unit.
-fn briefly(seconds: f64) -> String {
-    // Multiplying by a thousand leaves traces of binary fractions.
-    let digits = |value: f64| format!("{}", (value * 100.0).round() / 100.0);
-    match seconds {
-        _ if seconds.is_infinite() => "longer".to_owned(),
-        _ if seconds < 1e-3 => format!("{} us", digits(seconds * 1e6)),
-        _ if seconds < 1.0 => format!("{} ms", digits(seconds * 1e3)),
-        _ => format!("{} s", digits(seconds)),
-    }
 }
 
 fn grouped(number: u64) -> String {
