@@ -15,7 +15,6 @@
 mod wait;
 
 use std::cell::Cell;
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -193,6 +192,8 @@ struct Driver {
     outputs: Vec<Output>,
     calls: HashMap<Token, Callee>,
     inboxes: HashMap<InboxNumber, InboxLink>,
+    /// Dropped inboxes whose agents go once everything queued before was taken.
+    dropped_inboxes: Vec<InboxNumber>,
     subscribers: Vec<(flume::Sender<Event>, Arc<AtomicU64>)>,
     #[cfg(feature = "telemetry")]
     log: Option<LogSender>,
@@ -237,6 +238,7 @@ impl Driver {
             outputs: Vec::new(),
             calls: HashMap::new(),
             inboxes: HashMap::new(),
+            dropped_inboxes: Vec::new(),
             subscribers: Vec::new(),
             #[cfg(feature = "telemetry")]
             log: launch.log,
@@ -466,7 +468,7 @@ impl Driver {
         }
     }
 
-    /// At the end everything queued is taken, so that it is answered.
+    /// Takes everything that is queued: at the end so that it is answered, and what comes before the end of an agent.
     fn take_all_work(&mut self) {
         while let Ok(entry) = self.work.try_recv() {
             self.take(entry);
@@ -496,9 +498,12 @@ impl Driver {
         let Some(Request { input, token, inbox, holder }) = call.begin() else { return };
         self.holders.push(holder);
         self.calls.insert(token, call);
-        if matches!(input, Input::Register(..)) && self.link().attention.load(Ordering::Acquire) {
-            // Inboxes that were closed before the call was queued: their agents' names are free for it.
-            self.look_at_inboxes();
+        if matches!(input, Input::Register(..)) {
+            // The names of agents whose inboxes were dropped before the call was queued are free for it.
+            if self.link().attention.load(Ordering::Acquire) {
+                self.look_at_inboxes();
+            }
+            self.close_dropped_inboxes();
         }
         if let Some((number, inbox)) = inbox {
             self.inboxes.insert(number, inbox);
@@ -516,6 +521,11 @@ impl Driver {
             return;
         }
         self.look_at_inboxes();
+        if !self.dropped_inboxes.is_empty() {
+            // What was queued in the names of their agents before is admitted.
+            self.take_all_work();
+            self.close_dropped_inboxes();
+        }
         if let Some(rules) = self.link().take_rules() {
             self.inputs.push_back(Input::ReplaceRules(rules, None));
         }
@@ -526,13 +536,20 @@ impl Driver {
     /// Handles what the owners of inboxes have done.
     fn look_at_inboxes(&mut self) {
         for number in self.shared.links[self.index].take_touched() {
-            let Entry::Occupied(mut entry) = self.inboxes.entry(number) else { continue };
-            let inbox = entry.get_mut();
+            let Some(inbox) = self.inboxes.get_mut(&number) else { continue };
             inbox.look();
             if inbox.is_closed() {
-                close(entry.remove(), number, &mut self.inputs);
+                self.dropped_inboxes.push(number);
             } else {
                 self.inputs.extend(inbox.taken(number));
+            }
+        }
+    }
+
+    fn close_dropped_inboxes(&mut self) {
+        for number in std::mem::take(&mut self.dropped_inboxes) {
+            if let Some(inbox) = self.inboxes.remove(&number) {
+                close(inbox, number, &mut self.inputs);
             }
         }
     }

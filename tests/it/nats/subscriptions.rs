@@ -68,6 +68,21 @@ fn an_agent_that_is_given_up_can_be_subscribed_to_at_once() {
 }
 
 #[test]
+fn what_was_published_before_a_subscription_ends_is_sent() {
+    bounded(|| {
+        let served = Served::start(1, |_| {});
+        let clerk = router_gets(&served, "clerk");
+        let mut client = served.client();
+        for number in 0..200 {
+            client.say(&format!("SUB agent.mine {number}\r\nPUB agent.clerk 1\r\nx\r\nUNSUB {number}\r\n"));
+            let message = clerk.blocking().recv_within(PATIENCE).expect("it comes");
+            assert_eq!(message.sender(), Some(AgentId::of_text("mine")));
+        }
+        served.stop();
+    });
+}
+
+#[test]
 fn a_number_stands_for_its_first_subscription() {
     bounded(|| {
         let served = Served::start(1, |_| {});
