@@ -526,8 +526,8 @@ impl Driver {
             self.take_all_work();
             self.close_dropped_inboxes();
         }
-        if let Some(rules) = self.link().take_rules() {
-            self.inputs.push_back(Input::ReplaceRules(rules, None));
+        if let Some(live) = self.link().take_config() {
+            self.inputs.push_back(Input::Reconfigure(Box::new(live), None));
         }
         self.forget_calls();
         self.forget_subscribers();

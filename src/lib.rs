@@ -118,7 +118,7 @@ pub mod error {
     pub use crate::router::StartError;
     pub use crate::router::error::{BatchError, CallError, WouldDeadlockError};
     pub use crate::router::inbox::ReceiveError;
-    pub use crate::router::rules::TooManyRulesError;
+    pub use crate::router::reconfigure::TooManyRulesError;
 }
 
 /// What a router reports while it runs.

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "telemetry")]
 use caxton_shards::api::Details;
-use caxton_shards::api::{Event, InboxNumber, Snapshot, Token, Unfinished, UnresponsiveError};
+use caxton_shards::api::{Event, InboxNumber, LiveConfig, Snapshot, Token, Unfinished, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::mesh::doorbell::Doorbell;
 use caxton_shards::message::Message;
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::routing::rules::RuleSet;
 use caxton_shards::stats::Calling;
 use crossbeam::utils::CachePadded;
 
@@ -162,8 +161,8 @@ pub(crate) struct ShardHandle {
     /// The inboxes that were read from or closed. Each is there at most twice, once for its opening and once for a change
     /// that the shard has not looked at, so that their number is bounded by that of the inboxes.
     touched: Mutex<Vec<InboxNumber>>,
-    /// Routing rules that the shard has not taken over.
-    new_rules: Mutex<Option<RuleSet>>,
+    /// A configuration that the shard has not taken over.
+    new_config: Mutex<Option<LiveConfig>>,
     /// Calls that the shard has begun and nobody waits for any more. There are no more of them than the shard has
     /// begun.
     given_up: Mutex<Vec<Token>>,
@@ -202,7 +201,7 @@ impl ShardHandle {
             in_turn_since_ns: CachePadded::new(AtomicU64::new(0)),
             attention: CachePadded::new(AtomicBool::new(false)),
             touched: Mutex::default(),
-            new_rules: Mutex::default(),
+            new_config: Mutex::default(),
             given_up: Mutex::default(),
             deadlines: Deadlines::default(),
             calling: OnceLock::new(),
@@ -223,15 +222,16 @@ impl ShardHandle {
         self.attention.store(true, Ordering::Release);
     }
 
-    /// Leaves routing rules for the shard, in place of older ones that it has not taken over. The shard must be rung afterwards.
-    pub fn leave_rules(&self, rules: RuleSet) {
-        self.new_rules.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().take_over(rules);
+    /// Leaves a configuration for the shard, in place of an earlier one that it has not taken over. The shard must be rung
+    /// afterwards.
+    pub fn leave(&self, live: LiveConfig) {
+        self.new_config.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().take_over(live);
         self.attention.store(true, Ordering::Release);
     }
 
-    /// Takes the routing rules that were left for the shard.
-    pub fn take_rules(&self) -> Option<RuleSet> {
-        self.new_rules.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Takes the configuration that was left for the shard.
+    pub fn take_config(&self) -> Option<LiveConfig> {
+        self.new_config.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Records that an inbox was read from or closed. The shard must be rung afterwards.

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Instant;
 
 use caxton_shards::agent::{Agent, Context, Outcome, Registration};
@@ -24,7 +25,6 @@ use caxton_shards::mesh::{LaneCapacity, mesh};
 use caxton_shards::message::{AgentId, IdSpace, Message, MessageBuilder, Performative, Term, WallTime};
 use caxton_shards::protocol::{Mode, Rulebook};
 use caxton_shards::routing::partition::{Partition, ShardIndex};
-use caxton_shards::routing::rules::RuleSet;
 use caxton_shards::shard::{RetryPolicy, Shard, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
@@ -127,7 +127,7 @@ fn config(protocols: Rulebook, partition: Partition, watching: Watching, shard: 
             timeout_ms: 1_800_000,
         },
         protocols,
-        rules: RuleSet::default(),
+        rules: Arc::default(),
         durability: Durability::Unavailable,
         durable_lifetime_ms: 30_000,
         duplicates_window: 1_000,

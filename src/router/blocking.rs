@@ -13,6 +13,7 @@ use caxton_shards::api::{
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterId};
 use caxton_shards::domain::{AgentName, CapabilityName, DomainError};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageId};
+use caxton_shards::protocol::Rulebook;
 use caxton_shards::routing::rules::Rule;
 use futures_lite::future::block_on;
 
@@ -23,7 +24,7 @@ use super::events::Events;
 use super::inbox::{Inbox, ReceiveError};
 use super::inbox_builder::InboxBuilder;
 use super::lifecycle::{AgentCursor, AgentPage};
-use super::rules::TooManyRulesError;
+use super::reconfigure::TooManyRulesError;
 use super::{Router, Sent};
 
 /// The calls of a [`Router`], an [`Inbox`], [`Events`], a [`Sent`] message or an [`InboxBuilder`] for a thread that may
@@ -99,6 +100,14 @@ impl Blocking<&Router> {
     /// As [`Router::replace_rules`].
     pub fn replace_rules(&self, rules: Vec<Rule>) -> Result<(), CallError<TooManyRulesError>> {
         block_on(self.0.replace_rules(rules))
+    }
+
+    /// Does what [`Router::replace_protocols`] does.
+    ///
+    /// # Errors
+    /// As [`Router::replace_protocols`].
+    pub fn replace_protocols(&self, protocols: Rulebook) -> Result<(), CallError> {
+        block_on(self.0.replace_protocols(protocols))
     }
 
     /// Does what [`Router::tell_all`] does.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use caxton_shards::api::FailureHandler;
 #[cfg(feature = "wasm")]
 use caxton_shards::api::PLUGINS_MAX;
+use caxton_shards::api::{FailureHandler, LiveConfig};
 use caxton_shards::domain::ShardCount;
 use caxton_shards::protocol::{Definition, Mode};
 use caxton_shards::routing::partition::ShardIndex;
@@ -201,6 +201,6 @@ impl RouterBuilder {
             #[cfg(feature = "telemetry")]
             trace_sinks: self.trace_sinks,
         };
-        start(&self.config, &rules.into(), &rulebook, extensions, &self.cancel)
+        start(&self.config, &LiveConfig::new(rules.into(), rulebook), extensions, &self.cancel)
     }
 }

@@ -14,8 +14,8 @@ mod inbox_builder;
 pub(crate) mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod observation;
+pub(crate) mod reconfigure;
 pub(crate) mod report;
-pub(crate) mod rules;
 mod shutdown;
 pub(crate) mod slow_consumers;
 #[cfg(feature = "store")]
@@ -31,13 +31,12 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "wasm")]
 use caxton_shards::api::PLUGINS_MAX;
-use caxton_shards::api::{ConversationLimits, RegistrationError};
+use caxton_shards::api::{ConversationLimits, LiveConfig, RegistrationError};
 use caxton_shards::journal::record::Durability;
 use caxton_shards::mesh::mesh;
 use caxton_shards::message::IdSpace;
-use caxton_shards::protocol::Rulebook;
 use caxton_shards::routing::partition::Partition;
-use caxton_shards::routing::rules::{RULES_MAX, RuleSet};
+use caxton_shards::routing::rules::RULES_MAX;
 use caxton_shards::shard::{RetryPolicy, ShardConfig};
 use caxton_shards::supervision::RestartPolicy;
 use caxton_shards::supervision::breaker::BreakerPolicy;
@@ -217,8 +216,8 @@ struct Inner {
     store: Mutex<Option<Store>>,
     /// Warnings of the start.
     warnings: Vec<Finding>,
-    /// Its routing rules.
-    rules: Mutex<RuleSet>,
+    /// What can be replaced while it runs.
+    live: Mutex<LiveConfig>,
     /// The log of the program that started it, if it has one.
     #[cfg(feature = "telemetry")]
     log: Option<RouterLog>,
@@ -298,8 +297,7 @@ pub(crate) struct Extensions {
 
 fn start(
     config: &Config,
-    rules: &RuleSet,
-    rulebook: &Rulebook,
+    live: &LiveConfig,
     #[cfg_attr(not(any(feature = "telemetry", feature = "wasm")), expect(unused_mut, reason = "nothing is changed"))]
     mut extensions: Extensions,
     cancel: &CancelStart,
@@ -375,7 +373,7 @@ fn start(
         inner.log = log;
         inner.edge = Mutex::new(edge);
     }
-    inner.rules = Mutex::new(rules.clone());
+    inner.live = Mutex::new(live.clone());
     let router = Router::new(Arc::new(inner));
     #[cfg(all(feature = "telemetry", feature = "wasm"))]
     let _ = shared.plugins.set(extensions.plugins.clone());
@@ -397,8 +395,11 @@ fn start(
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
-        let mut shard_config = shard_config(config, rules, partition, index, boot_epoch);
-        shard_config.protocols = rulebook.clone();
+        #[cfg_attr(
+            not(any(feature = "store", feature = "telemetry")),
+            expect(unused_mut, reason = "nothing is changed")
+        )]
+        let mut shard_config = shard_config(config, live, partition, index, boot_epoch);
         #[cfg(feature = "store")]
         let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
         #[cfg(feature = "store")]
@@ -542,7 +543,13 @@ fn start_error(config: &Config, shard: usize, error: &glommio::GlommioError<()>)
 
 /// Returns the configuration of one shard.
 #[allow(clippy::cast_possible_truncation)] // There are at most 1024 shards.
-fn shard_config(config: &Config, rules: &RuleSet, partition: Partition, index: usize, boot_epoch: u64) -> ShardConfig {
+fn shard_config(
+    config: &Config,
+    live: &LiveConfig,
+    partition: Partition,
+    index: usize,
+    boot_epoch: u64,
+) -> ShardConfig {
     let shard_config = ShardConfig {
         id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
         partition,
@@ -586,8 +593,8 @@ fn shard_config(config: &Config, rules: &RuleSet, partition: Partition, index: u
             history: usize::from(config.conversation.history.into_inner()),
             timeout_ms: u64::from(config.conversation.timeout_ms.into_inner()),
         },
-        protocols: Rulebook::default(),
-        rules: rules.clone(),
+        protocols: live.protocols.clone(),
+        rules: Arc::clone(&live.rules),
         // Durable messages are refused.
         durability: Durability::Unavailable,
         durable_lifetime_ms: 0,

@@ -62,7 +62,7 @@ impl Inner {
             #[cfg(feature = "store")]
             store: Mutex::default(),
             warnings,
-            rules: Mutex::default(),
+            live: Mutex::default(),
             #[cfg(feature = "telemetry")]
             log: None,
             #[cfg(feature = "telemetry")]

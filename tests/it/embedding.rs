@@ -12,6 +12,7 @@ use caxton_router::error::{AskError, FailureReason, SendErrorKind};
 use caxton_router::error::{CallError, ReceiveError};
 use caxton_router::event::Event;
 use caxton_router::message::{Choice, ConversationId};
+use caxton_router::protocol::{Mode, Rulebook};
 use caxton_router::routing::rules::{Conditions, Destination, RULES_MAX, Rule};
 use caxton_router::routing::{Placement, ShardIndex};
 use caxton_router::{AgentId, Message, Outcome, Performative, Registration, Router};
@@ -496,6 +497,41 @@ fn a_shard_that_is_held_up_takes_new_rules_over_later() {
         futures_lite::future::block_on(asker.send(question)).expect("it is accepted");
         let reply = asker.blocking().recv_within(PATIENCE).expect("the oracle replies");
         assert_eq!((text_of(&reply).as_str(), reply.performative()), ("why", Performative::Inform));
+        drop(asker);
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn protocols_are_replaced_while_the_router_runs_also_on_a_shard_that_is_held_up() {
+    bounded(|| {
+        let router = start(2);
+        let oracle = name_on(&router, 1, "oracle");
+        let oracle = router.blocking().register(oracle, echo).expect("the agent is registered");
+        let asker = router.inbox(name_on(&router, 0, "asker")).blocking().open().expect("the inbox is opened");
+        let violate = |conversation: &str| {
+            let id = ConversationId::of_text(conversation);
+            let agree =
+                Message::builder(Performative::Agree).receiver(oracle).protocol("fipa-request").conversation(id);
+            asker
+                .blocking()
+                .send(agree.content(conversation).build().expect("the message is valid"))
+                .expect("accepted");
+            asker.blocking().recv_within(PATIENCE).expect("something comes back")
+        };
+        let passes = |reply: &Message| reply.performative() == Performative::Inform;
+        assert!(passes(&violate("observed")));
+        let enforced = Rulebook::new(Mode::Enforce, &[], &[]).expect("the library has no flaws");
+        let barrier = hold_up(&router, 0);
+        let replaced = router.within(Duration::from_millis(20)).blocking().replace_protocols(enforced);
+        let Err(CallError::Unresponsive(late)) = replaced else { panic!("{replaced:?}") };
+        assert!(late.shard == ShardIndex(0) && late.may_have_changed, "{late}");
+        barrier.open();
+        let notice = violate("enforced");
+        assert!(!passes(&notice) && text_of(&notice).contains("protocol-violation"), "{}", text_of(&notice));
+        assert!(router.protocols().checked().all(|(_, mode)| mode == Mode::Enforce));
+        router.blocking().replace_protocols(Rulebook::default()).expect("the shards respond");
+        assert!(passes(&violate("unchecked")));
         drop(asker);
         shutdown(&router);
     });

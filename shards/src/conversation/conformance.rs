@@ -47,6 +47,29 @@ impl ProtocolFigures {
     pub(super) fn of(name: &str) -> Self {
         Self { name: name.into(), open: 0, begun: 0, observed: [0; 2], refused: [0; 2], states: Vec::new() }
     }
+
+    /// Takes over the counters of an earlier definition of the same name.
+    pub(super) fn take_counters(&mut self, former: &mut Self) {
+        self.begun += std::mem::take(&mut former.begun);
+        for (counters, former) in [(&mut self.observed, &mut former.observed), (&mut self.refused, &mut former.refused)]
+        {
+            for (counter, former) in counters.iter_mut().zip(former) {
+                *counter += std::mem::take(former);
+            }
+        }
+    }
+
+    /// Adds the figures of an earlier definition of the same name.
+    pub(super) fn add(&mut self, former: &Self) {
+        self.open += former.open;
+        self.take_counters(&mut former.clone());
+        for state in &former.states {
+            match self.states.iter_mut().find(|own| own.name == state.name) {
+                Some(own) => own.open += state.open,
+                None => self.states.push(state.clone()),
+            }
+        }
+    }
 }
 
 /// Protocol figures of a shard.

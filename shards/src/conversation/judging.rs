@@ -1,25 +1,23 @@
 //! Protocol checks of conversations.
 
 use super::{
-    Conformance, Conversation, ConversationIndex, Conversations, NOWHERE, Passage, Passed, ProtocolFigures, Protocols,
-    REPLY_TO_NOTED_MAX, hash_of,
+    Conformance, ConversationIndex, Conversations, NOWHERE, Passage, Passed, ProtocolFigures, REPLY_TO_NOTED_MAX,
+    hash_of,
 };
 use crate::message::{AgentId, ConversationId, ConversationRole, Message, Performative, Reliability, Term, WallTime};
 use crate::outcome::DeadLetterReason;
 use crate::planted::{self, Bug};
-use crate::protocol::{Guard, Verdict, Violation};
+use crate::protocol::{Verdict, Violation};
 use hashbrown::HashSet;
 
 /// Maximum number of names searched for in a platform's report.
 const NAMES_IN_REPORT_MAX: usize = 64;
-/// Maximum number of guards kept for reuse.
-const SPARE_GUARDS_MAX: usize = 1_024;
 
 impl Conversations {
     /// Whether messages have to pass through [`Conversations::pass_by_protocol`].
     #[inline]
     pub fn hold_to_protocols(&self) -> bool {
-        !self.protocols.rulebook.is_empty()
+        self.protocols.check()
     }
 
     /// Like [`Conversations::pass`], with protocol checks. A separate function, so that routers without checks do not
@@ -77,15 +75,15 @@ impl Conversations {
         let Some(conversation) = self.slab.get_mut(place) else { return Err(DeadLetterReason::NotInConversation) };
         let to = conversation.position(passage.receiver);
         let (Some(guard), Some(0)) = (&mut conversation.guard, to) else { return self.pass_beside(passage) };
-        let rulebook = &self.protocols.rulebook;
+        let protocols = &self.protocols;
         if tells_of_loss(passage.message) {
             let named = concerned(&conversation.participants, passage.message);
-            rulebook.lose(guard, named, conversation.participants.len());
+            protocols.lose(guard, named, conversation.participants.len());
             return Ok((NOWHERE, Passed::Beside));
         }
         let from = conversation.participants.len();
-        let welcome = rulebook.others_speak(guard.protocol) || guard.is_delegate(passage.sender);
-        if !welcome || !rulebook.allows(guard, from, 0, passage.message) {
+        let welcome = protocols.others_speak(guard.protocol) || guard.is_delegate(passage.sender);
+        if !welcome || !protocols.allows(guard, from, 0, passage.message) {
             return self.pass_beside(passage);
         }
         let from = conversation.join(passage.sender, most, self.seeded)?;
@@ -102,19 +100,19 @@ impl Conversations {
         if message.role() != ConversationRole::Unresolved {
             return Err(DeadLetterReason::NotInConversation);
         }
-        let rulebook = &self.protocols.rulebook;
-        let Some(protocol) = message.protocol_term().and_then(|name| rulebook.find(name)) else {
+        let protocols = &self.protocols;
+        let Some(protocol) = message.protocol_term().and_then(|name| protocols.find(name)) else {
             return Ok((NOWHERE, Passed::Beside));
         };
         if tells_of_loss(message) {
             return Ok((NOWHERE, Passed::Beside));
         }
-        if rulebook.others_speak(protocol) {
+        if protocols.others_speak(protocol) {
             // An agent that the initiator wants replies to go to has not seen the conversation before.
             self.unchecked += 1;
             return Ok((NOWHERE, Passed::Beside));
         }
-        self.violation = rulebook.explain_beginning(protocol, message).map(Box::new);
+        self.violation = protocols.explain_beginning(protocol, message).map(Box::new);
         match &self.violation {
             Some(violation) if violation.refused => Err(DeadLetterReason::ProtocolViolation),
             _ => Ok((NOWHERE, Passed::BesideInViolation)),
@@ -128,13 +126,13 @@ impl Conversations {
         let conversation = self.slab.get(self.find(initiator, id)?)?;
         let guard = conversation.guard.as_ref()?;
         let to = conversation.position(peer).map_or(conversation.participants.len(), usize::from);
-        Some(self.protocols.rulebook.allows(guard, 0, to, message))
+        Some(self.protocols.allows(guard, 0, to, message))
     }
 
     /// Counts a message that names a checked protocol but cannot be checked, because it has no conversation id.
     #[cold]
     pub fn count_unchecked(&mut self, message: &Message) {
-        let named = || message.protocol_term().and_then(|name| self.protocols.rulebook.find(name));
+        let named = || message.protocol_term().and_then(|name| self.protocols.find(name));
         if message.conversation().is_none() && named().is_some() {
             self.unchecked += 1;
         }
@@ -166,14 +164,14 @@ impl Conversations {
     /// Whether a message names a checked protocol that cannot begin with it.
     #[cold]
     pub fn begins_nothing(&self, message: &Message) -> bool {
-        let rulebook = &self.protocols.rulebook;
-        let named = message.protocol_term().and_then(|name| rulebook.find(name));
-        named.is_some_and(|protocol| !rulebook.may_begin(protocol, message.performative()))
+        let protocols = &self.protocols;
+        let named = message.protocol_term().and_then(|name| protocols.find(name));
+        named.is_some_and(|protocol| !protocols.may_begin(protocol, message.performative()))
     }
 
     /// Whether two names denote the same checked protocol.
     pub fn is_same_protocol(&self, one: Option<Term>, other: Option<Term>) -> bool {
-        let find = |name: Option<Term>| name.and_then(|name| self.protocols.rulebook.find(name));
+        let find = |name: Option<Term>| name.and_then(|name| self.protocols.find(name));
         one == other || (find(one).is_some() && find(one) == find(other))
     }
 
@@ -204,7 +202,7 @@ impl Conversations {
         if to == Some(0) && tells_of_loss(passage.message) {
             if let Some(guard) = &mut conversation.guard {
                 let named = concerned(&conversation.participants, passage.message);
-                self.protocols.rulebook.lose(guard, named, conversation.participants.len());
+                self.protocols.lose(guard, named, conversation.participants.len());
             }
             return Ok(passed);
         }
@@ -217,7 +215,7 @@ impl Conversations {
         let Some(conversation) = self.slab.get_mut(place) else { return Ok(passed) };
         let Some(guard) = conversation.guard.take() else { return Ok(passed) };
         let between = (usize::from(from), to.map_or(conversation.participants.len(), usize::from));
-        let violation = self.protocols.rulebook.explain(&guard, between, passage.message, passage.initiator);
+        let violation = self.protocols.explain(&guard, between, passage.message, passage.initiator);
         // In a conversation begun by an earlier run it is observed and not refused.
         let violation = violation.map(|violation| Violation { refused: violation.refused && !lenient, ..violation });
         if guard.has_begun() {
@@ -244,8 +242,8 @@ impl Conversations {
     /// Returns the protocol figures.
     pub fn conformance(&self) -> Conformance {
         Conformance {
-            steps: self.protocols.steps,
-            late: self.protocols.steps_late,
+            steps: self.protocols.steps().0,
+            late: self.protocols.steps().1,
             observed: self.observed,
             refused: self.refused,
             unchecked: self.unchecked,
@@ -254,7 +252,7 @@ impl Conversations {
 
     /// Returns the figures of each checked protocol.
     pub fn by_protocol(&self) -> Vec<ProtocolFigures> {
-        self.protocols.figures.clone()
+        self.protocols.by_name()
     }
 
     /// Takes the violation of the last message that was let pass, and counts it.
@@ -298,59 +296,12 @@ impl Conversations {
 
     /// Records that a message of this conversation was not delivered, so that the last step may be repeated.
     fn delivery_failed(&mut self, initiator: AgentId, id: ConversationId) {
-        if self.protocols.rulebook.is_empty() {
+        if !self.hold_to_protocols() {
             return;
         }
         let guard = self.find(initiator, id).and_then(|place| self.slab.get_mut(place)?.guard.as_mut());
         if let Some(guard) = guard {
             guard.delivery_failed = true;
-        }
-    }
-}
-
-impl Protocols {
-    /// Returns the figures of the protocol that a message violated.
-    fn figures_of(&mut self, violation: &Violation) -> Option<&mut ProtocolFigures> {
-        self.figures.iter_mut().find(|figures| *figures.name == *violation.protocol)
-    }
-
-    /// Takes a message's step in the conversation's protocol, or returns the violation. A conversation is checked
-    /// against the first checked protocol that its initiator names.
-    #[inline(always)]
-    pub(super) fn step(
-        &mut self,
-        conversation: &mut Conversation,
-        from: u16,
-        to: Option<u16>,
-        passage: &Passage<'_>,
-        wall: WallTime,
-    ) -> Verdict {
-        if conversation.guard.is_none() {
-            let named = passage.message.protocol_term().filter(|_| from == 0);
-            let Some(protocol) = named.and_then(|name| self.rulebook.find(name)) else { return Verdict::Allowed };
-            let mut guard = self.spare_guards.pop().unwrap_or_default();
-            guard.begin(protocol);
-            conversation.guard = Some(guard);
-            if let Some(figures) = self.figures.get_mut(usize::from(protocol)) {
-                figures.open += 1;
-                figures.begun += 1;
-            }
-        }
-        let Some(guard) = &mut conversation.guard else { return Verdict::Allowed };
-        let to = to.map_or(conversation.participants.len(), usize::from);
-        let verdict = self.rulebook.step(guard, usize::from(from), to, passage.message, wall);
-        self.steps += u64::from(verdict != Verdict::Forbidden);
-        self.steps_late += u64::from(verdict == Verdict::Late);
-        verdict
-    }
-
-    /// Takes the guard of a conversation that is no longer checked.
-    pub(super) fn keep(&mut self, guard: Box<Guard>) {
-        if let Some(figures) = self.figures.get_mut(usize::from(guard.protocol)) {
-            figures.open -= 1;
-        }
-        if self.spare_guards.len() < SPARE_GUARDS_MAX && guard.is_small() {
-            self.spare_guards.push(guard);
         }
     }
 }

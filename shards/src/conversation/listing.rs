@@ -88,7 +88,7 @@ impl Conversations {
             return None;
         }
         let guard = conversation.guard.as_deref();
-        let protocol = guard.and_then(|guard| self.protocols.rulebook.protocol_and_state(guard));
+        let protocol = guard.and_then(|guard| self.protocols.protocol_and_state(guard));
         let fits = |wanted: &Option<Arc<str>>, word: Option<&str>| {
             wanted.as_ref().is_none_or(|wanted| word.is_some_and(|word| word.eq_ignore_ascii_case(wanted)))
         };

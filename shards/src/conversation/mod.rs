@@ -13,6 +13,7 @@ mod history;
 pub(crate) mod initiators;
 mod judging;
 mod listing;
+mod protocols;
 mod recovered;
 mod roles;
 mod standing;
@@ -35,6 +36,8 @@ use crate::outcome::DeadLetterReason;
 use crate::protocol::{Guard, ProtocolView, Rulebook, Violation};
 use history::{History, Remembered};
 use initiators::InitiatorCache;
+use protocols::Protocols;
+pub use protocols::REPLACED_PROTOCOLS_MAX;
 use recovered::Recovered;
 use standing::StateCount;
 
@@ -94,6 +97,8 @@ struct Conversation {
     guard: Option<Box<Guard>>,
     /// Whether durable messages passed it, so that the journal knows it.
     durable: bool,
+    /// How often protocols had been replaced when it was opened.
+    generation: u32,
 }
 
 const _: () =
@@ -138,20 +143,6 @@ pub(crate) struct Conversations {
     recovered: Recovered,
     /// The initiators of conversations that text-borne messages of this shard's agents belong to.
     initiators: InitiatorCache,
-}
-
-/// The protocol checks of a shard's conversations.
-#[derive(Debug)]
-struct Protocols {
-    rulebook: Rulebook,
-    /// Guards of closed conversations, for reuse.
-    #[allow(clippy::vec_box)] // The allocations are what is kept.
-    spare_guards: Vec<Box<Guard>>,
-    /// The number of messages that followed their protocol, and how many of them were late.
-    steps: u64,
-    steps_late: u64,
-    /// By protocol.
-    figures: Vec<ProtocolFigures>,
 }
 
 /// Maximum number of empty histories kept for reuse.
@@ -236,13 +227,7 @@ impl Conversations {
             index: HashTable::new(),
             seeded: Seeded::new(seed),
             spare_histories: Vec::new(),
-            protocols: Protocols {
-                figures: rulebook.checked().map(|(name, _)| ProtocolFigures::of(name)).collect(),
-                rulebook,
-                spare_guards: Vec::new(),
-                steps: 0,
-                steps_late: 0,
-            },
+            protocols: Protocols::new(rulebook),
             state_count: None,
             violation: None,
             opened: 0,
@@ -272,6 +257,11 @@ impl Conversations {
 
     pub fn timeout_ms(&self) -> u64 {
         self.limits.timeout_ms
+    }
+
+    /// Sets limits. Open conversations keep their participants, and are looked at again when their former timeout is over.
+    pub fn set_limits(&mut self, timeout_ms: u64, participants_max: usize) {
+        (self.limits.timeout_ms, self.limits.participants_max) = (timeout_ms, participants_max);
     }
 
     #[inline(always)]
@@ -360,6 +350,7 @@ impl Conversations {
             timer: None,
             guard: None,
             durable: false,
+            generation: self.protocols.generation(),
         };
         let place = self.slab.insert(conversation).map_err(|_| DeadLetterReason::TooManyConversations)?;
         let (slab, seeded) = (&self.slab, self.seeded);
@@ -488,7 +479,7 @@ impl Conversations {
             protocol: conversation
                 .guard
                 .as_ref()
-                .and_then(|guard| self.protocols.rulebook.view(guard, &conversation.participants)),
+                .and_then(|guard| self.protocols.view(guard, &conversation.participants)),
         })
     }
 }

@@ -137,15 +137,13 @@ impl Conversations {
         violates: bool,
     ) {
         let Some(conversation) = self.slab.get_mut(place) else { return };
-        let steps = (self.protocols.steps, self.protocols.steps_late);
-        let verdict = self.protocols.step(conversation, from, Some(to), passage, at);
         // The run in which it passed has counted it.
-        (self.protocols.steps, self.protocols.steps_late) = steps;
+        let verdict = self.protocols.step_uncounted(conversation, from, Some(to), passage, at);
         let Some(guard) = &mut conversation.guard else { return };
         if verdict == Verdict::Forbidden && !violates {
             // The records of earlier steps are gone.
             self.recovered.is_behind(place);
-            self.protocols.rulebook.catch_up(guard, from.into(), to.into(), passage.message);
+            self.protocols.catch_up(guard, from.into(), to.into(), passage.message);
         }
         if !guard.has_begun() {
             // A message that names a protocol without beginning it leaves the conversation unchecked.
@@ -175,7 +173,7 @@ impl Conversations {
         let Some(conversation) = self.slab.get_mut(place) else { return false };
         let Some(guard) = &mut conversation.guard else { return false };
         let to = to.map_or(conversation.participants.len(), usize::from);
-        if self.protocols.rulebook.catch_up(guard, from.into(), to, passage.message) {
+        if self.protocols.catch_up(guard, from.into(), to, passage.message) {
             conversation.durable = true;
             self.recovered.is_behind(place);
             return true;

@@ -3,9 +3,7 @@
 //! Nothing is counted when a message passes. On request all conversations are looked at, a portion at a time, so that
 //! this holds up nobody: a count of many conversations is of a period and not of a moment.
 
-use std::sync::Arc;
-
-use super::{Conversations, OTHER_STATES, STATES_NAMED_MAX, StateFigures};
+use super::{Conversations, OTHER_STATES, STATES_NAMED_MAX};
 
 /// Maximum number of exchanges that count as little as one conversation that is looked at.
 const EXCHANGES_AT_ONCE: usize = 32;
@@ -22,17 +20,23 @@ pub(super) struct StateCount {
 impl Conversations {
     /// Begins to count, unless a count is under way or nothing is checked.
     pub fn begin_state_count(&mut self) {
-        if self.state_count.is_some() || self.protocols.figures.is_empty() {
+        if self.state_count.is_some() || !self.protocols.check() {
             return;
         }
         let mut named_left = STATES_NAMED_MAX;
-        let protocols = 0..self.protocols.figures.len();
-        let open = protocols.map(|protocol| {
-            let named = self.protocols.rulebook.state_names(protocol).count().min(named_left);
+        let open = self.protocols.state_names().map(|names| {
+            let named = names.count().min(named_left);
             named_left -= named;
             vec![0; named + 1]
         });
         self.state_count = Some(StateCount { next: 0, open: open.collect() });
+    }
+
+    /// Begins again if a count is under way: the numbers of protocols mean something else.
+    pub(super) fn restart_state_count(&mut self) {
+        if self.state_count.take().is_some() {
+            self.begin_state_count();
+        }
     }
 
     /// Looks at up to this many places of conversations. Returns whether a count remains under way.
@@ -44,7 +48,7 @@ impl Conversations {
             (count.next, looked_at) = (count.next + 1, looked_at + 1);
             let Some(guard) = conversation.and_then(|conversation| conversation.guard.as_deref()) else { continue };
             looked_at += guard.exchanges() / EXCHANGES_AT_ONCE;
-            let state = usize::from(self.protocols.rulebook.standing(guard));
+            let state = usize::from(self.protocols.standing(guard));
             if let Some(open) = count.open.get_mut(usize::from(guard.protocol)) {
                 let unnamed = open.len() - 1;
                 open[state.min(unnamed)] += 1;
@@ -54,7 +58,7 @@ impl Conversations {
         if goes_on {
             self.state_count = Some(count);
         } else {
-            self.set_states(&count.open);
+            self.protocols.set_states(&count.open, OTHER_STATES);
         }
         goes_on
     }
@@ -62,20 +66,5 @@ impl Conversations {
     /// Whether a count is under way.
     pub fn is_counting_states(&self) -> bool {
         self.state_count.is_some()
-    }
-
-    fn set_states(&mut self, counted: &[Vec<u64>]) {
-        let rulebook = &self.protocols.rulebook;
-        for (protocol, (figures, open)) in self.protocols.figures.iter_mut().zip(counted).enumerate() {
-            let names = rulebook.state_names(protocol).take(open.len() - 1).chain([OTHER_STATES]);
-            let mut before = std::mem::take(&mut figures.states).into_iter().peekable();
-            for (number, (name, open)) in names.zip(open.iter().copied()).enumerate() {
-                match before.next_if(|state| state.number == number) {
-                    Some(state) => figures.states.push(StateFigures { open, ..state }),
-                    None if open > 0 => figures.states.push(StateFigures { name: Arc::from(name), open, number }),
-                    None => {}
-                }
-            }
-        }
     }
 }

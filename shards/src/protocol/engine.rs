@@ -31,8 +31,8 @@ const DELEGATES_MAX: usize = 64;
 const PENDING_REPLIES_MAX: usize = 16;
 
 /// A protocol that is enforced or observed.
-#[derive(Debug)]
-pub(super) struct Rules {
+#[derive(Debug, PartialEq)]
+pub(crate) struct Rules {
     pub name: String,
     pub mode: Mode,
     terms: Vec<Term>,
@@ -46,7 +46,7 @@ pub(super) struct Rules {
     cancelled: u8,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct State {
     name: String,
     end: bool,
@@ -57,7 +57,7 @@ struct State {
 /// The progress of one conversation in its protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
-    /// The protocol's index in the rulebook.
+    /// The number that its shard gave to the definition.
     pub protocol: u16,
     /// The `reply-with` values of the initiator's messages, to tell the reply to a cancel from other replies.
     questions: SmallVec<[Correlation; 2]>,
@@ -352,6 +352,12 @@ impl Rules {
             }
         }
         rules
+    }
+
+    /// Whether both have the same definition, in whatever mode.
+    pub fn has_definition_of(&self, other: &Self) -> bool {
+        (&self.name, &self.terms, &self.states, &self.next, &self.own, self.others_speak)
+            == (&other.name, &other.terms, &other.states, &other.next, &other.own, other.others_speak)
     }
 
     /// Returns the state of an exchange that the participant has stopped because of a cancel.

@@ -29,7 +29,7 @@ pub use definition::{
     Act, Definition, DefinitionError, DefinitionErrorKind, NAME_BYTES_MAX, STATES_MAX, STEPS_MAX, Site, StepDefinition,
     act_of_word,
 };
-pub(crate) use engine::{Guard, Verdict};
+pub(crate) use engine::{Guard, Rules, Verdict};
 pub use rulebook::{PROTOCOLS_MAX, Rulebook, RulebookError};
 pub use violation::{PartyView, ProtocolView, Violation};
 

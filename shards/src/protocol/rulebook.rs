@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::definition::{Definition, DefinitionError};
-use super::engine::{Guard, Rules, Verdict};
-use super::{Mode, ProtocolView, Violation, library};
-use crate::message::{AgentId, Message, Performative, Term, VOCABULARY_TERMS_MAX, WallTime};
+use super::engine::Rules;
+use super::{Mode, library};
+use crate::message::{Term, VOCABULARY_TERMS_MAX};
 
 /// Maximum number of protocols of a router, including the library's.
 pub const PROTOCOLS_MAX: usize = 256;
@@ -19,7 +19,7 @@ pub struct Rulebook(Option<Arc<Book>>);
 
 #[derive(Debug)]
 struct Book {
-    rules: Vec<Rules>,
+    rules: Vec<Arc<Rules>>,
     /// By term number: the protocol's index among the rules, counted from one, or [`UNKNOWN`]. Zero means that the term
     /// was not looked up yet: names are case-insensitive, and new spellings arrive with messages.
     by_term: Box<[AtomicU16]>,
@@ -132,92 +132,36 @@ impl Rulebook {
         if usize::from(place) < book.rules.len() { Some(place) } else { book.find_spelling(name) }
     }
 
-    /// Whether an exchange of this protocol can begin with this act.
-    pub(crate) fn may_begin(&self, protocol: u16, act: Performative) -> bool {
-        self.rules(protocol).is_some_and(|rules| rules.may_begin(act))
+    /// Returns the checked protocols, in the order of their indices.
+    pub(crate) fn rules(&self) -> &[Arc<Rules>] {
+        self.0.as_ref().map_or(&[], |book| &book.rules)
     }
 
-    /// Whether agents may speak in this protocol that its initiator did not address first.
-    pub(crate) fn others_speak(&self, protocol: u16) -> bool {
-        self.rules(protocol).is_some_and(Rules::others_speak)
+    /// Whether two rulebooks are clones of one.
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
-    /// Whether a message between these indices of a conversation would be allowed now.
-    pub(crate) fn allows(&self, guard: &Guard, from: usize, to: usize, message: &Message) -> bool {
-        self.rules(guard.protocol).is_none_or(|rules| rules.allows(guard, from, to, message))
-    }
-
-    /// Ends an exchange that a platform could not deliver to: the one with `named`, an index in the conversation, or
-    /// the only one that is under way.
-    pub(crate) fn lose(&self, guard: &mut Guard, named: Option<usize>, participants: usize) {
-        let Some(rules) = self.rules(guard.protocol) else { return };
-        let mut under_way = (1..participants).filter(|party| rules.is_under_way(guard, *party));
-        let only = match (under_way.next(), under_way.next()) {
-            (Some(party), None) => Some(party),
-            _ => None,
+    /// Returns how this rulebook differs from an earlier one, one line for each protocol: that it is checked, is no longer
+    /// checked, has another definition, or another mode.
+    pub fn changes_since(&self, former: &Self) -> Vec<String> {
+        let find = |rules: &[Arc<Rules>], name: &str| rules.iter().find(|rules| rules.name == name).cloned();
+        let change = |rules: &Arc<Rules>| match find(former.rules(), &rules.name) {
+            None => Some(format!("{} is checked: {}", rules.name, rules.mode)),
+            Some(former) if former == *rules => None,
+            Some(former) if former.mode != rules.mode => {
+                let definition = if former.has_definition_of(rules) { "" } else { ", with another definition" };
+                Some(format!("{} is on {} instead of {}{definition}", rules.name, rules.mode, former.mode))
+            }
+            Some(_) => Some(format!("{} has another definition", rules.name)),
         };
-        match named.or(only) {
-            Some(party) => rules.lose(guard, party),
-            None => guard.delivery_failed = true,
-        }
-    }
-
-    /// Describes what is wrong with a message that belongs to no conversation and does not begin one.
-    pub(crate) fn explain_beginning(&self, protocol: u16, message: &Message) -> Option<Violation> {
-        let mut guard = Guard::default();
-        guard.begin(protocol);
-        self.explain(&guard, (0, 1), message, message.sender()?)
-    }
-
-    #[inline]
-    fn rules(&self, place: u16) -> Option<&Rules> {
-        self.0.as_ref()?.rules.get(usize::from(place))
-    }
-
-    /// Takes a step in a conversation: see [`Rules::step`].
-    #[inline(always)]
-    pub(crate) fn step(&self, guard: &mut Guard, from: usize, to: usize, message: &Message, now: WallTime) -> Verdict {
-        match self.rules(guard.protocol) {
-            Some(rules) => rules.step(guard, from, to, message, now),
-            None => Verdict::Allowed,
-        }
-    }
-
-    /// Advances a conversation that lost steps to where a message is allowed: see [`Rules::catch_up`].
-    pub(crate) fn catch_up(&self, guard: &mut Guard, from: usize, to: usize, message: &Message) -> bool {
-        self.rules(guard.protocol).is_some_and(|rules| rules.catch_up(guard, from, to, message))
-    }
-
-    /// Describes what is wrong with a forbidden message.
-    pub(crate) fn explain(
-        &self,
-        guard: &Guard,
-        between: (usize, usize),
-        message: &Message,
-        initiator: AgentId,
-    ) -> Option<Violation> {
-        self.rules(guard.protocol)?.explain(guard, between, message, initiator)
-    }
-
-    /// Returns the names of a protocol's states, by number.
-    pub(crate) fn state_names(&self, protocol: usize) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(move |book| book.rules.get(protocol)).flat_map(Rules::state_names)
-    }
-
-    /// Returns the number of a conversation's state: see [`Rules::standing`].
-    pub(crate) fn standing(&self, guard: &Guard) -> u8 {
-        self.rules(guard.protocol).map_or(0, |rules| rules.standing(guard))
-    }
-
-    /// Returns the names of a conversation's protocol and of the state it has reached.
-    pub(crate) fn protocol_and_state(&self, guard: &Guard) -> Option<(&str, &str)> {
-        let rules = self.rules(guard.protocol)?;
-        Some((rules.name.as_str(), rules.state_name(rules.standing(guard))))
-    }
-
-    /// Returns the state of a conversation.
-    pub(crate) fn view(&self, guard: &Guard, participants: &[AgentId]) -> Option<ProtocolView> {
-        Some(self.rules(guard.protocol)?.view(guard, participants))
+        let gone = former.rules().iter().filter(|former| find(self.rules(), &former.name).is_none());
+        let gone = gone.map(|former| format!("{} is no longer checked", former.name));
+        self.rules().iter().filter_map(change).chain(gone).collect()
     }
 }
 
@@ -253,7 +197,7 @@ impl Book {
                 }
             }
         }
-        self.rules.push(Rules::new(definition, mode, terms));
+        self.rules.push(Arc::new(Rules::new(definition, mode, terms)));
         Ok(())
     }
 }
@@ -283,6 +227,25 @@ mod tests {
         assert_eq!(find("fipa-auction-dutch"), find("fipa-dutch-auction"));
         assert!(find("fipa-request").is_some());
         assert_eq!((find("fipa-query"), find("house"), find("house")), (None, None, None));
+    }
+
+    #[test]
+    fn changes_are_named_by_protocol() {
+        let of =
+            |pairs: &[(&str, Mode)], own: &[Definition]| Rulebook::new(Mode::Off, &exceptions(pairs), own).unwrap();
+        let own = Definition { name: "own".to_owned(), aliases: Vec::new(), ..library().next().unwrap() };
+        let other = Definition { others_speak: true, ..own.clone() };
+        let former =
+            of(&[("fipa-request", Mode::Enforce), ("fipa-query", Mode::Observe), ("own", Mode::Observe)], &[own]);
+        let modes = [("fipa-request", Mode::Observe), ("fipa-propose", Mode::Observe), ("own", Mode::Observe)];
+        let expected = [
+            "fipa-request is on observe instead of enforce",
+            "fipa-propose is checked: observe",
+            "own has another definition",
+            "fipa-query is no longer checked",
+        ];
+        assert_eq!(of(&modes, &[other]).changes_since(&former), expected);
+        assert_eq!(former.changes_since(&former.clone()), Vec::<String>::new());
     }
 
     #[test]

@@ -57,14 +57,24 @@ impl Plugins {
             return Err(plugin);
         }
         self.list.push(plugin);
-        self.is_always_asked = true;
         Ok(())
+    }
+
+    /// Replaces all plugins. Of those beyond [`PLUGINS_MAX`] none is used.
+    pub fn replace(&mut self, mut plugins: Vec<Box<dyn RoutePlugin>>) {
+        plugins.truncate(PLUGINS_MAX);
+        self.list = plugins;
+    }
+
+    /// Sets whether messages outside conversations are checked before they are accepted even without plugins.
+    pub fn set_always_asked(&mut self, is_always_asked: bool) {
+        self.is_always_asked = is_always_asked;
     }
 
     /// Whether the message is checked before it is accepted.
     #[inline(always)]
     pub fn have_to_judge(&self, message: &Message) -> bool {
-        self.is_always_asked && (message.conversation().is_none() || !self.list.is_empty())
+        !self.list.is_empty() || self.is_always_asked && message.conversation().is_none()
     }
 
     /// Passes a message that is about to be accepted to every plugin.

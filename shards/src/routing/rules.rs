@@ -3,8 +3,6 @@
 //! Rules are tried in order and the first match decides. They apply to messages without a receiver and to messages that
 //! address a capability; a message to a named agent goes to that agent, whatever the rules say.
 
-use std::sync::Arc;
-
 use crate::message::{AgentId, Choice, Message, Performative, Receiver, Term};
 
 /// Maximum number of rules of a router: they are tried one after the other.
@@ -73,40 +71,6 @@ impl Conditions {
     fn names_in_another_spelling(&self, message: &Message) -> bool {
         let (Some(wanted), Some(named)) = (self.protocol, message.protocol()) else { return false };
         wanted.as_str().eq_ignore_ascii_case(named)
-    }
-}
-
-/// The rules of a router, in the order in which they are tried. A shard takes over only those with a later version than its
-/// own, so that in the end all shards have the same rules, in whatever order they learn of them.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct RuleSet {
-    version: u64,
-    rules: Arc<[Rule]>,
-}
-
-impl RuleSet {
-    /// Creates the rules that take the place of these.
-    #[must_use]
-    pub fn next(&self, rules: Vec<Rule>) -> Self {
-        Self { version: self.version + 1, rules: rules.into() }
-    }
-
-    /// Takes over newer rules; older ones are ignored.
-    pub fn take_over(&mut self, rules: Self) {
-        if rules.version > self.version {
-            *self = rules;
-        }
-    }
-
-    /// Returns the rules.
-    pub fn as_slice(&self) -> &[Rule] {
-        &self.rules
-    }
-}
-
-impl From<Vec<Rule>> for RuleSet {
-    fn from(rules: Vec<Rule>) -> Self {
-        Self { version: 0, rules: rules.into() }
     }
 }
 

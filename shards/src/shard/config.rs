@@ -1,5 +1,7 @@
 //! The configuration of a shard.
 
+use std::sync::Arc;
+
 use crate::conversation::ConversationLimits;
 use crate::domain::{
     BatchSize, ContentLimit, MailboxBytes, MailboxCapacity, MessageTimeoutMs, OutboxCapacity, TurnQuota,
@@ -10,7 +12,7 @@ use crate::mailbox::MailboxLimits;
 use crate::message::IdSpace;
 use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
-use crate::routing::rules::RuleSet;
+use crate::routing::rules::Rule;
 use crate::supervision::breaker::BreakerPolicy;
 use crate::supervision::{RestartPolicy, RetryPolicy};
 use crate::trace::Watching;
@@ -57,7 +59,7 @@ pub struct ShardConfig {
     /// The protocols that conversations are checked against.
     pub protocols: Rulebook,
     /// The rules of content-based routing.
-    pub rules: RuleSet,
+    pub rules: Arc<[Rule]>,
     /// Whether there is a journal.
     pub durability: Durability,
     /// Default lifetime of a durable message, in milliseconds.

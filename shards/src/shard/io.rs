@@ -17,7 +17,6 @@ use crate::flow_control::policy::OverflowPolicy;
 use crate::journal::record::Lsn;
 use crate::message::{AgentId, ConversationId, Message, MessageId, Term};
 use crate::routing::capabilities::Provider;
-use crate::routing::rules::RuleSet;
 use crate::shard::agent::Registration;
 pub use crate::shard::control::journal::{Attempt, AttemptMark, Ending, FULL_PATIENCE_MS, JournalCondition};
 use crate::shard::control::lifecycle::{AgentFilter, AgentPortion, AgentView, Drained, LifecycleError};
@@ -27,6 +26,7 @@ pub use crate::shard::control::survey::{
 };
 use crate::shard::delivery_error::DeliveryError;
 pub use crate::shard::event::{Event, EventDetail};
+use crate::shard::live_config::LiveConfig;
 use crate::stats::account::Account;
 
 /// An input of a shard.
@@ -157,9 +157,9 @@ pub enum Input {
     /// Looks for the agents whose messages have waited longest, up to this many and [`SLOW_CONSUMERS_MAX`], and responds
     /// with [`Answer::SlowConsumers`]. It takes one turn for each [`AGENTS_SURVEYED_PER_TURN`] agents.
     SlowConsumers(usize, Token),
-    /// Replaces the rules of content-based routing by newer ones, and responds with [`Answer::RulesReplaced`] where there is a
-    /// token. Messages that have their receiver keep it.
-    ReplaceRules(RuleSet, Option<Token>),
+    /// Replaces routing rules, protocols, plugins and limits by those of a later version, and responds with
+    /// [`Answer::Reconfigured`] where there is a token.
+    Reconfigure(Box<LiveConfig>, Option<Token>),
     /// Responds with [`Answer::Snapshot`].
     Inspect(Token),
     /// The callers of these requests no longer wait. A pending ask is removed: a reply to it is one that nobody waits
@@ -213,7 +213,7 @@ impl Input {
             | Self::PurgeDeadLetters(_, token)
             | Self::SlowConsumers(_, token)
             | Self::Inspect(token) => Some(*token),
-            Self::ReplaceRules(_, token) => *token,
+            Self::Reconfigure(_, token) => *token,
             Self::Tell(_)
             | Self::Taken { .. }
             | Self::Acknowledged { .. }
@@ -299,8 +299,8 @@ pub enum Answer {
     },
     /// Agents with waiting messages, the slowest first.
     SlowConsumers(Vec<SlowConsumer>),
-    /// The shard has the rules, or newer ones.
-    RulesReplaced,
+    /// The shard has this version, or a later one.
+    Reconfigured,
     /// The shard's figures.
     Snapshot(Box<Snapshot>),
 }

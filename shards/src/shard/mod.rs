@@ -40,6 +40,7 @@ use crate::shard::inquiries::Inquiries;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
 use crate::shard::lifecycle::Lifecycle;
 use crate::shard::links::Links;
+use crate::shard::live_config::LiveConfig;
 use crate::shard::outputs::Outputs;
 use crate::shard::scheduler::Scheduler;
 use crate::shard::timers::Timers;
@@ -59,6 +60,7 @@ mod inquiries;
 pub(crate) mod io;
 mod lifecycle;
 pub(crate) mod links;
+pub(crate) mod live_config;
 mod outputs;
 pub(crate) mod path;
 mod scheduler;
@@ -117,6 +119,7 @@ pub(crate) enum ShardPhase {
 /// One core's share of the router.
 pub struct Shard {
     pub(in crate::shard) config: ShardConfig,
+    pub(in crate::shard) live: LiveConfig,
     pub(in crate::shard) index: ShardIndex,
     pub(in crate::shard) ids: IdSource,
     pub(in crate::shard) rng: SplitMix64,
@@ -180,6 +183,7 @@ impl Shard {
             inquiries: Inquiries::default(),
             surveys: Surveys::default(),
             journal: ShardJournal::new(config.durability, config.partition, config.duplicates_window, config.seed),
+            live: LiveConfig::new(Arc::clone(&config.rules), config.protocols.clone()),
             config,
         }
     }

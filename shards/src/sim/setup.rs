@@ -1,6 +1,7 @@
 //! The settings of a simulated router.
 
 use std::num::{NonZeroU16, NonZeroUsize};
+use std::sync::Arc;
 
 use crate::conversation::ConversationLimits;
 use crate::domain::{NodeId, ShardCount};
@@ -10,7 +11,6 @@ use crate::mesh::{LaneCapacity, mesh};
 use crate::message::{IdSpace, WallTime};
 use crate::protocol::Rulebook;
 use crate::routing::partition::Partition;
-use crate::routing::rules::RuleSet;
 use crate::shard::control::restore::Recovery;
 use crate::shard::io::Now;
 use crate::shard::{RetryPolicy, Shard, ShardConfig};
@@ -66,7 +66,7 @@ impl Setup {
             dead_letter_bytes_max: 1 << 30,
             conversations: ConversationLimits { open_max: 1_000, participants_max: 10, history: 8, timeout_ms: 10_000 },
             protocols: Rulebook::default(),
-            rules: RuleSet::default(),
+            rules: Arc::default(),
             durability: Durability::Unavailable,
             durable_lifetime_ms: 30_000,
             duplicates_window: 1_000,

@@ -27,6 +27,7 @@ mod outside;
 mod overflow;
 mod protocols;
 mod receipts;
+mod reconfigure;
 #[cfg(not(feature = "loom"))]
 mod ring_stress;
 mod roles;

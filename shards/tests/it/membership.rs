@@ -2,12 +2,12 @@
 //! left.
 
 use caxton_shards::agent::{Outcome, Registration};
-use caxton_shards::api::{Answer, InboxNumber, Input, ROUTER_NAME, RegistrationError, is_notice};
+use caxton_shards::api::{Answer, InboxNumber, Input, LiveConfig, ROUTER_NAME, RegistrationError, is_notice};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::domain::{AgentName, ShardCount};
 use caxton_shards::message::{AgentId, Choice, Message, Performative, Term, WallTime};
 use caxton_shards::routing::partition::{Partition, Placement, ShardIndex};
-use caxton_shards::routing::rules::{Conditions, Destination, Rule, RuleSet};
+use caxton_shards::routing::rules::{Conditions, Destination, Rule};
 
 use crate::common::{Log, Script, Setup, WALL_START_MS, World, capability, inform, text};
 
@@ -414,22 +414,25 @@ fn messages_without_a_receiver_go_where_the_first_matching_rule_sends_them() {
 fn rules_are_replaced_by_newer_ones_in_whatever_order_they_come() {
     let [old, new] = ["old", "new"].map(AgentId::of_text);
     let to = |agent| vec![Rule { conditions: Conditions::default(), destination: Destination::Agent(agent) }];
-    let first = RuleSet::from(to(old));
-    let second = first.next(Vec::new());
-    let third = second.next(to(new));
-    let mut world = Setup::new(1).configured(|config| config.rules = first).start();
+    let mut next = LiveConfig::default();
+    let [second, third] = [Vec::new(), to(new)].map(|rules| {
+        next.rules = rules.into();
+        next.advance();
+        next.clone()
+    });
+    let mut world = Setup::new(1).configured(|config| config.rules = to(old).into()).start();
     let logs = [Log::new(), Log::new()];
     for (name, log) in ["old", "new"].iter().zip(&logs) {
         world.register(Script::listener(log).registration(AgentName::try_new(*name).unwrap()));
     }
     let sender = world.add(0, "sender", Script::idle());
     let mut heard = Vec::new();
-    for rules in [None, Some(third), Some(second)] {
-        if let Some(rules) = rules {
+    for live in [None, Some(third), Some(second)] {
+        if let Some(live) = live {
             let token = world.token();
-            world.give(0, Input::ReplaceRules(rules, Some(token)));
+            world.give(0, Input::Reconfigure(Box::new(live), Some(token)));
             world.run();
-            assert!(matches!(world.take_answer(0, token), Some(Answer::RulesReplaced)));
+            assert!(matches!(world.take_answer(0, token), Some(Answer::Reconfigured)));
         }
         world.send(Message::builder(Performative::Inform).sender(sender).build().unwrap()).unwrap();
         world.run();

@@ -99,7 +99,6 @@ impl Api {
             return (None, message.receiver().clone());
         }
         let rules = self.context.router.rule_set();
-        let rules = rules.as_slice();
         let Some(place) = rules.iter().position(|rule| rule.conditions.match_message(message)) else {
             return (None, message.receiver().clone());
         };

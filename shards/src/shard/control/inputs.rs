@@ -83,10 +83,10 @@ impl Shard {
             Input::ReplayDeadLetters(search, to, token) => self.replay_dead_letters(&search, to, token),
             Input::PurgeDeadLetters(search, token) => self.purge_dead_letters(&search, token),
             Input::SlowConsumers(limit, token) => self.find_slow_consumers(limit, token),
-            Input::ReplaceRules(rules, token) => {
-                self.config.rules.take_over(rules);
+            Input::Reconfigure(live, token) => {
+                self.reconfigure(*live);
                 if let Some(token) = token {
-                    self.outputs.answer(token, Answer::RulesReplaced);
+                    self.outputs.answer(token, Answer::Reconfigured);
                 }
             }
             Input::Inspect(token) => {

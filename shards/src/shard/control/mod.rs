@@ -1,6 +1,6 @@
 //! The control plane. Its stages in calling order, the lowest first: `journal`, `replies`, `backpressure`, `commits`,
 //! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `admin`, `survey`, `peers`, `replay`, `inboxes`, `stop`,
-//! `inspect`, `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
+//! `inspect`, `reconfigure`, `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
 
 pub mod admin;
 pub mod backpressure;
@@ -13,6 +13,7 @@ pub(crate) mod journal;
 pub mod lifecycle;
 mod offers;
 pub mod peers;
+mod reconfigure;
 pub(crate) mod register;
 mod remove;
 pub mod replay;

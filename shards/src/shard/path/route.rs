@@ -34,7 +34,7 @@ impl Shard {
     /// rules choose, or to a provider of the capability.
     pub(in crate::shard) fn route_without_target(&mut self, mut envelope: Envelope) -> Result<(), Blocked> {
         if !matches!(envelope.message.receiver(), Receiver::Agents(_))
-            && let Some(receiver) = rules::first_match(self.config.rules.as_slice(), &envelope.message)
+            && let Some(receiver) = rules::first_match(&self.live.rules, &envelope.message)
         {
             envelope.message.set_receiver(receiver);
             if matches!(envelope.message.receiver(), Receiver::Agents(_)) {

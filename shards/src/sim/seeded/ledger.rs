@@ -352,7 +352,7 @@ impl Ledger {
             Answer::Conversations(portion) => self.note(&[portion.conversations.len() as u64]),
             Answer::Agent(view) => self.note_text(&format!("{view:?}")),
             Answer::Room(on_way) => self.note_text(&format!("{on_way:?}")),
-            Answer::Snapshot(_) | Answer::SlowConsumers(_) | Answer::RulesReplaced => {}
+            Answer::Snapshot(_) | Answer::SlowConsumers(_) | Answer::Reconfigured => {}
         }
     }
 
