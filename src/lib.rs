@@ -119,6 +119,7 @@ pub mod error {
     pub use crate::router::error::{BatchError, CallError, WouldDeadlockError};
     pub use crate::router::inbox::ReceiveError;
     pub use crate::router::reconfigure::TooManyRulesError;
+    pub use crate::router::reload::ReloadError;
 }
 
 /// What a router reports while it runs.
@@ -137,7 +138,9 @@ pub mod health {
 /// The doors through which agents and clients outside the process reach a router.
 #[cfg(feature = "serve")]
 pub mod serve {
-    pub use crate::edge::doors::{CertificateError, Doors, DoorsError, NewToken, Operation, TOKENS_MAX, TokensError};
+    pub use crate::edge::doors::{
+        CertificateError, Doors, DoorsError, DoorsReload, NewToken, Operation, TOKENS_MAX, TokensError,
+    };
 }
 
 /// Figures of a running router, and the report of one that has stopped.

@@ -430,9 +430,9 @@ pub(crate) struct Shared {
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
-    /// The routing plugins.
-    #[cfg(all(feature = "telemetry", feature = "wasm"))]
-    pub plugins: OnceLock<Vec<crate::wasm::Plugin>>,
+    /// The routing plugins: those of the settings, and behind them those of the program.
+    #[cfg(feature = "wasm")]
+    plugins: Mutex<Arc<[crate::wasm::Plugin]>>,
 }
 
 impl Shared {
@@ -468,9 +468,21 @@ impl Shared {
             nats: Arc::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
-            #[cfg(all(feature = "telemetry", feature = "wasm"))]
-            plugins: OnceLock::new(),
+            #[cfg(feature = "wasm")]
+            plugins: Mutex::new(Arc::from([])),
         }
+    }
+
+    /// Returns the routing plugins: those of the settings, and behind them those of the program.
+    #[cfg(feature = "wasm")]
+    pub fn plugins(&self) -> Arc<[crate::wasm::Plugin]> {
+        Arc::clone(&self.plugins.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets the routing plugins. The shards are told apart from that.
+    #[cfg(feature = "wasm")]
+    pub fn set_plugins(&self, plugins: Vec<crate::wasm::Plugin>) {
+        *self.plugins.lock().unwrap_or_else(PoisonError::into_inner) = plugins.into();
     }
 
     pub fn phase(&self) -> RouterPhase {

@@ -32,6 +32,7 @@ mod guests;
 mod keys;
 #[cfg(feature = "telemetry")]
 mod listen;
+mod live;
 #[cfg(feature = "telemetry")]
 mod log;
 #[cfg(feature = "telemetry")]

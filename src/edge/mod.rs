@@ -160,7 +160,7 @@ impl Edge {
         let serve = async move {
             tokio::spawn(repeat(every, tick));
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-            futures_lite::future::or(accept(Plain(listener), routes, figures, limits), async {
+            futures_lite::future::or(accept(Plain(listener), routes, figures, move || limits), async {
                 // The sender is dropped.
                 let _ = stopped.await;
             })
@@ -232,20 +232,21 @@ impl Transport for Plain {
     }
 }
 
-/// Accepts connections, and makes room for them.
+/// Accepts connections, and makes room for them. Each has the limits of the moment at which it is accepted.
 pub(crate) async fn accept<T: Transport>(
     transport: T,
     routes: axum::Router,
     figures: Arc<EdgeFigures>,
-    limits: EdgeLimits,
+    limits: impl Fn() -> EdgeLimits + Send,
 ) {
     let transport = Arc::new(transport);
-    let mut open = OpenConnections { list: Vec::with_capacity(limits.connections), ended: Arc::default() };
+    let mut open = OpenConnections { list: Vec::new(), ended: Arc::default() };
     loop {
         let Ok(accepted) = transport.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
+        let limits = limits();
         if !open.make_room(limits.connections).await {
             figures.refused.fetch_add(1, Ordering::Relaxed);
             continue;

@@ -12,6 +12,7 @@ use caxton_shards::protocol::{Definition, Mode};
 use caxton_shards::routing::partition::ShardIndex;
 use caxton_shards::routing::rules::{RULES_MAX, Rule};
 
+use super::reload::Additions;
 use super::{CancelStart, Extensions, Router, StartError, start};
 use crate::config::{Config, Preset, ShardChoice, process_environment};
 use crate::drive::FailureHandlers;
@@ -182,7 +183,7 @@ impl RouterBuilder {
     pub fn start(self) -> Result<Router, StartError> {
         self.config.check_export()?;
         let mut rules = self.config.rules.load()?;
-        rules.extend(self.rules);
+        rules.extend_from_slice(&self.rules);
         if rules.len() > RULES_MAX {
             return Err(StartError::TooManyRules { count: rules.len() });
         }
@@ -201,6 +202,7 @@ impl RouterBuilder {
             #[cfg(feature = "telemetry")]
             trace_sinks: self.trace_sinks,
         };
-        start(&self.config, &LiveConfig::new(rules.into(), rulebook), extensions, &self.cancel)
+        let additions = Additions { rules: self.rules, protocols: self.protocols };
+        start(&self.config, &LiveConfig::new(rules.into(), rulebook), additions, extensions, &self.cancel)
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod lifecycle;
 #[cfg(feature = "telemetry")]
 mod observation;
 pub(crate) mod reconfigure;
+pub(crate) mod reload;
 pub(crate) mod report;
 mod shutdown;
 pub(crate) mod slow_consumers;
@@ -44,6 +45,7 @@ use caxton_shards::trace::Watching;
 use glommio::ExecutorJoinHandle;
 
 use self::error::CallError;
+use self::reload::Additions;
 use self::report::Report;
 #[cfg(feature = "store")]
 use self::store::Store;
@@ -71,6 +73,7 @@ pub(crate) use calls::not_on_a_shard;
 pub use cancel::CancelStart;
 pub use inbox::Inbox;
 pub use inbox_builder::{INBOX_WINDOW, InboxBuilder};
+pub use reload::{Changes, Reload};
 
 /// Why a router did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +221,10 @@ struct Inner {
     warnings: Vec<Finding>,
     /// What can be replaced while it runs.
     live: Mutex<LiveConfig>,
+    /// The settings that were taken over last.
+    settings: Mutex<Config>,
+    /// What the program added to the settings.
+    additions: Additions,
     /// The log of the program that started it, if it has one.
     #[cfg(feature = "telemetry")]
     log: Option<RouterLog>,
@@ -272,7 +279,7 @@ impl Router {
         &self.inner.warnings
     }
 
-    /// Returns the router's settings.
+    /// Returns the settings with which the router was started.
     pub fn config(&self) -> &Config {
         &self.shared().config
     }
@@ -298,6 +305,7 @@ pub(crate) struct Extensions {
 fn start(
     config: &Config,
     live: &LiveConfig,
+    additions: Additions,
     #[cfg_attr(not(any(feature = "telemetry", feature = "wasm")), expect(unused_mut, reason = "nothing is changed"))]
     mut extensions: Extensions,
     cancel: &CancelStart,
@@ -314,7 +322,7 @@ fn start(
     let spare_cores = cores.get(count..).unwrap_or_default();
     let partition = Partition::new(shards);
     #[cfg(feature = "wasm")]
-    extensions.plugins.splice(0..0, Plugin::configured(config, shards)?);
+    extensions.plugins.splice(0..0, Plugin::configured(&config.plugins, &config.wasm, shards.into_inner(), &[])?);
     // Before there is anything to stop.
     #[cfg(feature = "telemetry")]
     let listener = config.metrics.listen.address().map(|address| listen("metrics.listen", address)).transpose()?;
@@ -374,9 +382,10 @@ fn start(
         inner.edge = Mutex::new(edge);
     }
     inner.live = Mutex::new(live.clone());
+    inner.additions = additions;
     let router = Router::new(Arc::new(inner));
-    #[cfg(all(feature = "telemetry", feature = "wasm"))]
-    let _ = shared.plugins.set(extensions.plugins.clone());
+    #[cfg(feature = "wasm")]
+    shared.set_plugins(extensions.plugins.clone());
     let boot_epoch = wall_time().0;
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());

@@ -12,6 +12,7 @@ use caxton_shards::api::Unfinished;
 use caxton_shards::routing::partition::ShardIndex;
 
 use super::error::WouldDeadlockError;
+use super::reload::Additions;
 use super::report::{Report, Stats};
 use super::{Inner, Router};
 use crate::doctor::Finding;
@@ -56,6 +57,7 @@ impl Router {
 impl Inner {
     pub(super) fn new(shared: Arc<Shared>, warnings: Vec<Finding>) -> Self {
         Self {
+            settings: Mutex::new(shared.config.clone()),
             shared,
             threads: Mutex::default(),
             drained_by: Mutex::default(),
@@ -63,6 +65,7 @@ impl Inner {
             store: Mutex::default(),
             warnings,
             live: Mutex::default(),
+            additions: Additions::default(),
             #[cfg(feature = "telemetry")]
             log: None,
             #[cfg(feature = "telemetry")]

@@ -312,7 +312,7 @@ fn outcomes(counts: &SignalCounts) -> [(&'static str, u64); 4] {
 
 #[cfg(feature = "wasm")]
 fn plugins(shared: &Shared) -> Vec<PluginTotals> {
-    let plugins = shared.plugins.get().map(Vec::as_slice).unwrap_or_default();
+    let plugins = shared.plugins();
     let totals = |plugin: &crate::wasm::Plugin| {
         let figures = plugin.figures();
         PluginTotals {

@@ -526,8 +526,7 @@ fn read(count: &AtomicU64) -> u64 {
 
 #[cfg(feature = "wasm")]
 fn wasm(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
-    let plugins = shared.plugins.get().map(Vec::as_slice).unwrap_or_default();
-    let failed = plugins.iter().map(|plugin| plugin.figures().failed.load(Ordering::Relaxed)).sum();
+    let failed = shared.plugins().iter().map(|plugin| plugin.figures().failed.load(Ordering::Relaxed)).sum();
     let failed = seen.losses[2].follow(failed, now);
     let traps = seen.losses[3].follow(crate::wasm::figures::traps(), now);
     let trouble = if failed > 0 {

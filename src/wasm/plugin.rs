@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use caxton_shards::api::{RoutePlugin, Verdict};
-use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs, GuestCount, ShardCount};
+use caxton_shards::domain::{AgentName, CapabilityName, GuestCallMs, GuestCount};
 use caxton_shards::message::{
     AgentId, Choice, Message, MessageContent, ParameterValue, Receiver, Reliability, capability_term,
 };
@@ -22,7 +22,7 @@ use super::guest::{GuestError, PLUGIN, Problem, compiled_component, explain};
 use super::host::{GuestLimits, Usage};
 use super::sandbox::{Sandbox, SandboxError, read_module};
 use super::wasi;
-use crate::config::{Config, OnFailure, PluginsConfig, WasmConfig};
+use crate::config::{OnFailure, PluginsConfig, WasmConfig};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -77,6 +77,8 @@ pub struct Plugin {
     limits: GuestLimits,
     on_failure: OnFailure,
     figures: Arc<PluginFigures>,
+    /// The hash of its module.
+    hash: blake3::Hash,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -112,6 +114,7 @@ impl Plugin {
             limits: GuestLimits { call_ms, ..sandbox.limits() },
             on_failure,
             figures: Arc::default(),
+            hash: blake3::hash(bytes),
         })
     }
 
@@ -130,27 +133,51 @@ impl Plugin {
         Self::load(sandbox, name, &read_module(path, sandbox.config())?, call_ms, on_failure)
     }
 
-    /// Loads the configured plugins, for this many shards.
+    /// Loads the configured plugins, for this many shards. Of `former` ones, those that have not changed are returned as they
+    /// are, and a changed one goes on with the counters of its name.
     ///
     /// # Errors
     ///
     /// Returns the first that cannot be used, with the reason.
-    pub(crate) fn configured(config: &Config, shards: ShardCount) -> Result<Vec<Self>, PluginsError> {
-        let PluginsConfig { files, call_ms, on_failure } = &config.plugins;
-        if files.is_empty() {
-            return Ok(Vec::new());
+    pub(crate) fn configured(
+        plugins: &PluginsConfig,
+        wasm: &WasmConfig,
+        shards: u16,
+        former: &[Self],
+    ) -> Result<Vec<Self>, PluginsError> {
+        let PluginsConfig { files, call_ms, on_failure } = plugins;
+        let mut loaded = Vec::with_capacity(files.len());
+        let mut sandbox = None;
+        for (name, file) in files.iter() {
+            let bytes = read_module(file, wasm)?;
+            let former = former.iter().find(|former| former.name() == name);
+            let hash = blake3::hash(&bytes);
+            let is_same = |former: &&Self| {
+                (former.hash, former.limits.call_ms, former.on_failure) == (hash, *call_ms, *on_failure)
+            };
+            if let Some(same) = former.filter(is_same) {
+                loaded.push(same.clone());
+                continue;
+            }
+            let sandbox = match &sandbox {
+                Some(sandbox) => sandbox,
+                None => sandbox.insert(sandbox_for(files.len(), wasm, shards)?),
+            };
+            let mut plugin = Self::load(sandbox, name, &bytes, *call_ms, *on_failure)?;
+            if let Some(former) = former {
+                plugin.figures = Arc::clone(&former.figures);
+            }
+            loaded.push(plugin);
         }
-        // Each has one instance on each shard, which may consist of many parts; but address space is limited.
-        let instances = u32::from(shards.into_inner()).saturating_mul(u32::try_from(files.len()).unwrap_or(u32::MAX));
-        let room = instances.saturating_mul(ROOM_PER_INSTANCE).min(config.wasm.guests.into_inner()).max(instances);
-        let guests = GuestCount::try_new(room).unwrap_or(config.wasm.guests);
-        let sandbox = Sandbox::start(&WasmConfig { guests, ..config.wasm.clone() })?;
-        let load = |(name, file)| Ok(Self::load_file(&sandbox, name, file, *call_ms, *on_failure)?);
-        files.iter().map(load).collect()
+        Ok(loaded)
+    }
+
+    /// Whether both are clones of one.
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.prepared, &other.prepared)
     }
 
     /// Returns its name.
-    #[cfg(feature = "telemetry")]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -175,6 +202,15 @@ impl Plugin {
         let instance = self.prepared.instantiate(&mut store)?;
         Ok((store, instance))
     }
+}
+
+/// Returns the sandbox for this many plugins. Each has one instance on each shard, which may consist of many parts; but
+/// address space is limited.
+fn sandbox_for(plugins: usize, wasm: &WasmConfig, shards: u16) -> Result<Sandbox, SandboxError> {
+    let instances = u32::from(shards).saturating_mul(u32::try_from(plugins).unwrap_or(u32::MAX));
+    let room = instances.saturating_mul(ROOM_PER_INSTANCE).min(wasm.guests.into_inner()).max(instances);
+    let guests = GuestCount::try_new(room).unwrap_or(wasm.guests);
+    Sandbox::start(&WasmConfig { guests, ..wasm.clone() })
 }
 
 fn prepare(sandbox: &Sandbox, component: &Component) -> Result<PluginPre<Judge>, Vec<Problem>> {

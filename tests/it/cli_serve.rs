@@ -2,6 +2,7 @@
 //! unprotected.
 
 mod kills;
+mod reload;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -125,45 +126,7 @@ fn agents_of_the_settings_are_deployed_and_replaced() {
     assert_eq!(daemon.line("echo@example.org: "), "its new module takes over", "its manifest has changed");
     std::fs::write(&module, "(module").expect("it can be written");
     daemon.send(Signal::HUP);
-    assert!(daemon.line("echo@example.org: ").starts_with("its module stays: "));
-    daemon.send(Signal::TERM);
-    assert!(daemon.end().0.success());
-}
-
-#[test]
-fn a_reload_names_what_it_cannot_change_and_keeps_all_after_a_mistake() {
-    let data = tempfile::tempdir().expect("a directory");
-    let settings = data.path().join("caxton.toml");
-    let [rules, protocols] = ["rules.toml", "protocols.toml"].map(|name| data.path().join(name));
-    let write = |file: &Path, text: &str| std::fs::write(file, text).expect("it can be written");
-    write(&rules, "");
-    write(&protocols, "");
-    let with_messages = |messages: &str| {
-        let [rules, protocols] = [&rules, &protocols].map(|file| file.display());
-        let files = format!("[rules]\nfiles = \"{rules}\"\n[protocols]\nfiles = \"{protocols}\"\n");
-        write(&settings, &format!("{files}[mailbox]\nmessages = {messages}\n"));
-    };
-    with_messages("50");
-    let file = settings.display().to_string();
-    let mut daemon = Daemon::start(&data.path().join("data"), &["--http", "0", "--config", &file]);
-    let address = daemon.http();
-    daemon.line("data: ");
-    with_messages("60");
-    write(&protocols, "# changed\n");
-    write(&rules, "[everything]\nto_agent = \"clerk\"\n");
-    daemon.send(Signal::HUP);
-    assert_eq!(daemon.line("rules: "), "1 take the place of 0");
-    let changed = format!("{} has changed: it applies at the next start", protocols.display());
-    assert_eq!(daemon.line("protocols.files: "), changed);
-    assert_eq!(daemon.line("settings that apply at the next start: "), "mailbox.messages = 60");
-    for (file, text) in [(&settings, "[mailbox]\nmessages = many\n"), (&rules, "[everything]\nto = \"clerk\"\n")] {
-        with_messages("60");
-        write(file, text);
-        daemon.send(Signal::HUP);
-        let name = file.file_name().expect("it has one").to_string_lossy().into_owned();
-        assert!(daemon.line("SIGHUP: nothing was changed: ").contains(&name));
-    }
-    assert_eq!(get(address, "/readyz").0, 200);
+    assert!(daemon.line("SIGHUP: nothing was changed: agents.deploy: echo@example.org: ").contains("echo.wat"));
     daemon.send(Signal::TERM);
     assert!(daemon.end().0.success());
 }

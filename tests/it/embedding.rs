@@ -511,12 +511,10 @@ fn protocols_are_replaced_while_the_router_runs_also_on_a_shard_that_is_held_up(
         let asker = router.inbox(name_on(&router, 0, "asker")).blocking().open().expect("the inbox is opened");
         let violate = |conversation: &str| {
             let id = ConversationId::of_text(conversation);
-            let agree =
-                Message::builder(Performative::Agree).receiver(oracle).protocol("fipa-request").conversation(id);
-            asker
-                .blocking()
-                .send(agree.content(conversation).build().expect("the message is valid"))
-                .expect("accepted");
+            // A query begins with another act.
+            let request =
+                Message::builder(Performative::Request).receiver(oracle).protocol("fipa-query").conversation(id);
+            asker.blocking().send(request.content(conversation).build().expect("it is valid")).expect("it is accepted");
             asker.blocking().recv_within(PATIENCE).expect("something comes back")
         };
         let passes = |reply: &Message| reply.performative() == Performative::Inform;

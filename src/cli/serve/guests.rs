@@ -119,28 +119,46 @@ impl Deployed {
         self.agents.len()
     }
 
-    /// Loads the modules that have changed, or whose manifests have, for as long as `goes_on` says so. Each takes over
-    /// for new conversations. Returns one line for each.
-    pub fn replace_changed(&self, router: &Router, goes_on: impl Fn() -> bool) -> Vec<String> {
-        let Some(sandbox) = &self.sandbox else { return Vec::new() };
-        let replace = |agent: &Running| {
-            let now = stamps(&agent.file);
-            let mut read = agent.read.lock().unwrap_or_else(PoisonError::into_inner);
-            if *read == now {
-                return None;
+    /// Loads the modules that have changed, or whose manifests have, for as long as `goes_on` says so. Nothing is replaced yet.
+    ///
+    /// # Errors
+    ///
+    /// Text for the operator: a module or its manifest cannot be used.
+    pub fn load_changed(&self, goes_on: impl Fn() -> bool) -> Result<Vec<Replacement<'_>>, String> {
+        let changed = self.agents.iter().take_while(|_| goes_on()).filter_map(|agent| self.load_if_changed(agent));
+        changed.collect()
+    }
+
+    fn load_if_changed<'a>(&self, agent: &'a Running) -> Option<Result<Replacement<'a>, String>> {
+        let Running { name, file, read, .. } = agent;
+        let now = stamps(file);
+        if *read.lock().unwrap_or_else(PoisonError::into_inner) == now {
+            return None;
+        }
+        let loaded = load(self.sandbox.as_ref()?, self.states.as_ref(), file);
+        let replacement = loaded.map(|(guest, _)| Replacement { agent, guest, read: now });
+        Some(replacement.map_err(|error| format!("agents.deploy: {name}: {error}")))
+    }
+}
+
+/// A module that was loaded to replace that of a running agent.
+pub struct Replacement<'a> {
+    agent: &'a Running,
+    guest: Guest,
+    read: Stamps,
+}
+
+impl Replacement<'_> {
+    /// Replaces the module for new conversations. Returns one line that says what came of it.
+    pub fn apply(self, router: &Router) -> String {
+        let Self { agent, guest, read } = self;
+        let strategy = Strategy::Graceful { within_ms: REPLACED_WITHIN_MS };
+        match block_on(agent.deployment.replace(router, guest, strategy)) {
+            Ok(()) => {
+                *agent.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
+                format!("{}: its new module takes over", agent.name)
             }
-            let replaced = load(sandbox, self.states.as_ref(), &agent.file).and_then(|(guest, _)| {
-                let strategy = Strategy::Graceful { within_ms: REPLACED_WITHIN_MS };
-                block_on(agent.deployment.replace(router, guest, strategy)).map_err(|error| error.to_string())
-            });
-            Some(match replaced {
-                Ok(()) => {
-                    *read = now;
-                    format!("{}: its new module takes over", agent.name)
-                }
-                Err(error) => format!("{}: its module stays: {error}", agent.name),
-            })
-        };
-        self.agents.iter().take_while(|_| goes_on()).filter_map(replace).collect()
+            Err(error) => format!("{}: its module stays: {error}", agent.name),
+        }
     }
 }

@@ -24,7 +24,6 @@ use clap::Args;
 
 use self::guests::{Deployed, Guests};
 use self::reload::{Hangups, Reloadable};
-use self::stamp::StartFiles;
 use super::interrupt::{self, Interrupt};
 use super::log::LogOption;
 use super::settings::{self, DoorsOptions, MetricsOption, Settings};
@@ -43,7 +42,8 @@ Without --data and the setting store.directory, data is kept in $STATE_DIRECTORY
 only if doors.tokens, doors.certificate and doors.key are set.
 
 SIGTERM or SIGINT drains what is pending, up to shutdown.deadline_ms, and a second one ends the process at once. SIGHUP \
-reads tokens, certificates and the modules of agents again, and names the settings that have changed otherwise.
+reads tokens, certificates, rules, protocols, routing plugins, the modules of agents and limits again, and replaces all of \
+them unless one has a mistake. It names the settings that have changed otherwise: they apply at the next start.
 
 Exit status: 0 if it was stopped by a signal and everything came to its end; 1 if it could not start, or something was left \
 behind; 2 if the arguments or the settings cannot be used.")]
@@ -131,7 +131,6 @@ impl ServeArguments {
     /// Serves until a signal. Returns whether everything came to its end.
     fn serve(&self, config: Config, interrupt: &Interrupt) -> Result<bool, Stop> {
         let hangups = Hangups::listen().map_err(|error| Stop::Start(format!("cannot listen for SIGHUP: {error}")))?;
-        let files = StartFiles::of(&config);
         let guests = Guests::load(&config).map_err(Stop::Arguments)?;
         let router = Router::builder().config(config).cancelled_by(interrupt.cancel_start()).start();
         let router = match router {
@@ -151,8 +150,7 @@ impl ServeArguments {
             Ok((deployed, doors))
         });
         let served = deployed.and_then(|(deployed, doors)| {
-            let reloadable =
-                Reloadable { router: &router, doors: &doors, deployed: &deployed, files: &files, interrupt };
+            let reloadable = Reloadable { router: &router, doors: &doors, deployed: &deployed, interrupt };
             let report = self.serve_until_signal(hangups, reloadable, deadline)?;
             doors.close();
             Ok(report)

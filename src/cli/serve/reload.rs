@@ -1,26 +1,24 @@
 //! SIGHUP: reading again what may change while the daemon runs.
 //!
-//! Tokens, certificates, routing rules and the modules of agents are read again. Other settings that have changed, and files
-//! of protocols and plugins, are named: they apply at the next start. A mistake in the settings, in the rules, in the tokens
-//! or in a certificate leaves everything as it was.
+//! Tokens, certificates, routing rules, protocols, routing plugins, the modules of agents and limits are read again. All are
+//! checked before the first is replaced: a mistake in any of them leaves everything as it was. Other settings that have
+//! changed are named: they apply at the next start.
 
 use std::io;
 use std::thread::{Builder, Scope};
 
-use caxton_router::serve::Doors;
+use caxton_router::error::CallError;
+use caxton_router::router::{Changes, Reload};
+use caxton_router::serve::{Doors, DoorsReload};
 use caxton_router::{Config, Router};
+use futures_lite::future::block_on;
 use signal_hook::consts::signal::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
-use super::guests::Deployed;
+use super::guests::{Deployed, Replacement};
 use super::manager;
-use super::stamp::StartFiles;
 use crate::cli::complain;
 use crate::cli::interrupt::Interrupt;
-
-/// Settings whose files are read again under their old names.
-const READ_AGAIN: [&str; 5] =
-    ["doors.tokens", "doors.certificate", "doors.key", "doors.client_certificates", "rules.files"];
 
 /// What a reload reads and changes.
 #[derive(Clone, Copy)]
@@ -28,7 +26,6 @@ pub struct Reloadable<'a> {
     pub router: &'a Router,
     pub doors: &'a Doors,
     pub deployed: &'a Deployed,
-    pub files: &'a StartFiles,
     pub interrupt: &'a Interrupt,
 }
 
@@ -84,56 +81,47 @@ impl Drop for Reloads {
 impl Reloadable<'_> {
     /// Reads everything again, and returns what came of it.
     fn reload(&self, load: impl Fn() -> Result<Config, String>) -> String {
-        const UNCHANGED: &str = "SIGHUP: nothing was changed";
-        let config = match load() {
-            Ok(config) => config,
-            Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
-        };
-        let rules = match config.rules.load() {
-            Ok(rules) => rules,
-            Err(mistakes) => return format!("{UNCHANGED}: {mistakes}"),
-        };
-        if let Err(error) = self.doors.reload(&config) {
-            return format!("{UNCHANGED}: {error}");
+        match self.prepare(load) {
+            Ok(prepared) => self.apply(prepared),
+            Err(mistakes) => format!("{UNCHANGED}: {mistakes}"),
         }
+    }
+
+    /// Reads and checks everything, and changes nothing.
+    fn prepare(&self, load: impl Fn() -> Result<Config, String>) -> Result<Prepared<'_>, String> {
+        let config = load()?;
+        let doors = self.doors.prepare_reload(&config).map_err(|error| error.to_string())?;
+        let settings = self.router.prepare_reload(config).map_err(|error| error.to_string())?;
+        let guests = self.deployed.load_changed(|| self.interrupt.signal().is_none())?;
+        Ok(Prepared { settings, doors, guests })
+    }
+
+    /// Replaces what was prepared. Nothing of it has a mistake, but an agent may have gone.
+    fn apply(&self, Prepared { settings, doors, guests }: Prepared<'_>) -> String {
+        let Changes { applied, at_next_start, .. } = settings.changes().clone();
+        let applying = block_on(settings.apply());
+        if matches!(applying, Err(CallError::Stopped)) {
+            return format!("{UNCHANGED}: the router has stopped");
+        }
+        doors.apply();
         let mut lines = vec!["SIGHUP: tokens and certificates were read again".to_owned()];
-        let (former, count) = (self.router.rules(), rules.len());
-        if rules != former {
-            lines.push(match self.router.blocking().replace_rules(rules) {
-                Ok(()) => format!("rules: {count} take the place of {}", former.len()),
-                Err(error) => format!("rules: {error}"),
-            });
+        lines.extend(applied);
+        if let Err(late) = applying {
+            lines.push(format!("the shard takes the changes over later: {late}"));
         }
-        lines.extend(self.deployed.replace_changed(self.router, || self.interrupt.signal().is_none()));
-        for (setting, file) in self.files.changed() {
-            lines.push(format!("{setting}: {} has changed: it applies at the next start", file.display()));
-        }
-        let changed = changed(self.router.config(), &config);
-        if !changed.is_empty() {
-            lines.push(format!("settings that apply at the next start: {}", changed.join(", ")));
+        lines.extend(guests.into_iter().map(|guest| guest.apply(self.router)));
+        if !at_next_start.is_empty() {
+            lines.push(format!("settings that apply at the next start: {}", at_next_start.join(", ")));
         }
         lines.join("\n")
     }
 }
 
-/// Returns the settings that differ and are not read again, each with its new value.
-fn changed(running: &Config, read: &Config) -> Vec<String> {
-    let pairs = running.values().zip(read.values());
-    let differ = pairs.filter(|(old, new)| old.shown != new.shown && !READ_AGAIN.contains(&new.key));
-    differ.map(|(_, new)| format!("{} = {}", new.key, new.shown)).collect()
-}
+const UNCHANGED: &str = "SIGHUP: nothing was changed";
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_read_again_is_named() {
-        let running = Config::default();
-        let mut read = running.clone();
-        assert!(changed(&running, &read).is_empty());
-        read.set("mailbox.messages", "77", "test").expect("a legal value");
-        read.set("doors.tokens", "/etc/tokens.toml", "test").expect("a legal value");
-        assert_eq!(changed(&running, &read), ["mailbox.messages = 77"]);
-    }
+/// What was read again and has no mistakes.
+struct Prepared<'a> {
+    settings: Reload,
+    doors: DoorsReload,
+    guests: Vec<Replacement<'a>>,
 }

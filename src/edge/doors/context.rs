@@ -1,8 +1,10 @@
 //! What the doors share: the router, who may do what, the outside agents and the limits.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use caxton_shards::domain::ContentLimit;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
@@ -10,9 +12,10 @@ use super::DoorsError;
 use super::audit::Audit;
 use super::identity::{Identity, TokenError, Tokens};
 use super::outside::OutsideAgents;
+use super::rates::Rates;
 use super::spin::Woken;
 use super::tls::server_config;
-use crate::config::DoorsConfig;
+use crate::config::{Config, DoorsConfig};
 use crate::edge::EdgeLimits;
 use crate::edge::http::WAIT_MS_MAX;
 use crate::router::Router;
@@ -78,11 +81,13 @@ pub(crate) struct DoorContext {
     pub router: Router,
     /// The agents of outside clients.
     pub outside: Arc<OutsideAgents>,
+    /// The record of what operators change.
     pub audit: Audit,
-    /// Maximum number of connections of each door.
-    pub connections_max: usize,
-    /// Time after which a connection that carries nothing is closed.
-    pub idle: Duration,
+    /// The HTTP requests of each identity.
+    pub requests: Rates,
+    /// The messages that each identity publishes as a client of NATS.
+    pub published: Rates,
+    limits: DoorLimits,
     /// Whether the doors are being closed: what is under way ends, and nothing new begins.
     pub closing: watch::Receiver<bool>,
     /// Whether a shard has woken a connection, for which the doors' thread waits a moment before it sleeps.
@@ -90,28 +95,70 @@ pub(crate) struct DoorContext {
     access: RwLock<Arc<Access>>,
 }
 
+/// Limits that can change while the doors are open.
+#[derive(Debug, Default)]
+struct DoorLimits {
+    connections_max: AtomicUsize,
+    idle_ms: AtomicU64,
+    content_bytes_max: AtomicU32,
+}
+
+impl DoorLimits {
+    fn set(&self, config: &Config) {
+        self.connections_max.store(config.doors.connections_max.as_usize(), Ordering::Relaxed);
+        self.idle_ms.store(config.doors.idle_ms.into_inner().into(), Ordering::Relaxed);
+        self.content_bytes_max.store(config.message.content_bytes_max.into_inner(), Ordering::Relaxed);
+    }
+}
+
 impl DoorContext {
     pub(super) fn new(router: &Router, access: Access, audit: Audit, closing: watch::Receiver<bool>) -> Self {
         let doors = &router.config().doors;
+        let limits = DoorLimits::default();
+        limits.set(router.config());
         let outside = OutsideAgents::new(doors.agents_max.as_usize(), doors.grace_ms.as_duration());
         Self {
             router: router.clone(),
             outside: Arc::new(outside),
             audit,
-            connections_max: doors.connections_max.as_usize(),
-            idle: doors.idle_ms.as_duration(),
+            requests: Rates::new(doors.requests_per_second.into_inner()),
+            published: Rates::new(router.config().nats.messages_per_second.into_inner()),
+            limits,
             closing,
             woken: Woken::default(),
             access: RwLock::new(Arc::new(access)),
         }
     }
 
+    /// Returns the maximum number of connections of each door.
+    pub fn connections_max(&self) -> usize {
+        self.limits.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time after which a connection that carries nothing is closed.
+    pub fn idle(&self) -> Duration {
+        Duration::from_millis(self.limits.idle_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns the maximum size of a message's content.
+    pub fn content_max(&self) -> ContentLimit {
+        ContentLimit::try_new(self.limits.content_bytes_max.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// Replaces the limits. What is open stays open.
+    pub(super) fn set_limits(&self, config: &Config) {
+        self.limits.set(config);
+        self.requests.set(config.doors.requests_per_second.into_inner());
+        self.published.set(config.nats.messages_per_second.into_inner());
+        self.outside.set_limits(config.doors.agents_max.as_usize(), config.doors.grace_ms.as_duration());
+    }
+
     /// Returns the limits of the HTTP door.
     pub fn http_limits(&self) -> EdgeLimits {
         // The longest wait for a reply, and time for its request.
         let request_within = Duration::from_millis(WAIT_MS_MAX) + REQUEST_WITHIN;
-        let connections = self.connections_max;
-        EdgeLimits { connections, request_within, idle_within: self.idle, ..EdgeLimits::DEFAULT }
+        let (connections, idle_within) = (self.connections_max(), self.idle());
+        EdgeLimits { connections, request_within, idle_within, ..EdgeLimits::DEFAULT }
     }
 
     /// Returns who may connect at the moment.

@@ -13,6 +13,7 @@ pub(crate) mod identity;
 pub(crate) mod outside;
 pub(crate) mod rates;
 pub(crate) mod reason;
+pub(crate) mod room;
 pub(crate) mod socket;
 pub(crate) mod spin;
 mod stream;
@@ -169,10 +170,14 @@ impl Doors {
             let outside = Arc::clone(&served.outside);
             tokio::spawn(async move { outside.deregister_abandoned().await });
             if let Some(api) = api {
-                let (figures, limits) = (Arc::clone(&served.router.shared().edge), served.http_limits());
+                let figures = Arc::clone(&served.router.shared().edge);
+                let limits = {
+                    let context = Arc::clone(&served);
+                    move || context.http_limits()
+                };
                 if let Some(Ok(listener)) = http.map(tokio::net::TcpListener::from_std) {
                     let transport = DoorTransport { listener, context: Arc::clone(&served) };
-                    tokio::spawn(accept(transport, api.clone(), Arc::clone(&figures), limits));
+                    tokio::spawn(accept(transport, api.clone(), Arc::clone(&figures), limits.clone()));
                 }
                 if let Some(Ok(listener)) = socket.map(tokio::net::UnixListener::from_std) {
                     tokio::spawn(accept(SocketTransport(listener), api, figures, limits));
@@ -209,19 +214,27 @@ impl Doors {
         self.nats
     }
 
-    /// Reads tokens and certificates again, from the files that these settings name. Open connections keep what they
-    /// have, except that a token that is gone or has expired permits nothing more.
+    /// Reads tokens and certificates again, from the files that these settings name, and checks them. Nothing changes before
+    /// [`DoorsReload::apply`].
     ///
     /// # Errors
     ///
-    /// A file cannot be used. Everything stays as it was.
-    pub fn reload(&self, config: &Config) -> Result<(), DoorsError> {
+    /// A file cannot be used, or an address would no longer be protected.
+    pub fn prepare_reload(&self, config: &Config) -> Result<DoorsReload, DoorsError> {
         let access = Access::read(&config.doors)?;
         for (setting, address) in [("http.listen", self.http), ("nats.listen", self.nats)] {
             protected(setting, address, &access)?;
         }
-        self.context.set_access(access);
-        Ok(())
+        Ok(DoorsReload { context: Arc::clone(&self.context), access, config: config.clone() })
+    }
+
+    /// Does what [`Doors::prepare_reload`] and [`DoorsReload::apply`] do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Doors::prepare_reload`]. Everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), DoorsError> {
+        self.prepare_reload(config).map(DoorsReload::apply)
     }
 
     /// Closes the doors, and waits until their thread has ended.
@@ -232,6 +245,24 @@ impl Doors {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Tokens, certificates and limits that were read again and can be taken over.
+#[derive(Debug)]
+#[must_use = "nothing changes until they are applied"]
+pub struct DoorsReload {
+    context: Arc<DoorContext>,
+    access: Access,
+    config: Config,
+}
+
+impl DoorsReload {
+    /// Takes them over. Open connections stay open with the certificate that they were shown and, at the HTTP door, with
+    /// their idle time; a token that is gone or has expired permits nothing more. Outside agents stay registered.
+    pub fn apply(self) {
+        self.context.set_access(self.access);
+        self.context.set_limits(&self.config);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -180,7 +181,7 @@ impl Drop for Attachment {
         } else if clients.attached == 0 {
             clients.gone_since = Instant::now();
             if clients.watched_until.is_none() {
-                let ends = clients.gone_since + self.agents.grace;
+                let ends = clients.gone_since + self.agents.grace();
                 clients.watched_until = Some(ends);
                 drop(clients);
                 self.agents.lock().without_client.insert((ends, self.agent.inbox.id()));
@@ -193,8 +194,8 @@ impl Drop for Attachment {
 /// The outside agents of a router.
 #[derive(Debug)]
 pub(crate) struct OutsideAgents {
-    max: usize,
-    grace: Duration,
+    max: AtomicUsize,
+    grace_ms: AtomicU64,
     state: Mutex<State>,
     /// Another agent has no client any more.
     changed: Notify,
@@ -241,7 +242,25 @@ enum Slot {
 
 impl OutsideAgents {
     pub(super) fn new(max: usize, grace: Duration) -> Self {
-        Self { max, grace, state: Mutex::default(), changed: Notify::new(), opened: Notify::new() }
+        let agents = Self {
+            max: AtomicUsize::new(0),
+            grace_ms: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            opened: Notify::new(),
+        };
+        agents.set_limits(max, grace);
+        agents
+    }
+
+    /// Sets the limits: of agents that are registered from now on, and of clients that disappear from now on.
+    pub(super) fn set_limits(&self, max: usize, grace: Duration) {
+        self.max.store(max, Ordering::Relaxed);
+        self.grace_ms.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms.load(Ordering::Relaxed))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -333,7 +352,7 @@ impl OutsideAgents {
                 }
                 Ok(Place::Attached(self.attach_to(agent)))
             }
-            Entry::Vacant(_) if agents >= self.max => Err(OutsideError::TooMany { agents }),
+            Entry::Vacant(_) if agents >= self.max.load(Ordering::Relaxed) => Err(OutsideError::TooMany { agents }),
             Entry::Vacant(slot) => {
                 slot.insert(Slot::Opening);
                 Ok(Place::Reserved)
@@ -406,7 +425,7 @@ impl OutsideAgents {
         let (ends, id) = state.without_client.pop_first()?;
         let Some(Slot::Open(agent)) = state.agents.get(&id) else { return None };
         let mut clients = agent.lock();
-        let extended = clients.gone_since + self.grace;
+        let extended = clients.gone_since + self.grace();
         let is_watched = clients.attached == 0 && extended > ends;
         clients.watched_until = is_watched.then_some(extended);
         let is_attached = clients.attached > 0;

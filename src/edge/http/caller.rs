@@ -66,7 +66,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
             }
             (_, token) => access.identify(token)?,
         };
-        api.rates.take(identity.name(), Instant::now())?;
+        api.context.requests.take(identity.name(), Instant::now())?;
         Ok(Self { identity })
     }
 }

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use caxton_shards::codec::text::ParseError;
 use caxton_shards::codec::{json, text};
 use caxton_shards::message::{Message, MessageId, Receipt, TraceContext};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::body::read_body;
@@ -26,6 +25,7 @@ use super::reply::{JSON, Reply};
 use crate::clock::wall_time;
 use crate::edge::doors::identity::{Identity, Operation};
 use crate::edge::doors::reason;
+use crate::edge::doors::room::RoomPlace;
 
 /// The media type of messages in the string form of FIPA SC00070.
 pub(super) const ACL: &str = "text/x-fipa-acl";
@@ -145,7 +145,7 @@ impl Sending {
     }
 
     /// Takes room for a response that always waits. One that is to be accepted [takes it](accept) only if that takes long.
-    fn permit(self, api: &Api) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    fn permit(self, api: &Api) -> Result<Option<RoomPlace>, Problem> {
         (self.until != Until::Accepted).then(|| stream_permit(api)).transpose()
     }
 }
@@ -165,8 +165,8 @@ impl Form {
 
     fn parse(self, body: &[u8], api: &Api) -> Result<Message, ParseError> {
         match self {
-            Self::Json => json::from_json(body, wall_time(), &api.json_limits),
-            Self::Text => text::parse(body, wall_time(), &api.text_limits),
+            Self::Json => json::from_json(body, wall_time(), &api.json_limits()),
+            Self::Text => text::parse(body, wall_time(), &api.text_limits()),
         }
     }
 }
@@ -208,7 +208,7 @@ async fn send(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> 
     let (parts, body) = request.into_parts();
     let sending = Sending::of(&parts)?;
     let key = key_of(&parts.headers)?;
-    let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max).await?;
+    let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max()).await?;
     let Some(key) = key else {
         let message = sending.read(&api, &caller.identity, &parts.headers, &body.bytes)?;
         // The memory for bodies is not held while the reply is waited for.

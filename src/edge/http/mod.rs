@@ -51,7 +51,7 @@ use self::names::Names;
 use self::problem::Problem;
 use crate::edge::doors::context::DoorContext;
 use crate::edge::doors::identity::Operation;
-use crate::edge::doors::rates::Rates;
+use crate::edge::doors::room::Room;
 use crate::edge::{dashboard, routes};
 
 pub(crate) use self::messages::WAIT_MS_MAX;
@@ -59,14 +59,9 @@ pub(crate) use self::messages::WAIT_MS_MAX;
 /// The state of the API.
 struct Api {
     context: Arc<DoorContext>,
-    text_limits: text::Limits,
-    json_limits: text::Limits,
-    /// Maximum length of a message's form.
-    message_bytes_max: usize,
     bodies: BodyMemory,
     /// Streams and long polls: a part of the connections, so that some are left for other requests.
-    streams: Arc<Semaphore>,
-    rates: Rates,
+    streams: Arc<Room>,
     idempotency: Idempotency,
     names: Names,
     /// The router's own agents, in whose names nobody else sends.
@@ -77,25 +72,33 @@ struct Api {
 
 impl Api {
     fn new(context: &Arc<DoorContext>) -> Self {
-        let config = context.router.config();
-        let content_max = config.message.content_bytes_max;
-        let text_limits = text::Limits::with_content(content_max).with_strictness(config.message.reading);
-        let json_limits = json::limits(content_max).with_strictness(config.message.reading);
         let gateways = (0..context.router.shard_count()).map(|shard| context.router.gateway(shard));
         let own = [ROUTER_NAME, DF].map(str::to_owned).into_iter().chain(gateways);
         Self {
             context: Arc::clone(context),
-            text_limits,
-            json_limits,
-            message_bytes_max: text_limits.message_bytes_max.max(json_limits.message_bytes_max),
             bodies: BodyMemory::new(),
-            streams: Arc::new(Semaphore::new((context.connections_max * 3 / 4).max(1))),
-            rates: Rates::new(config.doors.requests_per_second.into_inner()),
+            streams: Arc::default(),
             idempotency: Idempotency::default(),
             names: Names::default(),
             reserved: own.map(|name| AgentId::of_text(&name)).collect(),
             backups: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Returns the limits of a message as ACL text.
+    fn text_limits(&self) -> text::Limits {
+        let strictness = self.context.router.config().message.reading;
+        text::Limits::with_content(self.context.content_max()).with_strictness(strictness)
+    }
+
+    /// Returns the limits of a message in JSON.
+    fn json_limits(&self) -> text::Limits {
+        json::limits(self.context.content_max()).with_strictness(self.context.router.config().message.reading)
+    }
+
+    /// Returns the maximum length of a message's form.
+    fn message_bytes_max(&self) -> usize {
+        self.text_limits().message_bytes_max.max(self.json_limits().message_bytes_max)
     }
 
     /// Whether an agent is one of the router's own.

@@ -14,7 +14,6 @@ use caxton_shards::domain::AgentName;
 use caxton_shards::message::MessageId;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::body::read_json;
@@ -28,6 +27,7 @@ use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::Operation;
 use crate::edge::doors::outside::{Attachment, OutsideAgent};
 use crate::edge::doors::reason;
+use crate::edge::doors::room::RoomPlace;
 use crate::router::inbox::ReceiveError;
 
 /// Maximum number of messages handed out at a time.
@@ -109,13 +109,13 @@ pub(super) fn attach(api: &Api, caller: &Caller, name: &AgentName) -> Result<Att
 }
 
 /// Takes room for a response that waits.
-pub(super) fn stream_permit(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
-    let full = |_| {
+pub(super) fn stream_permit(api: &Api) -> Result<RoomPlace, Problem> {
+    let full = || {
         let detail =
             "too many streams are open and requests wait: doors.connections_max limits them to three quarters of it";
         Problem::new(reason::TOO_MANY_STREAMS, detail)
     };
-    Arc::clone(&api.streams).try_acquire_owned().map_err(full)
+    api.streams.enter((api.context.connections_max() * 3 / 4).max(1)).ok_or_else(full)
 }
 
 /// Returns the visibility timeout of a request.

@@ -45,7 +45,7 @@ async fn explain(State(api): State<Arc<Api>>, caller: Caller, request: Request) 
     }
     let (parts, body) = request.into_parts();
     Parameters::read(&parts.uri, &[])?;
-    let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max).await?;
+    let body = read_body(&api.bodies, &parts.headers, body, api.message_bytes_max()).await?;
     let message = read_message(&api, &caller.identity, &parts.headers, &body.bytes)?;
     api.explain(&caller, &message).await.map(|route| Reply::ok(&route))
 }

@@ -18,7 +18,6 @@ use axum::response::Response;
 use bytes::{BufMut as _, Bytes};
 use caxton_shards::codec::json::to_json;
 use futures_lite::stream::unfold;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::caller::Caller;
@@ -30,6 +29,7 @@ use crate::edge::OpenConnection;
 use crate::edge::doors::deliveries::Delivery;
 use crate::edge::doors::identity::{Identity, Operation};
 use crate::edge::doors::outside::Attachment;
+use crate::edge::doors::room::RoomPlace;
 
 /// The media type of server-sent events.
 pub(super) const EVENTS: &str = "text/event-stream";
@@ -56,7 +56,7 @@ pub(super) fn endpoint() -> Endpoint {
 /// A response without end. Dropping it frees its room.
 pub(super) struct OpenStream {
     connection: Arc<OpenConnection>,
-    _permit: OwnedSemaphorePermit,
+    _permit: RoomPlace,
 }
 
 impl OpenStream {
@@ -75,7 +75,7 @@ impl Drop for OpenStream {
 
 /// Returns how often something is sent at least.
 pub(super) fn heartbeat(api: &Api) -> Duration {
-    (api.context.idle / 3).clamp(HEARTBEAT, HEARTBEAT_MAX)
+    (api.context.idle() / 3).clamp(HEARTBEAT, HEARTBEAT_MAX)
 }
 
 /// Returns a response of events.

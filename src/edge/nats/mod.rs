@@ -35,14 +35,14 @@ use caxton_shards::domain::ContentLimit;
 use caxton_shards::message::{AgentId, MessageId};
 use futures_lite::future::or;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use self::connection::{Arrived, Flows};
 pub(crate) use self::figures::{ByReason, NatsFigures, Traffic};
 use self::heartbeats::Heartbeats;
 use self::prompts::PromptFigures;
 use super::doors::DoorContext;
-use super::doors::rates::Rates;
+use super::doors::room::Room;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;
@@ -63,8 +63,6 @@ struct Door {
     /// The server's id.
     id: String,
     local: SocketAddr,
-    payload_max: usize,
-    content_max: ContentLimit,
     /// The number of the last connection.
     connections: AtomicU32,
     /// Where each connection gets what others have for it.
@@ -77,8 +75,6 @@ struct Door {
     names: Mutex<HashMap<AgentId, Named>>,
     /// How much of what each agent sends is on its way.
     flows: Arc<Flows>,
-    /// How fast each client may publish.
-    rates: Rates,
     /// The connections that have subscribed to agents without a queue group.
     subscribers: Mutex<HashMap<AgentId, u32>>,
 }
@@ -233,18 +229,13 @@ impl Post {
 
 impl Door {
     fn new(context: Arc<DoorContext>, local: SocketAddr) -> Self {
-        let content_max = context.router.config().message.content_bytes_max;
-        let payload_max = (content_max.into_inner() as usize).saturating_add(protocol::HEADERS_BYTES_MAX);
         Self {
             id: format!("CAXTON{:016X}{:08X}", crate::clock::wall_time().0, std::process::id()),
             local,
-            payload_max: payload_max.min(PAYLOAD_BYTES_MAX),
-            content_max,
             connections: AtomicU32::new(first_connection()),
             posts: Mutex::default(),
             names: Mutex::default(),
             flows: Flows::new(&context.router),
-            rates: Rates::new(context.router.config().nats.messages_per_second.into_inner()),
             figures: Arc::clone(&context.router.shared().nats),
             started: SystemTime::now(),
             prompts: PromptFigures::default(),
@@ -252,6 +243,16 @@ impl Door {
             subscribers: Mutex::default(),
             context,
         }
+    }
+
+    /// Returns the maximum length of a payload, headers included, of a connection that begins now.
+    fn payload_max(&self) -> usize {
+        self.content_max().as_usize().saturating_add(protocol::HEADERS_BYTES_MAX).min(PAYLOAD_BYTES_MAX)
+    }
+
+    /// Returns the maximum size of a message's content.
+    fn content_max(&self) -> ContentLimit {
+        self.context.content_max()
     }
 
     fn posts(&self) -> MutexGuard<'_, HashMap<u32, Arc<Post>>> {
@@ -311,8 +312,7 @@ fn first_connection() -> u32 {
 /// Serves clients of NATS until the doors are closed.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<DoorContext>) {
     let Ok(local) = listener.local_addr() else { return };
-    let connections_max = u32::try_from(context.connections_max).unwrap_or(u32::MAX);
-    let room = Arc::new(Semaphore::new(context.connections_max));
+    let room = Arc::new(Room::default());
     let mut closing = context.closing.clone();
     let door = Arc::new(Door::new(context, local));
     let closed = async move {
@@ -324,16 +324,16 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<DoorContext>) {
     let serve = or(heartbeats, accept(listener, Arc::clone(&door), Arc::clone(&room)));
     or(closed, serve).await;
     // Until the last connection has said so to its client.
-    let _ = tokio::time::timeout(CLOSED_WITHIN, room.acquire_many(connections_max)).await;
+    let _ = tokio::time::timeout(CLOSED_WITHIN, room.is_empty()).await;
 }
 
-async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Room>) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let Some(place) = room.enter(door.context.connections_max()) else {
             turn_away(&stream);
             door.figures.closed.count("too-many");
             continue;
@@ -346,7 +346,7 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Semaphore>) {
             let reason = connection::serve(door, stream, peer).await;
             figures.connections.fetch_sub(1, Ordering::Relaxed);
             figures.closed.count(reason);
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -176,7 +176,7 @@ impl Socket {
                         Err(Violation(status)) => break status,
                     }
                 }
-                Next::Heartbeat if heard.elapsed() > self.api.context.idle => break GOING_AWAY,
+                Next::Heartbeat if heard.elapsed() > self.api.context.idle() => break GOING_AWAY,
                 Next::Heartbeat => {
                     frame::write_ping(&mut output);
                     ping_at = Instant::now() + heartbeat(&self.api);
@@ -226,7 +226,7 @@ impl Socket {
             stream.write_all(bytes).await?;
             stream.flush().await
         };
-        matches!(tokio::time::timeout(self.api.context.idle, write).await, Ok(Ok(())))
+        matches!(tokio::time::timeout(self.api.context.idle(), write).await, Ok(Ok(())))
     }
 
     async fn deliver(&self, deliveries: &[Delivery], output: &mut Vec<u8>) {
@@ -283,10 +283,10 @@ impl Socket {
         if !self.identity.may(Operation::Send) {
             return Err(Problem::new(reason::OPERATION_NOT_PERMITTED, "the token does not permit send"));
         }
-        self.api.rates.take(self.identity.name(), Instant::now())?;
+        self.api.context.requests.take(self.identity.name(), Instant::now())?;
         let mut message = parse_json(&self.api, &self.identity, message.to_string().as_bytes())?;
         message.set_sender_if_absent(self.attachment.agent().inbox().id());
-        let sent = self.api.context.router.within(self.api.context.idle).send(message).await;
+        let sent = self.api.context.router.within(self.api.context.idle()).send(message).await;
         sent.map_err(|error| Problem::of_send(error.kind()))
     }
 

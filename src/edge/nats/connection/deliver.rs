@@ -370,7 +370,7 @@ impl Connection {
     pub(super) fn describe_agents(&mut self, verb: Verb, found: &[Instance], instance: Option<&[u8]>, reply: &[u8]) {
         let wanted = |id: AgentId| instance.is_none_or(|instance| id.to_string().as_bytes() == instance);
         let door = Arc::clone(&self.door);
-        let service = Service { payload_max: door.payload_max, started: door.started, figures: &door.prompts };
+        let service = Service { payload_max: door.payload_max(), started: door.started, figures: &door.prompts };
         let mut described = false;
         for agent in found.iter().filter(|agent| wanted(agent.id)) {
             described = true;

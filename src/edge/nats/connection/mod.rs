@@ -149,7 +149,7 @@ fn info(door: &Door, number: u32, addresses: Addresses, leaves: bool) -> String 
         local: addresses.local,
         peer: addresses.peer,
         number,
-        payload_max: door.payload_max,
+        payload_max: door.payload_max(),
         auth_required: access.requires_token(),
         tls_required: access.tls.is_some(),
         leaves,
@@ -385,12 +385,12 @@ impl Connection {
         let mut closing = door.context.closing.clone();
         let access = door.context.access();
         let identity = if access.requires_token() { None } else { access.identify(None).ok() };
-        let first_check = if identity.is_some() { door.context.idle / 2 } else { AUTHENTICATED_WITHIN };
+        let first_check = if identity.is_some() { door.context.idle() / 2 } else { AUTHENTICATED_WITHIN };
         Self {
             number,
             addresses,
             stream,
-            parser: Parser::new(door.payload_max),
+            parser: Parser::new(door.payload_max()),
             input: Vec::new(),
             input_is_due: false,
             output: Output::new(greeting),
@@ -541,11 +541,11 @@ impl Connection {
 
     /// Whether the client may publish a message now. Otherwise nothing more is carried out until it may.
     fn is_in_time(&mut self) -> bool {
-        if self.is_counted || !self.door.rates.are_limited() {
+        if self.is_counted || !self.door.context.published.are_limited() {
             return true;
         }
         let Some(identity) = &self.identity else { return true };
-        match self.door.rates.take(identity.name(), Instant::now()) {
+        match self.door.context.published.take(identity.name(), Instant::now()) {
             Ok(()) => self.is_counted = true,
             Err(TooFast { wait, .. }) => self.slowed = Some(Box::pin(tokio::time::sleep(wait))),
         }
@@ -598,7 +598,7 @@ impl Connection {
         let done = self.carry_out(&buffer[..end], context)?;
         self.input.clear();
         if done < end {
-            self.input.reserve(self.parser.wanted().min(self.door.payload_max + BUFFER_BYTES).max(end - done));
+            self.input.reserve(self.parser.wanted().min(self.door.payload_max() + BUFFER_BYTES).max(end - done));
             self.input.extend_from_slice(&buffer[done..end]);
         } else if self.input.capacity() > BUFFER_BYTES {
             self.input = Vec::new();
@@ -730,7 +730,7 @@ impl Connection {
             if self.output.blocked_since().is_some_and(|since| now >= since + SLOW_AFTER) {
                 return Err(End::Refused(SLOW_CONSUMER));
             }
-            let idle = self.context().idle;
+            let idle = self.context().idle();
             let silent = now.saturating_duration_since(self.heard);
             // While it is not read, nothing can be heard of it.
             if silent >= idle && self.takes_input() {

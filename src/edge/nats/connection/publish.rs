@@ -79,7 +79,7 @@ impl Connection {
         let built = if publication.payload.len() <= CONTENT_INLINE_BYTES {
             builder.build()
         } else {
-            builder.build_within(self.door.content_max)
+            builder.build_within(self.door.content_max())
         };
         match built {
             Ok(message) => self.queue(message, publication),
@@ -178,7 +178,7 @@ impl Connection {
             Some((_, question)) => To::Answer(&question.message),
             None => To::Address(&address),
         };
-        let message = plan.message(to, sender, asked, (self.door.content_max, wall_time()))?;
+        let message = plan.message(to, sender, asked, (self.door.content_max(), wall_time()))?;
         if let Some((number, _)) = question
             && message.performative() != Performative::Agree
         {
@@ -239,7 +239,7 @@ impl Connection {
         }
         let builder = Message::builder(Performative::Request).sender(sender).receiver(agent).content(&*text);
         let message =
-            builder.reply_with(self.ask(sender, Some(agent), reply, Ack::Prompt)).build_within(self.door.content_max);
+            builder.reply_with(self.ask(sender, Some(agent), reply, Ack::Prompt)).build_within(self.door.content_max());
         let message = message.map_err(|error| Refusal::of_message(&error))?;
         self.put_reply(reply, &[], prompts::ACKNOWLEDGED);
         self.queue(message, publication);
