@@ -527,7 +527,8 @@ impl Driver {
             self.close_dropped_inboxes();
         }
         if let Some(live) = self.link().take_config() {
-            self.inputs.push_back(Input::Reconfigure(Box::new(live), None));
+            // Before everything that was asked for after it was left.
+            self.inputs.push_front(Input::Reconfigure(Box::new(live), None));
         }
         self.forget_calls();
         self.forget_subscribers();
