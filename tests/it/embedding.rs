@@ -536,6 +536,39 @@ fn protocols_are_replaced_while_the_router_runs_also_on_a_shard_that_is_held_up(
 }
 
 #[test]
+fn settings_are_taken_over_together_or_not_at_all() {
+    bounded(|| {
+        let own =
+            Rule { conditions: Conditions::default(), destination: Destination::Agent(AgentId::of_text("clerk")) };
+        let router = Router::builder().rule(own.clone()).start().expect("the router starts");
+        let clerk = router.inbox("clerk").blocking().open().expect("the inbox is opened");
+        let send = |content: &str| {
+            let message =
+                Message::builder(Performative::Inform).content(content).build().expect("the message is valid");
+            router.blocking().send(message).map_err(SendErrorKind::from)
+        };
+        let mut config = router.config().clone();
+        for (key, value) in [("message.content_bytes_max", "4"), ("protocols.mode", "enforce"), ("rules.files", "gone")]
+        {
+            config.set(key, value, "this test").expect("it is legal");
+        }
+        let refused = router.prepare_reload(config.clone()).expect_err("there is no such file");
+        assert!(refused.to_string().contains("gone"), "{refused}");
+        assert!(send("longer").is_ok() && router.protocols().checked().all(|(_, mode)| mode == Mode::Observe));
+        config.set("rules.files", "", "this test").expect("it is legal");
+        let reload = router.prepare_reload(config.clone()).expect("there are no mistakes");
+        assert!(send("longer").is_ok(), "nothing was applied yet");
+        futures_lite::future::block_on(reload.apply()).expect("the shards respond");
+        assert!(matches!(send("longer"), Err(SendErrorKind::ContentTooLarge { bytes: 6, limit: 4 })));
+        assert!(send("four").is_ok() && router.protocols().checked().all(|(_, mode)| mode == Mode::Enforce));
+        assert_eq!(router.rules(), [own], "those of the program stay");
+        assert!(router.prepare_reload(config).expect("there are no mistakes").changes().applied.is_empty());
+        drop(clerk);
+        shutdown(&router);
+    });
+}
+
+#[test]
 fn subscribers_are_told_what_happens() {
     bounded(|| {
         let router = start(2);

@@ -98,7 +98,7 @@ struct Conversation {
     /// Whether durable messages passed it, so that the journal knows it.
     durable: bool,
     /// How often protocols had been replaced when it was opened.
-    generation: u32,
+    protocols_version: u32,
 }
 
 const _: () =
@@ -350,7 +350,7 @@ impl Conversations {
             timer: None,
             guard: None,
             durable: false,
-            generation: self.protocols.generation(),
+            protocols_version: self.protocols.version(),
         };
         let place = self.slab.insert(conversation).map_err(|_| DeadLetterReason::TooManyConversations)?;
         let (slab, seeded) = (&self.slab, self.seeded);

@@ -4,7 +4,7 @@
 //! changed go on as they are; a replaced one is kept for as long as open conversations are checked against it.
 //!
 //! Invariants: a guard names a slot with a definition; a replaced definition is kept only while open conversations are
-//! checked against it; of a name's counters, those of its definition in force have them, if there is one.
+//! checked against it; the counters of a name are those of its definition in force, if there is one.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) struct Protocols {
     /// The number of slots with a definition.
     taken: usize,
     /// How often protocols were replaced.
-    generation: u32,
+    version: u32,
     /// Guards of closed conversations, for reuse.
     #[allow(clippy::vec_box)] // The allocations are what is kept.
     spare_guards: Vec<Box<Guard>>,
@@ -44,9 +44,9 @@ pub(super) struct Protocols {
 struct Slot {
     /// `None` if the slot is vacant.
     rules: Option<Arc<Rules>>,
-    /// The generation in which the definition came into force.
+    /// The version with which the definition came into force.
     since: u32,
-    /// The generation in which it was replaced.
+    /// The version that replaced it.
     replaced: Option<u32>,
     figures: ProtocolFigures,
 }
@@ -68,7 +68,7 @@ impl Protocols {
             in_force: Vec::new(),
             slots: Vec::new(),
             taken: 0,
-            generation: 0,
+            version: 0,
             spare_guards: Vec::new(),
             steps: 0,
             steps_late: 0,
@@ -84,8 +84,8 @@ impl Protocols {
     }
 
     /// Returns how often protocols were replaced.
-    pub fn generation(&self) -> u32 {
-        self.generation
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Returns the number of messages that followed their protocol, and how many of them were late.
@@ -95,12 +95,12 @@ impl Protocols {
 
     /// Replaces the protocols that new conversations are checked against.
     fn replace(&mut self, rulebook: Rulebook) {
-        self.generation = self.generation.saturating_add(1);
+        self.version = self.version.saturating_add(1);
         for place in std::mem::take(&mut self.in_force) {
             let slot = &mut self.slots[usize::from(place)];
             let goes_on = |rules: &Arc<Rules>| rulebook.rules().iter().any(|new| new == rules);
             if !slot.rules.as_ref().is_some_and(goes_on) {
-                slot.replaced = Some(self.generation);
+                slot.replaced = Some(self.version);
             }
         }
         self.put_in_force(rulebook);
@@ -120,7 +120,7 @@ impl Protocols {
 
     /// Puts a new definition into a slot. It takes over the counters of its name.
     fn add(&mut self, rules: &Arc<Rules>) -> usize {
-        let mut slot = Slot::new(rules, self.generation);
+        let mut slot = Slot::new(rules, self.version);
         for former in self.slots.iter_mut().filter(|former| *former.figures.name == *rules.name) {
             slot.figures.take_counters(&mut former.figures);
         }
@@ -248,7 +248,7 @@ impl Protocols {
             let named = passage.message.protocol_term().filter(|_| from == 0);
             let Some(protocol) = named.and_then(|name| self.find(name)) else { return Verdict::Allowed };
             let slot = &mut self.slots[usize::from(protocol)];
-            if slot.since > conversation.generation {
+            if slot.since > conversation.protocols_version {
                 return Verdict::Allowed;
             }
             slot.figures.open += 1;
