@@ -1,8 +1,8 @@
-//! Clients of NATS as others publish them. They are installed from the package index of Python; without it, the tests say
-//! so and pass.
+//! Clients of NATS as others publish them, and the programs that the manual prints for them. They are installed from the
+//! package indexes of Python, JavaScript and Rust; without those, the tests say so and pass.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use caxton_router::agent::Registration;
@@ -11,6 +11,7 @@ use caxton_router::serve::Doors;
 use caxton_router::{AgentId, Message, Outcome, Performative};
 
 use crate::common::{PATIENCE, bounded, on, skipped, start_with, text_of};
+use crate::edge::wait_until;
 
 /// The versions that the tests were written for.
 const PACKAGES: [&str; 2] = ["nats-py==2.16.0", "synadia-ai-agents==0.8.1"];
@@ -45,6 +46,137 @@ fn script(python: &Path, name: &str, arguments: &[String]) -> Output {
 fn succeeded(output: &Output) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+/// The chapter that prints the programs.
+const MANUAL: &str = include_str!("../../src/manual/nats.md");
+
+/// Returns the chapter's first block of code in this language, for a server at this address.
+fn block(language: &str, address: &str) -> String {
+    let (_, rest) = MANUAL.split_once(&format!("```{language}\n")).expect("the chapter has such a block");
+    rest.split("```").next().expect("it ends").replace("127.0.0.1:4222", address)
+}
+
+/// Ends a program that would go on.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a program of the manual, which `start` starts for a server at an address: it asks the greeter, and then it is the
+/// librarian.
+fn runs(start: impl FnOnce(&str) -> Command + Send + 'static) {
+    bounded(move || {
+        let router = start_with(2, |config| config.set("nats.listen", "127.0.0.1:0", "the test").expect("it is legal"));
+        let doors = Doors::open(&router).expect("the doors open");
+        let (asked, questions) = flume::unbounded();
+        let greeter = move || {
+            let asked = asked.clone();
+            on(move |message, context| {
+                let _ = asked.send(text_of(message));
+                let reply = context.reply(message, Performative::Inform).content("Hello!").build();
+                let _ = context.send(reply.expect("it is valid"));
+                Outcome::Done
+            })
+        };
+        router.blocking().register("greeter", greeter).expect("the agent is registered");
+        let address = doors.nats_address().expect("it listens").to_string();
+        let mut running = Running(start(&address).spawn().expect("it runs"));
+        let mut answer = None;
+        wait_until("the program is the librarian", || {
+            assert!(running.0.try_wait().expect("it can be asked").is_none(), "the program has ended");
+            let question = Message::builder(Performative::QueryRef).receiver("librarian").content("ants");
+            answer = router.blocking().ask(question.build().expect("it is valid"), PATIENCE).ok();
+            answer.is_some()
+        });
+        let answer = text_of(&answer.expect("there is one"));
+        assert!(["an answer", "all about ants"].contains(&answer.as_str()), "{answer}");
+        assert_eq!(questions.try_iter().collect::<Vec<_>>(), ["world"], "it has asked before");
+        drop(running);
+        router.shutdown(PATIENCE).expect("it stops");
+        doors.close();
+    });
+}
+
+/// Returns a directory in which a client is installed by this command, or `None` if that is not possible here. `files` are
+/// what it says which packages are needed.
+fn installed(name: &str, files: &[(&str, &str)], program: &str, arguments: &[&str]) -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let complete = directory.join("complete");
+    let stamp: String = files.iter().flat_map(|(file, text)| [*file, *text]).collect();
+    if std::fs::read_to_string(&complete).is_ok_and(|installed| installed == stamp) {
+        return Some(directory);
+    }
+    for (file, text) in files {
+        let file = directory.join(file);
+        std::fs::create_dir_all(file.parent().expect("it is in the directory")).expect("it can be made");
+        std::fs::write(file, text).expect("it can be written");
+    }
+    let output = Command::new(program).args(arguments).current_dir(&directory).output();
+    if !output.is_ok_and(|output| output.status.success()) {
+        skipped(&format!("{name}: {program} cannot install it here"));
+        return None;
+    }
+    std::fs::write(complete, stamp).ok()?;
+    Some(directory)
+}
+
+#[test]
+fn the_lines_for_python_run_as_the_manual_prints_them() {
+    let Some(python) = python() else { return };
+    runs(move |address| {
+        let lines = block("python", address).replace('\n', "\n    ");
+        let text = format!(
+            "import asyncio, nats\nasync def main():\n    {lines}await asyncio.Event().wait()\nasyncio.run(main())\n"
+        );
+        let mut command = Command::new(python);
+        command.args(["-c", &text]);
+        command
+    });
+}
+
+#[test]
+fn the_lines_for_javascript_run_as_the_manual_prints_them() {
+    const PACKAGE: &str = r#"{"type":"module","dependencies":{"@nats-io/transport-node":"3.4.0"}}"#;
+    let install = ["install", "--no-audit", "--no-fund", "--fetch-retries=0"];
+    let Some(directory) = installed("nats-js", &[("package.json", PACKAGE)], "npm", &install) else { return };
+    runs(move |address| {
+        let program = directory.join("client.js");
+        let text = format!("import {{ connect }} from \"@nats-io/transport-node\";\n{}", block("js", address));
+        std::fs::write(&program, text).expect("it can be written");
+        let mut command = Command::new("node");
+        command.arg(program).stdout(Stdio::null());
+        command
+    });
+}
+
+#[test]
+fn the_lines_for_rust_run_as_the_manual_prints_them() {
+    const MANIFEST: &str = "[package]\nname = \"nats-rust\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+        [dependencies]\nasync-nats = { version = \"=0.45.0\", default-features = false, features = [\"ring\"] }\n\
+        futures = \"0.3\"\ntokio = { version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }\n\
+        [profile.dev]\ndebug = false\n";
+    let files = [("Cargo.toml", MANIFEST), ("src/main.rs", "fn main() {}\n")];
+    let fetch = ["fetch", "--quiet"];
+    let Some(directory) = installed("nats-rust", &files, env!("CARGO"), &fetch) else { return };
+    let text = format!(
+        "use futures::StreamExt as _;\n#[tokio::main]\nasync fn main() -> Result<(), Box<dyn std::error::Error>> {{\n\
+         let address = std::env::args().nth(1).ok_or(\"no address\")?;\n{}    Ok(())\n}}\n",
+        block("rs", "{address}").replace("\"nats://{address}\"", "format!(\"nats://{address}\")"),
+    );
+    std::fs::write(directory.join("src/main.rs"), text).expect("it can be written");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&directory);
+    succeeded(&build.output().expect("cargo runs"));
+    runs(move |address| {
+        let mut command = Command::new(directory.join("target/debug/nats-rust"));
+        command.arg(address);
+        command
+    });
 }
 
 #[test]
