@@ -8,11 +8,13 @@ mod common;
 mod program;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use common::bounded;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// A load that is over at once.
 const BENCH: &str = "bench mixed --messages 1000 --agents 100";
@@ -142,6 +144,158 @@ fn the_shipped_profile_lets_a_router_do_everything() {
         let output = run_filtered(SHIPPED_PROFILE, arguments);
         assert!(works_or_explains("the shipped profile", &output), "{}", said(&output));
     }
+}
+
+/// The files of an image for containers in a directory, as the Dockerfile's last stage says.
+struct Image {
+    root: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+    command: Vec<String>,
+    health: Vec<String>,
+}
+
+impl Image {
+    /// The user of the image, which is not root.
+    const USER: u32 = 65_532;
+    /// The libraries of the image that it is made from.
+    const LIBRARIES: [&str; 5] = ["linux-vdso.so.1", "libgcc_s.so.1", "libm.so.6", "libc.so.6", "ld-linux-"];
+
+    fn build() -> Self {
+        let dockerfile = include_str!("../src/packaging/Dockerfile");
+        let (_, stage) = dockerfile.rsplit_once("FROM ").expect("it has stages");
+        assert!(stage.starts_with("gcr.io/distroless/cc-debian12:nonroot\n"), "{stage}");
+        let words = |text: &str| -> Vec<String> { serde_json::from_str(text).expect("a list of words") };
+        let mut image = Self {
+            root: tempfile::tempdir().expect("there is a place for files"),
+            variables: Vec::new(),
+            command: Vec::new(),
+            health: Vec::new(),
+        };
+        for line in stage.lines() {
+            match line.split_once(' ') {
+                Some(("COPY", arguments)) => {
+                    let mut paths = arguments.split(' ').filter(|word| !word.starts_with("--"));
+                    let (from, to) = (paths.next().expect("a source"), paths.next().expect("a destination"));
+                    image.copy(from, to, arguments.contains("--chown=nonroot:nonroot"));
+                }
+                Some(("ENV", assignment)) => {
+                    let (name, value) = assignment.split_once('=').expect("an assignment");
+                    image.variables.push((name.to_owned(), value.to_owned()));
+                }
+                Some(("HEALTHCHECK", arguments)) => {
+                    image.health = words(arguments.split_once("CMD ").expect("a command").1);
+                }
+                Some(("ENTRYPOINT" | "CMD", arguments)) => image.command.extend(words(arguments)),
+                _ => {}
+            }
+        }
+        image
+    }
+
+    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        let path = self.root.path().join(path.strip_prefix("/").unwrap_or(path));
+        std::fs::create_dir_all(path.parent().expect("it is below the root")).expect("it can be made");
+        path
+    }
+
+    /// Copies something that the build leaves. What is the user's own is a directory.
+    fn copy(&self, from: &str, to: &str, owned: bool) {
+        let path = self.path(to);
+        if owned {
+            std::fs::create_dir(&path).expect("it can be made");
+            return std::os::unix::fs::chown(path, Some(Self::USER), Some(Self::USER)).expect("this is root");
+        }
+        let from = Path::new(from).strip_prefix("/build").expect("it comes from the build");
+        if from.ends_with("caxton") {
+            self.copy_program(&binary(), &path);
+        } else {
+            std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(from), path).expect("it is there");
+        }
+    }
+
+    /// Copies a program with its libraries, of which the image may have no others.
+    fn copy_program(&self, from: &Path, to: &Path) {
+        std::fs::copy(from, to).expect("it is there");
+        let libraries = Command::new("ldd").arg(from).output().expect("there is ldd");
+        for line in text(&libraries.stdout).lines() {
+            assert!(Self::LIBRARIES.iter().any(|library| line.contains(library)), "the image has no {line}");
+            if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
+                std::fs::copy(path, self.path(path)).expect("it is there");
+            }
+        }
+    }
+
+    /// Listens on free ports, so that nothing else is in the way.
+    fn choose_ports(&self) {
+        let path = self.path("etc/caxton/caxton.toml");
+        let settings = std::fs::read_to_string(&path).expect("it was copied");
+        let held = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+        let [http, metrics] = held.each_ref().map(|listener| listener.local_addr().expect("it has one").to_string());
+        let settings = settings.replace("127.0.0.1:7411", &http).replace("127.0.0.1:9464", &metrics);
+        std::fs::write(path, settings).expect("it can be written");
+    }
+
+    /// Returns a command in the image, as its user and with the profile for containers. `/proc` is there, as in a container.
+    fn run(&self, words: &[String]) -> Command {
+        let proc = self.root.path().join("proc");
+        let mut command = Command::new("unshare");
+        command.arg(format!("--mount-proc={}", proc.display())).args(["/usr/sbin/chroot", "--userspec"]);
+        command.arg(format!("{0}:{0}", Self::USER)).arg(self.root.path());
+        command.args(["/this", "--exact", "a_filter_is_set_up", "--nocapture"]).env_clear();
+        command.env("PATH", "/usr/bin:/usr/sbin").envs(self.variables.iter().cloned());
+        command.env(FILTERED_CALL, SHIPPED_PROFILE).env(FILTERED_PROGRAM, words.join("\n"));
+        command
+    }
+}
+
+/// Ends a program that a failed test has left.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What an image for containers has to have, apart from a container: the files of the Dockerfile, its user, its profile.
+#[test]
+fn the_image_serves_without_privileges_and_with_nothing_but_its_files() {
+    if !geteuid().is_root() {
+        return common::skipped("only root can enter the image");
+    }
+    bounded(|| {
+        let image = Image::build();
+        image.choose_ports();
+        std::fs::create_dir(image.root.path().join("proc")).expect("it can be made");
+        std::fs::create_dir_all(image.root.path().join("tmp")).expect("it can be made");
+        std::os::unix::fs::chown(image.root.path(), Some(Image::USER), None).expect("this is root");
+        image.copy_program(&std::env::current_exe().expect("this program has a path"), &image.path("this"));
+        let mut serve = image.run(&image.command);
+        let mut child = Running(serve.stderr(Stdio::piped()).spawn().expect("it starts"));
+        let mut errors = BufReader::new(child.0.stderr.take().expect("it is piped"));
+        let mut heard = String::new();
+        while !heard.contains("\ndata: /var/lib/caxton\n") {
+            if errors.read_line(&mut heard).expect("it is text") == 0 {
+                let explained =
+                    heard.contains("To fix it: ") || heard.contains("unshare: ") || heard.contains("chroot: ");
+                assert!(explained, "{heard}");
+                return common::skipped(&format!("this host cannot run the image: {heard}"));
+            }
+        }
+        let health = image.run(&image.health).output().expect("it runs");
+        assert!(health.status.success(), "{}", said(&health));
+        let id = Pid::from_child(&child.0);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("it runs");
+        assert!(status.contains(&format!("Uid:\t{}", Image::USER)) && status.contains("Seccomp:\t2"), "{status}");
+        kill_process(id, Signal::TERM).expect("it runs");
+        errors.read_to_string(&mut heard).expect("it is text");
+        assert!(child.0.wait().expect("it ends").success(), "{heard}");
+        for sign in UNCHECKED {
+            assert!(!heard.contains(sign), "{heard}");
+        }
+    });
 }
 
 /// A file with one message.
