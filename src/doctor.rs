@@ -410,7 +410,7 @@ fn threads(host: &Host) -> Finding {
 fn open_files(host: &Host, demand: &Demand) -> Finding {
     let name = "open files";
     let used = host.open_files_used.unwrap_or(0);
-    let needed = demand.open_files();
+    let (needed, connections) = (demand.open_files(), demand.connections());
     let limit = host.open_files;
     let whose = if demand.has_telemetry() { "its shards, telemetry and HTTP connections" } else { "its shards" };
     let has_open = if used > 0 { format!(" and has {used} open") } else { String::new() };
@@ -419,6 +419,15 @@ fn open_files(host: &Host, demand: &Demand) -> Finding {
             name,
             format!("this process may open {limit} files{has_open}; {whose} need {needed}"),
             mend_open_files(host, demand),
+        )
+    } else if limit.is_below(used + needed + connections) {
+        Finding::warning(
+            name,
+            format!(
+                "this process may open {limit} files{has_open}; {whose} need {needed}, and the clients of the doors up to \
+                 {connections}"
+            ),
+            format!("{}; or lower doors.connections_max", mend_open_files(host, demand)),
         )
     } else if limit.is_below(used + needed.max(OPEN_FILES_COMFORTABLE)) && limit.is_below(OPEN_FILES_COMFORTABLE) {
         Finding::warning(
@@ -432,7 +441,8 @@ fn open_files(host: &Host, demand: &Demand) -> Finding {
 }
 
 fn mend_open_files(host: &Host, demand: &Demand) -> String {
-    let files = (host.open_files_used.unwrap_or(0) + demand.open_files()).max(OPEN_FILES_COMFORTABLE);
+    let files = host.open_files_used.unwrap_or(0) + demand.open_files() + demand.connections();
+    let files = files.max(OPEN_FILES_COMFORTABLE);
     let shell = if host.open_files.may_be_raised_to(files) {
         format!("`ulimit -n {files}` before the start")
     } else {
@@ -466,6 +476,13 @@ fn memory(host: &Host, demand: &Demand) -> Finding {
     let name = "memory";
     let (shards, rings, wanted) = (demand.shards, demand.ring_bytes, demand.memory_bytes());
     let rings_take = format!("the rings between {shards} shards take up to {}", size(rings));
+    let (clients, limits) = match demand.doors_bytes() {
+        0 => (String::new(), ""),
+        bytes => (
+            format!(", and all clients of the doors with {},", size(bytes)),
+            ", doors.connections_max and doors.agents_max",
+        ),
+    };
     match host.memory_available_bytes {
         None => Finding::warning(
             name,
@@ -482,9 +499,11 @@ fn memory(host: &Host, demand: &Demand) -> Finding {
         ),
         Some(available) if available < wanted => Finding::warning(
             name,
-            format!("{} available; {shards} shards should have {}", size(available), size(wanted)),
-            "raise the container's memory limit or free memory; or lower router.shards, ring.capacity, mailbox.messages, \
-             mailbox.bytes and dead_letters.bytes",
+            format!("{} available; {shards} shards{clients} should have {}", size(available), size(wanted)),
+            format!(
+                "raise the container's memory limit or free memory; or lower router.shards, ring.capacity, \
+                 mailbox.messages, mailbox.bytes and dead_letters.bytes{limits}"
+            ),
         ),
         Some(available) if rings > 0 => Finding::ok(name, format!("{} available; {rings_take}", size(available))),
         Some(available) => Finding::ok(name, format!("{} available", size(available))),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use caxton_shards::domain::ShardCount;
 
+#[cfg(feature = "serve")]
+use crate::config::ListenAddress;
 use crate::config::{Config, ShardChoice, automatic_shard_count, ring_bytes};
 #[cfg(feature = "telemetry")]
 use crate::edge::EdgeLimits;
@@ -45,9 +47,25 @@ const THREADS_OF_EDGE: u64 = 1;
 #[cfg(feature = "telemetry")]
 const OPEN_FILES_OF_TELEMETRY: u64 = 32;
 
-/// Open files of the thread that serves metrics and health, besides its connections.
+/// Open files of a thread that serves clients, besides its connections.
 #[cfg(feature = "telemetry")]
 const OPEN_FILES_OF_EDGE: u64 = 8;
+
+/// Threads of the doors: the one that serves them, and the one that writes the audit.
+#[cfg(feature = "serve")]
+const THREADS_OF_DOORS: u64 = 2;
+
+/// Memory of a connection at the door for HTTP that waits for messages, in bytes, rounded up.
+#[cfg(feature = "serve")]
+const MEMORY_BYTES_PER_HTTP_CONNECTION: u64 = 24 << 10;
+
+/// Memory of a connection at the door for clients of NATS that waits for messages, in bytes, rounded up.
+#[cfg(feature = "serve")]
+const MEMORY_BYTES_PER_NATS_CONNECTION: u64 = 8 << 10;
+
+/// Memory of an outside agent whose client is not connected and that has no messages, in bytes, rounded up.
+#[cfg(feature = "serve")]
+const MEMORY_BYTES_PER_OUTSIDE_AGENT: u64 = 2 << 10;
 
 /// Address space of one thread, in bytes: its stack, and what the allocator reserves for it while it aligns a segment.
 const ADDRESS_BYTES_PER_THREAD: u64 = 68 << 20;
@@ -73,6 +91,9 @@ pub struct Demand {
     /// What runs beside the shards.
     #[cfg(feature = "telemetry")]
     beside: Beside,
+    /// The clients that the doors serve.
+    #[cfg(feature = "serve")]
+    doors: DoorsDemand,
     /// The maximum number of WebAssembly guests.
     #[cfg(feature = "wasm")]
     pub guests: u32,
@@ -115,6 +136,47 @@ impl Beside {
     }
 }
 
+/// The clients that the doors serve at most.
+#[cfg(feature = "serve")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DoorsDemand {
+    http_connections: u64,
+    nats_connections: u64,
+    agents: u64,
+}
+
+#[cfg(feature = "serve")]
+impl DoorsDemand {
+    fn of(config: &Config) -> Self {
+        let (doors, http, nats) = (&config.doors, config.http.listen, config.nats.listen);
+        let connections = |listen: ListenAddress| {
+            if listen.address().is_some() { doors.connections_max.as_usize() as u64 } else { 0 }
+        };
+        let socket = if config.http.socket.path().is_some() { doors.connections_max.as_usize() as u64 } else { 0 };
+        let (http_connections, nats_connections) = (connections(http) + socket, connections(nats));
+        let are_open = http_connections + nats_connections > 0;
+        Self {
+            http_connections,
+            nats_connections,
+            agents: if are_open { doors.agents_max.as_usize() as u64 } else { 0 },
+        }
+    }
+
+    fn are_open(self) -> bool {
+        self.connections() > 0
+    }
+
+    fn connections(self) -> u64 {
+        self.http_connections + self.nats_connections
+    }
+
+    fn memory_bytes(self) -> u64 {
+        self.http_connections * MEMORY_BYTES_PER_HTTP_CONNECTION
+            + self.nats_connections * MEMORY_BYTES_PER_NATS_CONNECTION
+            + self.agents * MEMORY_BYTES_PER_OUTSIDE_AGENT
+    }
+}
+
 /// What the store needs of its disk.
 #[cfg(feature = "store")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +200,8 @@ impl Demand {
             rings: config.ring.capacity,
             #[cfg(feature = "telemetry")]
             beside: Beside::of(config),
+            #[cfg(feature = "serve")]
+            doors: DoorsDemand::of(config),
             #[cfg(feature = "wasm")]
             guests: config.wasm.guests.into_inner(),
             #[cfg(feature = "store")]
@@ -177,12 +241,23 @@ impl Demand {
         (self.count() + u64::from(self.has_telemetry())) * MEMORY_LOCK_BYTES_PER_SHARD
     }
 
-    /// Returns the number of open files.
+    /// Returns the number of open files, besides the connections of the doors.
     pub fn open_files(&self) -> u64 {
         let shards = OPEN_FILES_BASE + self.count() * OPEN_FILES_PER_SHARD;
         #[cfg(feature = "telemetry")]
         let shards = shards + self.beside.open_files();
+        #[cfg(feature = "serve")]
+        let shards = shards + if self.doors.are_open() { OPEN_FILES_OF_EDGE } else { 0 };
         shards
+    }
+
+    /// Returns the maximum number of connections of the doors, each of which is an open file.
+    #[cfg_attr(not(feature = "serve"), expect(clippy::unused_self, reason = "only with the feature there are doors"))]
+    pub fn connections(&self) -> u64 {
+        #[cfg(feature = "serve")]
+        return self.doors.connections();
+        #[cfg(not(feature = "serve"))]
+        0
     }
 
     /// Returns the number of threads.
@@ -190,12 +265,23 @@ impl Demand {
         let shards = THREADS_BASE + self.count() * THREADS_PER_SHARD;
         #[cfg(feature = "telemetry")]
         let shards = shards + self.beside.threads();
+        #[cfg(feature = "serve")]
+        let shards = shards + if self.doors.are_open() { THREADS_OF_DOORS } else { 0 };
         shards
     }
 
     /// Returns the memory that should be available, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        (self.count() * MEMORY_BYTES_PER_SHARD).saturating_add(self.ring_bytes)
+        (self.count() * MEMORY_BYTES_PER_SHARD).saturating_add(self.ring_bytes).saturating_add(self.doors_bytes())
+    }
+
+    /// Returns the memory of the doors when they serve as many clients as they may and nothing waits for those, in bytes.
+    #[cfg_attr(not(feature = "serve"), expect(clippy::unused_self, reason = "only with the feature there are doors"))]
+    pub fn doors_bytes(&self) -> u64 {
+        #[cfg(feature = "serve")]
+        return self.doors.memory_bytes();
+        #[cfg(not(feature = "serve"))]
+        0
     }
 
     /// Returns the address space that a start takes, in bytes.

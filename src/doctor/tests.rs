@@ -297,6 +297,40 @@ fn found(settings: &[(&str, &str)], name: &str) -> Finding {
     findings.into_iter().find(|finding| finding.name == name).expect("every check is made")
 }
 
+#[cfg(feature = "serve")]
+#[test]
+fn the_clients_of_the_doors_are_counted() {
+    let doors = [
+        ("http.listen", "7411"),
+        ("nats.listen", "4222"),
+        ("doors.connections_max", "3000"),
+        ("doors.agents_max", "5000"),
+    ];
+    let (none, one, both) = (demand(&doors[2..]), demand(&doors[1..]), demand(&doors));
+    assert_eq!([&none, &one, &both].map(Demand::connections), [0, 3_000, 6_000]);
+    assert_eq!(one.doors_bytes(), 3_000 * (8 << 10) + 5_000 * (2 << 10));
+    assert_eq!(both.memory_bytes(), none.memory_bytes() + one.doors_bytes() + 3_000 * (24 << 10));
+
+    let mut host = healthy();
+    host.open_files_used = Some(10);
+    host.open_files = limit(both.open_files() + 6_009);
+    host.memory_available_bytes = Some(both.memory_bytes() - 1);
+    let findings = examine_host(&host, &both);
+    let find = |name: &str| findings.iter().find(|finding| finding.name == name).expect("every check is made");
+    for (name, found, mend) in [
+        ("open files", "the clients of the doors up to 6000", "or lower doors.connections_max"),
+        ("memory", "4 shards, and all clients of the doors with 103.5 MiB, should have", "doors.agents_max"),
+    ] {
+        let finding = find(name);
+        assert_eq!(finding.status, Status::Warning, "{finding}");
+        assert!(finding.found.contains(found), "{finding}");
+        assert!(finding.mend.as_ref().is_some_and(|text| text.contains(mend)), "{finding}");
+    }
+    host.open_files = limit(both.open_files() + 6_010);
+    host.memory_available_bytes = Some(both.memory_bytes());
+    assert!(examine_host(&host, &both).iter().all(|finding| finding.status == Status::Ok), "{findings:?}");
+}
+
 #[test]
 fn rings_that_do_not_fit_into_memory_are_told_with_their_size_before_they_are_made() {
     let finding = found(&[("router.shards", "1024")], "memory");
@@ -328,7 +362,7 @@ fn what_observes_the_shards_is_counted_when_it_is_enabled() {
     assert_eq!(counts(&[("metrics.listen", "9464")]), (5, none.1 + 32 + 8 + 64, none.2 + 3));
     #[cfg(feature = "serve")]
     for door in [("http.listen", "7411"), ("http.socket", "/run/caxton.sock")] {
-        assert_eq!(counts(&[door]), (5, none.1 + 32, none.2 + 2));
+        assert_eq!(counts(&[door]), (5, none.1 + 32 + 8, none.2 + 4));
     }
     assert_eq!(counts(&[collector, files, ("otlp.enabled", "false")]), none);
     let taken = demand(&[]).with_telemetry();

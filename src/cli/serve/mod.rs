@@ -15,12 +15,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use caxton_router::config::{Preset, ShardChoice};
+use caxton_router::doctor::Demand;
 use caxton_router::domain::ShardCount;
 use caxton_router::error::StartError;
 use caxton_router::serve::Doors;
 use caxton_router::stats::Report;
 use caxton_router::{Config, Router};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::guests::{Deployed, Guests};
 use self::reload::{Hangups, Reloadable};
@@ -31,6 +33,8 @@ use super::{complain, counted, fail, refuse};
 
 /// Where the HTTP API is served if no setting opens a door.
 const USUAL_HTTP: &str = "127.0.0.1:7411";
+/// Open files besides those that the settings demand.
+const OPEN_FILES_SPARE: u64 = 64;
 /// A wait for a signal that is repeated. Signals end it early.
 const WAIT: Duration = Duration::from_hours(1);
 
@@ -43,7 +47,8 @@ only if doors.tokens, doors.certificate and doors.key are set.
 
 SIGTERM or SIGINT drains what is pending, up to shutdown.deadline_ms, and a second one ends the process at once. SIGHUP \
 reads tokens, certificates, rules, protocols, routing plugins, the modules of agents and limits again, and replaces all of \
-them unless one has a mistake. It names the settings that have changed otherwise: they apply at the next start.
+them unless one has a mistake; the file of the audit is opened again. It names the settings that have changed otherwise: they \
+apply at the next start.
 
 Exit status: 0 if it was stopped by a signal and everything came to its end; 1 if it could not start, or something was left \
 behind; 2 if the arguments or the settings cannot be used.")]
@@ -131,6 +136,7 @@ impl ServeArguments {
     /// Serves until a signal. Returns whether everything came to its end.
     fn serve(&self, config: Config, interrupt: &Interrupt) -> Result<bool, Stop> {
         let hangups = Hangups::listen().map_err(|error| Stop::Start(format!("cannot listen for SIGHUP: {error}")))?;
+        raise_open_files(&config);
         let guests = Guests::load(&config).map_err(Stop::Arguments)?;
         let router = Router::builder().config(config).cancelled_by(interrupt.cancel_start()).start();
         let router = match router {
@@ -185,6 +191,18 @@ impl ServeArguments {
             // The signal has begun this; here its end is waited for.
             router.shutdown(deadline).map_err(|error| error.to_string())
         })
+    }
+}
+
+/// Raises this process's limit on open files, as far as it may by itself, to what the settings allow to be open. What is
+/// still missing then is a warning of the start.
+fn raise_open_files(config: &Config) {
+    let demand = Demand::of(config, std::thread::available_parallelism().map_or(1, usize::from));
+    let wanted = demand.open_files() + demand.connections() + OPEN_FILES_SPARE;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if limit.current.is_some_and(|current| current < raised) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit });
     }
 }
 
