@@ -97,14 +97,15 @@ pub fn has_doors(config: &Config) -> bool {
 
 /// Prints where the doors are.
 pub fn tell_door_addresses(doors: &Doors) {
+    let (http, nats) = if doors.are_encrypted() { ("https", "tls") } else { ("http", "nats") };
     if let Some(address) = doors.http_address() {
-        complain(&format!("http: http://{address}/"));
+        complain(&format!("http: {http}://{address}/"));
     }
     if let Some(path) = doors.socket_path() {
         complain(&format!("http: unix:{}", path.display()));
     }
     if let Some(address) = doors.nats_address() {
-        complain(&format!("nats: nats://{address}"));
+        complain(&format!("nats: {nats}://{address}"));
     }
 }
 

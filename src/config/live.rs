@@ -3,7 +3,7 @@
 use super::Config;
 
 /// They apply without a restart. Those of the doors are taken over by the doors.
-const LIVE: [&str; 25] = [
+const LIVE: [&str; 26] = [
     "mailbox.messages",
     "mailbox.bytes",
     "message.timeout_ms",
@@ -23,6 +23,7 @@ const LIVE: [&str; 25] = [
     "doors.certificate",
     "doors.key",
     "doors.client_certificates",
+    "doors.audit",
     "doors.connections_max",
     "doors.agents_max",
     "doors.grace_ms",

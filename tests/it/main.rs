@@ -71,6 +71,8 @@ mod projection;
 mod sim;
 mod supervision;
 mod surface;
+#[cfg(feature = "serve")]
+mod tls;
 #[cfg(feature = "telemetry")]
 mod traces;
 #[cfg(feature = "wasm")]

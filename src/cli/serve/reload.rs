@@ -1,8 +1,8 @@
 //! SIGHUP: reading again what may change while the daemon runs.
 //!
 //! Tokens, certificates, routing rules, protocols, routing plugins, the modules of agents and limits are read again. All are
-//! checked before the first is replaced: a mistake in any of them leaves everything as it was. Other settings that have
-//! changed are named: they apply at the next start.
+//! checked before the first is replaced: a mistake in any of them leaves everything as it was. The file of the audit is
+//! opened again. Other settings that have changed are named: they apply at the next start.
 
 use std::io;
 use std::thread::{Builder, Scope};
@@ -103,8 +103,10 @@ impl Reloadable<'_> {
         if matches!(applying, Err(CallError::Stopped)) {
             return format!("{UNCHANGED}: the router has stopped");
         }
+        let audit = doors.audit_path().map(|audit| format!("audit: {} was opened again", audit.display()));
         doors.apply();
         let mut lines = vec!["SIGHUP: tokens and certificates were read again".to_owned()];
+        lines.extend(audit);
         lines.extend(applied);
         if let Err(late) = applying {
             lines.push(format!("the shard takes the changes over later: {late}"));

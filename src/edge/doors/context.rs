@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::DoorsError;
-use super::audit::Audit;
+use super::audit::{Audit, AuditFile};
 use super::identity::{Identity, TokenError, Tokens};
 use super::outside::OutsideAgents;
 use super::rates::Rates;
@@ -112,7 +112,12 @@ impl DoorLimits {
 }
 
 impl DoorContext {
-    pub(super) fn new(router: &Router, access: Access, audit: Audit, closing: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        router: &Router,
+        access: Access,
+        audit: Option<AuditFile>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
         let doors = &router.config().doors;
         let limits = DoorLimits::default();
         limits.set(router.config());
@@ -120,12 +125,12 @@ impl DoorContext {
         Self {
             router: router.clone(),
             outside: Arc::new(outside),
-            audit,
             requests: Rates::new(doors.requests_per_second.into_inner()),
             published: Rates::new(router.config().nats.messages_per_second.into_inner()),
             limits,
             closing,
             woken: Woken::default(),
+            audit: Audit::new(audit),
             access: RwLock::new(Arc::new(access)),
         }
     }

@@ -18,10 +18,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use caxton_shards::domain::AgentName;
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 /// Maximum number of tokens.
 pub const TOKENS_MAX: usize = 100_000;
@@ -94,7 +95,12 @@ pub(crate) struct Identity {
     expires: Option<SystemTime>,
     /// Whether its token is gone, or means something else now.
     is_revoked: AtomicBool,
+    /// Notified once it is.
+    revoked: Notify,
 }
+
+/// How long the end of a token is waited for before the clock is looked at again, which may have been set.
+const EXPIRY_LOOK: Duration = Duration::from_secs(30);
 
 impl Identity {
     /// Returns the identity of everybody on this host, where no tokens are used.
@@ -106,6 +112,7 @@ impl Identity {
             operations,
             expires: None,
             is_revoked: AtomicBool::new(false),
+            revoked: Notify::new(),
         }
     }
 
@@ -124,9 +131,26 @@ impl Identity {
         self.is_revoked.load(Ordering::Relaxed) || self.has_expired(SystemTime::now())
     }
 
+    /// Waits until it [has ended](Self::has_ended). What is open in its name ends then, even if nothing else happens there.
+    pub async fn ended(&self) {
+        let mut revoked = std::pin::pin!(self.revoked.notified());
+        // From here on nothing is missed.
+        revoked.as_mut().enable();
+        loop {
+            if self.has_ended() {
+                return;
+            }
+            let rest = self.expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+            let Some(rest) = rest else { return revoked.await };
+            let look = tokio::time::sleep(rest.min(EXPIRY_LOOK));
+            futures_lite::future::or(look, revoked.as_mut()).await;
+        }
+    }
+
     /// Ends what the token permits.
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Relaxed);
+        self.revoked.notify_waiters();
     }
 
     /// Whether two tokens permit the same.
@@ -252,6 +276,7 @@ impl Tokens {
                 operations: operations.iter().fold(0, |all, operation| all | *operation as u8),
                 expires: expires.transpose()?,
                 is_revoked: AtomicBool::new(false),
+                revoked: Notify::new(),
             };
             if identities.insert(hash, Arc::new(identity)).is_some() {
                 return Err(refuse("another token has the same hash".to_owned()));
@@ -343,6 +368,23 @@ mod tests {
         assert_eq!(tokens.identify(&old.secret).map(drop), Err(TokenError::Expired));
         assert_eq!(tokens.identify("cxt_00").map(drop), Err(TokenError::Unknown));
         assert_eq!(tokens.identify(&mine.hash).map(drop), Err(TokenError::Unknown), "a hash is no secret");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_token_is_noticed_by_those_who_wait() {
+        let expiring = Identity { expires: Some(SystemTime::now() + Duration::from_millis(20)), ..Identity::local() };
+        expiring.ended().await;
+        assert!(expiring.has_ended());
+        let revoked = Arc::new(Identity::local());
+        let waits = tokio::spawn({
+            let revoked = Arc::clone(&revoked);
+            async move { revoked.ended().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        revoked.revoke();
+        waits.await.expect("it does not panic");
+        revoked.ended().await;
     }
 
     #[test]

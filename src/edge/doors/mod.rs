@@ -16,7 +16,7 @@ pub(crate) mod reason;
 pub(crate) mod room;
 pub(crate) mod socket;
 pub(crate) mod spin;
-mod stream;
+pub(crate) mod stream;
 mod tls;
 
 use std::io;
@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use self::audit::Audit;
+use self::audit::AuditFile;
 use self::context::Access;
 pub(crate) use self::context::DoorContext;
 pub(crate) use self::identity::Identity;
@@ -156,9 +156,7 @@ impl Doors {
         let addresses = (address(&http)?, address(&nats_listener)?);
         let (socket, file) = open_socket(config)?.unzip();
         let (closing, is_closing) = watch::channel(false);
-        let audit = config.doors.audit.path();
-        let audit =
-            Audit::open(audit).map_err(|error| DoorsError::Audit { path: audit.map(ToOwned::to_owned), error })?;
+        let audit = audit_file(config)?;
         let context = Arc::new(DoorContext::new(router, access, audit, is_closing));
         let api = (http.is_some() || socket.is_some()).then(|| http::routes(&context));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -214,8 +212,13 @@ impl Doors {
         self.nats
     }
 
-    /// Reads tokens and certificates again, from the files that these settings name, and checks them. Nothing changes before
-    /// [`DoorsReload::apply`].
+    /// Whether clients have to encrypt.
+    pub fn are_encrypted(&self) -> bool {
+        self.context.access().tls.is_some()
+    }
+
+    /// Reads tokens and certificates again, from the files that these settings name, and checks them; opens the file of the
+    /// audit again, so that it can have been moved away. Nothing changes before [`DoorsReload::apply`].
     ///
     /// # Errors
     ///
@@ -225,7 +228,8 @@ impl Doors {
         for (setting, address) in [("http.listen", self.http), ("nats.listen", self.nats)] {
             protected(setting, address, &access)?;
         }
-        Ok(DoorsReload { context: Arc::clone(&self.context), access, config: config.clone() })
+        let audit = audit_file(config)?;
+        Ok(DoorsReload { context: Arc::clone(&self.context), access, audit, config: config.clone() })
     }
 
     /// Does what [`Doors::prepare_reload`] and [`DoorsReload::apply`] do.
@@ -254,16 +258,28 @@ impl Doors {
 pub struct DoorsReload {
     context: Arc<DoorContext>,
     access: Access,
+    audit: Option<AuditFile>,
     config: Config,
 }
 
 impl DoorsReload {
+    /// Returns the path of the audit's file, if there is one.
+    pub fn audit_path(&self) -> Option<&Path> {
+        self.config.doors.audit.path()
+    }
+
     /// Takes them over. Open connections stay open with the certificate that they were shown and, at the HTTP door, with
-    /// their idle time; a token that is gone or has expired permits nothing more. Outside agents stay registered.
+    /// their idle time; what was opened with a token that is gone or has expired ends. Outside agents stay registered.
     pub fn apply(self) {
         self.context.set_access(self.access);
         self.context.set_limits(&self.config);
+        self.context.audit.replace(self.audit);
     }
+}
+
+fn audit_file(config: &Config) -> Result<Option<AuditFile>, DoorsError> {
+    let path = config.doors.audit.path();
+    AuditFile::open(path).map_err(|error| DoorsError::Audit { path: path.map(ToOwned::to_owned), error })
 }
 
 fn open(

@@ -1,5 +1,6 @@
-//! Operations that are audited. What an operator has begun is completed and gets its entry, whether or not the client
-//! waits for the response.
+//! Operations with an entry in the [audit](crate::edge::doors::audit).
+//!
+//! What an operator has begun is completed and gets its entry, whether or not the client waits for the response.
 
 use std::future::Future;
 use std::sync::Arc;

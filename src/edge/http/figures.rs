@@ -24,7 +24,7 @@ use super::endpoint::{Endpoint, responds};
 use super::parameters::Parameters;
 use super::problem::Problem;
 use super::reply::{JSON, Reply};
-use super::stream::{EVENTS, OpenStream, events, heartbeat};
+use super::stream::{EVENTS, OpenStream, TOKEN_ENDED, events, heartbeat, while_permitted};
 use crate::edge::OpenConnection;
 use crate::edge::doors::identity::{Identity, Operation};
 use crate::router::events::Events;
@@ -232,10 +232,11 @@ impl Following {
         if !std::mem::replace(&mut self.begun, true) {
             return (Bytes::from_static(b": subscribed\n\n"), true);
         }
-        if !self.identity.may(Operation::Observe) {
-            return (Bytes::from_static(b"event: end\ndata: token-expired\n\n"), false);
-        }
-        let first = match tokio::time::timeout(heartbeat(&self.api), self.events.next()).await {
+        let within = heartbeat(&self.api);
+        let Some(first) = while_permitted(&self.identity, within, self.events.next()).await else {
+            return (Bytes::from_static(TOKEN_ENDED), false);
+        };
+        let first = match first {
             Err(_) | Ok(Err(ReceiveError::TimedOut)) => return (Bytes::from_static(b":\n\n"), true),
             Ok(Err(_)) => return (Bytes::from_static(b"event: end\ndata: stopped\n\n"), false),
             Ok(Ok(event)) => event,

@@ -24,7 +24,7 @@ use super::problem::Problem;
 use super::reply::{JSON, Reply};
 use super::{socket, stream};
 use crate::edge::doors::deliveries::Delivery;
-use crate::edge::doors::identity::Operation;
+use crate::edge::doors::identity::{Operation, TokenError};
 use crate::edge::doors::outside::{Attachment, OutsideAgent};
 use crate::edge::doors::reason;
 use crate::edge::doors::room::RoomPlace;
@@ -150,9 +150,10 @@ async fn poll(
     let mut deliveries = agent.take(max, visibility).map_err(ended)?;
     if deliveries.is_empty() && !wait.is_zero() {
         let _permit = stream_permit(&api)?;
-        deliveries = match tokio::time::timeout(wait, agent.receive(max, visibility)).await {
-            Ok(received) => received.map_err(ended)?,
-            Err(_) => Vec::new(),
+        deliveries = match stream::while_permitted(&caller.identity, wait, agent.receive(max, visibility)).await {
+            Some(Ok(received)) => received.map_err(ended)?,
+            Some(Err(_)) => Vec::new(),
+            None => return Err(TokenError::Expired.into()),
         };
     }
     api.names.learn(&api.context.router, deliveries.iter().map(|delivery| &delivery.message)).await;

@@ -17,7 +17,9 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes};
 use caxton_shards::codec::json::to_json;
+use futures_lite::future::or;
 use futures_lite::stream::unfold;
+use tokio::time::error::Elapsed;
 
 use super::Api;
 use super::caller::Caller;
@@ -33,6 +35,8 @@ use crate::edge::doors::room::RoomPlace;
 
 /// The media type of server-sent events.
 pub(super) const EVENTS: &str = "text/event-stream";
+/// The last event of a stream whose token has expired, or was removed or changed.
+pub(super) const TOKEN_ENDED: &[u8] = b"event: end\ndata: token-expired\n\n";
 /// How often something is sent when there is nothing to say, so that both sides notice when the other is gone. It is
 /// below the least time for idle connections.
 const HEARTBEAT: Duration = Duration::from_millis(400);
@@ -71,6 +75,20 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.connection.end_stream();
     }
+}
+
+/// Waits so long, but no longer than a token permits anything: then it returns `None`.
+pub(super) async fn while_permitted<T>(
+    identity: &Identity,
+    within: Duration,
+    work: impl Future<Output = T>,
+) -> Option<Result<T, Elapsed>> {
+    let ended = async {
+        identity.ended().await;
+        None
+    };
+    // A busy stream ends too.
+    or(ended, async { Some(tokio::time::timeout(within, work).await) }).await
 }
 
 /// Returns how often something is sent at least.
@@ -127,10 +145,11 @@ impl Messages {
             // The client learns that it is attached.
             return (Bytes::from_static(b": attached\n\n"), true);
         }
-        if !self.identity.may(Operation::Receive) {
-            return (Bytes::from_static(b"event: end\ndata: token-expired\n\n"), false);
-        }
-        let received = tokio::time::timeout(heartbeat(&self.api), agent.receive(BATCH_MAX, self.visibility)).await;
+        let within = heartbeat(&self.api);
+        let Some(received) = while_permitted(&self.identity, within, agent.receive(BATCH_MAX, self.visibility)).await
+        else {
+            return (Bytes::from_static(TOKEN_ENDED), false);
+        };
         match received {
             Err(_) => (Bytes::from_static(b":\n\n"), true),
             Ok(Err(_)) => (Bytes::from_static(b"event: end\ndata: deregistered\n\n"), false),

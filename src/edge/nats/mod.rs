@@ -19,7 +19,6 @@ mod prompts;
 mod protocol;
 mod refusal;
 mod render;
-mod stream;
 mod subjects;
 
 use std::collections::{HashMap, HashSet};

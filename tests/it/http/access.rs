@@ -11,8 +11,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
+use super::receive::begin_stream;
+use super::socket::{open, read_frame};
 use super::{Client, Served};
 use crate::common::{PATIENCE, bounded};
+use crate::edge::wait_until;
 
 /// Writes a file of tokens, each with these agents and operations. Returns the secrets.
 pub(super) fn tokens(file: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
@@ -93,6 +96,32 @@ pub fn a_token_is_required_and_permits_its_operations_as_its_agents() {
         assert!(watcher.post("/v1/route", &foreign).expect(200)["receivers"][0]["mailbox_messages"].is_u64());
         operator.request("POST", "/v1/agents/echo/suspend", "", "").expect(200);
         operator.request("DELETE", "/v1/agents/billing", "", "").expect(204);
+        served.stop();
+    });
+}
+
+#[test]
+fn what_is_open_ends_with_its_token_before_anything_else_is_sent() {
+    bounded(|| {
+        let (directory, served, secrets) = with_tokens(&[("ann", "'ann'", "'receive', 'observe'")]);
+        let client = || served.client().with_token(&secrets[0]);
+        client().json("PUT", "/v1/agents/ann", &json!({})).expect(201);
+        let (mut stream, mut events, mut poll) = (client(), client(), client());
+        begin_stream(&mut stream, "/v1/agents/ann/stream");
+        events.send("GET", "/v1/events", "", b"");
+        assert_eq!((events.read_head().0, events.chunk().as_str()), (200, ": subscribed\n\n"));
+        let mut socket = open(client(), "/v1/agents/ann/ws");
+        poll.send("GET", "/v1/agents/ann/messages?wait_ms=60000", "", b"");
+        wait_until("all are there", || client().get("/v1/agents/ann").expect(200)["outside"]["clients"] == 3);
+        std::fs::write(directory.path().join("tokens.toml"), "").expect("it can be written");
+        served.doors.reload(served.router.config()).expect("the file is right");
+        for mut stream in [stream, events] {
+            assert_eq!(stream.chunk(), "event: end\ndata: token-expired\n\n");
+            assert_eq!(stream.chunk(), "");
+        }
+        assert_eq!(read_frame(&mut socket).expect("it is told").0, 8, "the WebSocket is closed");
+        poll.read().problem(401, "token-expired");
+        client().get("/v1/agents").problem(401, "token-unknown");
         served.stop();
     });
 }

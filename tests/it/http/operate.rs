@@ -76,6 +76,32 @@ pub fn open_conversations_are_listed_page_by_page() {
 }
 
 #[test]
+fn the_file_of_the_audit_may_be_moved_away() {
+    bounded(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (audit, moved) = (directory.path().join("audit.jsonl"), directory.path().join("audit.1"));
+        let file = audit.clone();
+        let served = Served::with(|config| config.doors.audit = file.into());
+        let mut client = served.client();
+        let mut purge = || client.request("DELETE", "/v1/dead-letters?all=true", "", "").expect(200);
+        let lines = |path| std::fs::read_to_string(path).expect("it is written").lines().count();
+        purge();
+        std::fs::rename(&audit, &moved).expect("it is moved");
+        purge();
+        served.doors.reload(served.router.config()).expect("it can be opened");
+        assert_eq!((lines(&moved), lines(&audit)), (2, 0), "what was noted before is in the former file");
+        purge();
+        let mut elsewhere = served.router.config().clone();
+        elsewhere.doors.audit = directory.path().join("nowhere/audit.jsonl").into();
+        let error = served.doors.reload(&elsewhere).expect_err("there is no such directory");
+        assert!(error.to_string().starts_with("doors.audit: "), "{error}");
+        purge();
+        served.stop();
+        assert_eq!((lines(&moved), lines(&audit)), (2, 2), "a mistake changes nothing");
+    });
+}
+
+#[test]
 pub fn dead_letters_are_found_replayed_and_purged_and_each_change_is_audited() {
     bounded(|| {
         let directory = tempfile::tempdir().expect("a directory");

@@ -10,8 +10,7 @@ use super::{Client, Served};
 use crate::common::bounded;
 
 /// Opens a WebSocket.
-fn open(served: &Served, path: &str) -> Client<TcpStream> {
-    let mut client = served.client();
+pub fn open(mut client: Client<TcpStream>, path: &str) -> Client<TcpStream> {
     let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     client.send("GET", path, headers, b"");
@@ -55,7 +54,7 @@ fn next(client: &mut Client<TcpStream>) -> Value {
 }
 
 /// Reads the next frame. Returns its kind and its body.
-fn read_frame(client: &mut Client<TcpStream>) -> std::io::Result<(u8, Vec<u8>)> {
+pub fn read_frame(client: &mut Client<TcpStream>) -> std::io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     client.stream.read_exact(&mut head)?;
     let length = match head[1] {
@@ -78,7 +77,7 @@ pub fn an_agent_sends_receives_and_acknowledges_on_one_connection() {
         served.register_echo("echo");
         let mut other = served.client();
         other.json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
-        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let mut socket = open(served.client(), "/v1/agents/clerk/ws");
         let question = json!({"performative": "request", "receiver": ["echo"], "content": "tea?", "reply-with": "q"});
         send(&mut socket, &json!({"type": "send", "ref": 1, "message": question}));
         let (mut sent, mut reply) = (Value::Null, Value::Null);
@@ -110,7 +109,7 @@ fn a_client_that_only_listens_to_a_busy_agent_stays_and_gets_everything() {
         let served = Served::with(|config| config.set("doors.idle_ms", "3000", "this test").expect("it is legal"));
         let mut other = served.client();
         other.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
-        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let mut socket = open(served.client(), "/v1/agents/clerk/ws");
         let (began, mut number) = (Instant::now(), 0_u32);
         while began.elapsed() < 2 * IDLE {
             let content = number.to_string();
@@ -129,7 +128,7 @@ fn a_websocket_keeps_nobody_from_being_served() {
     bounded(|| {
         let served = Served::with(|config| config.set("doors.connections_max", "4", "this test").expect("it is legal"));
         served.client().json("PUT", "/v1/agents/clerk", &json!({"acknowledged": true})).expect(201);
-        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let mut socket = open(served.client(), "/v1/agents/clerk/ws");
         let idle: Vec<_> = (0..6).map(|_| served.client()).collect();
         assert_eq!(served.client().get("/livez").status, 200);
         send(&mut socket, &json!({"type": "ack", "ids": []}));
@@ -145,7 +144,7 @@ fn what_a_websocket_sends_and_acknowledges_is_limited_as_requests_are() {
         let served =
             Served::with(|config| config.set("doors.requests_per_second", "5", "this test").expect("it is legal"));
         served.client().json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
-        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let mut socket = open(served.client(), "/v1/agents/clerk/ws");
         send(&mut socket, &json!({"type": "ack", "ids": [format!("m{}1", "0".repeat(31))]}));
         assert_eq!(next(&mut socket)["reason"], "other-mode");
         let message = json!({"performative": "inform", "receiver": ["nobody"]});
@@ -169,7 +168,7 @@ fn a_client_that_keeps_sending_gets_its_messages_and_ends_with_its_agent() {
         let served = Served::start();
         let mut other = served.client();
         other.json("PUT", "/v1/agents/clerk", &json!({})).expect(201);
-        let mut socket = open(&served, "/v1/agents/clerk/ws");
+        let mut socket = open(served.client(), "/v1/agents/clerk/ws");
         let message = json!({"performative": "inform", "receiver": ["clerk"], "content": "tea"});
         let frames = frame_of(&json!({"type": "send", "message": message})).repeat(1_000);
         let mut writer = socket.stream.get_ref().try_clone().expect("it can be shared");

@@ -160,7 +160,7 @@ impl Socket {
         let mut reads_first = true;
         let status = loop {
             // What was taken is written: it is lost otherwise.
-            if !self.identity.may(Operation::Receive) || self.attachment.agent().is_gone() {
+            if self.identity.has_ended() || self.attachment.agent().is_gone() {
                 break GOING_AWAY;
             }
             let next = self.next(&mut stream, &mut buffer, ping_at, reads_first).await;
@@ -216,7 +216,11 @@ impl Socket {
             tokio::time::sleep_until(ping_at.into()).await;
             Next::Heartbeat
         };
-        let others = or(silence, deliveries);
+        let ended = async {
+            self.identity.ended().await;
+            Next::End
+        };
+        let others = or(ended, or(silence, deliveries));
         if reads_first { or(read, others).await } else { or(others, read).await }
     }
 

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use caxton_shards::api::{RegistrationError, SendErrorKind};
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message, MessageId};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -50,10 +51,10 @@ use super::mapping::Ack;
 use super::options::{ClientOptions, ServerInfo};
 use super::prompts::{Instance, Verb};
 use super::protocol::{self, Operation, Parser, ProtocolError};
-use super::stream::{Stream, Writer};
 use super::{Door, Event, HandedOver, Post};
 use crate::edge::doors::rates::TooFast;
 use crate::edge::doors::spin::TellingWaker;
+use crate::edge::doors::stream::DoorStream;
 use crate::edge::doors::{Attachment, DoorContext, Identity, Operation as Right, OutsideError};
 use crate::message::is_notice;
 use crate::router::Inbox;
@@ -110,21 +111,15 @@ pub(super) async fn serve(door: Arc<Door>, stream: TcpStream, peer: SocketAddr) 
     let addresses = Addresses { local: stream.local_addr().unwrap_or(door.local), peer };
     let mut greeting = Vec::new();
     protocol::put_info(&mut greeting, &info(&door, number, addresses, false));
-    let mut stream = Stream::new(stream);
+    let mut stream = DoorStream::new(stream);
     let secured = async {
-        if access.tls.is_some() {
-            write_all(&mut stream, &std::mem::take(&mut greeting)).await.ok()?;
-        }
-        match (&access.tls, stream) {
-            (Some(tls), Stream::Plain(plain)) => {
-                let accepted = tokio_rustls::TlsAcceptor::from(Arc::clone(tls)).accept(plain).await.ok()?;
-                Some(Stream::Tls(Box::new(accepted)))
-            }
-            (_, stream) => Some(stream),
-        }
+        let Some(tls) = &access.tls else { return Ok(stream) };
+        // The client learns here that it has to encrypt.
+        stream.write_all(&std::mem::take(&mut greeting)).await?;
+        stream.encrypt(Arc::clone(tls)).await
     };
     // A peer that does not get that far concerns nobody else.
-    let Ok(Some(stream)) = tokio::time::timeout(AUTHENTICATED_WITHIN, secured).await else { return "handshake" };
+    let Ok(Ok(stream)) = tokio::time::timeout(AUTHENTICATED_WITHIN, secured).await else { return "handshake" };
     drop(access);
     let post = Arc::new(Post::new(&door.figures));
     door.posts().insert(number, Arc::clone(&post));
@@ -157,15 +152,21 @@ fn info(door: &Door, number: u32, addresses: Addresses, leaves: bool) -> String 
     info.to_json()
 }
 
-async fn write_all(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        written += match poll_fn(|context| stream.poll_write(context, &bytes[written..])).await? {
-            0 => return Err(std::io::ErrorKind::WriteZero.into()),
-            bytes => bytes,
-        };
-    }
-    poll_fn(|context| stream.poll_flush(context)).await
+/// Waits until an identity has ended; without one, for ever.
+fn end_of(identity: Option<Arc<Identity>>) -> Boxed<()> {
+    Box::pin(async move {
+        match identity {
+            Some(identity) => identity.ended().await,
+            None => std::future::pending().await,
+        }
+    })
+}
+
+/// Reads into `buffer`, and returns the number of bytes; zero at the end of the stream.
+fn read_from(stream: &mut DoorStream, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    let polled = Pin::new(stream).poll_read(context, &mut buffer);
+    polled.map_ok(|()| buffer.filled().len())
 }
 
 /// Why a connection ends.
@@ -317,7 +318,7 @@ struct Connection {
     door: Arc<Door>,
     number: u32,
     addresses: Addresses,
-    stream: Stream,
+    stream: DoorStream,
     parser: Parser,
     /// Bytes that were read and not carried out.
     input: Vec<u8>,
@@ -328,6 +329,8 @@ struct Connection {
     is_slow: bool,
     options: ClientOptions,
     identity: Option<Arc<Identity>>,
+    /// Ends with the identity.
+    identity_ended: Boxed<()>,
     /// Whether the identity permits to send, as of the last read.
     may_send: bool,
     /// Agents that it has subscribed to, in their order. The first one is the sender of what it publishes.
@@ -378,7 +381,7 @@ impl Connection {
     fn new(
         door: Arc<Door>,
         (number, addresses): (u32, Addresses),
-        stream: Stream,
+        stream: DoorStream,
         greeting: Vec<u8>,
         post: Arc<Post>,
     ) -> Self {
@@ -397,6 +400,7 @@ impl Connection {
             is_slow: false,
             options: ClientOptions::default(),
             may_send: false,
+            identity_ended: end_of(identity.clone()),
             identity,
             agents: Vec::new(),
             anonymous: None,
@@ -455,7 +459,7 @@ impl Connection {
         if self.closing.as_mut().poll(context).is_ready() {
             return Err(End::Closing);
         }
-        if self.identity.as_ref().is_some_and(|identity| identity.has_ended()) {
+        if self.identity_ended.as_mut().poll(context).is_ready() {
             return Err(End::Refused(AUTHORIZATION_ENDED));
         }
         for _ in 0..ROUNDS_MAX {
@@ -588,7 +592,7 @@ impl Connection {
     /// Reads behind the unfinished operation, which is copied to the front of the buffer.
     fn read_into(&mut self, buffer: &mut [u8], context: &mut Context<'_>) -> Result<bool, End> {
         let begin = self.input.len();
-        let Poll::Ready(read) = self.stream.poll_read(context, &mut buffer[begin..]) else { return Ok(false) };
+        let Poll::Ready(read) = read_from(&mut self.stream, context, &mut buffer[begin..]) else { return Ok(false) };
         let end = match read {
             Ok(0) | Err(_) => return Err(End::Gone),
             Ok(bytes) => begin + bytes,
@@ -611,7 +615,7 @@ impl Connection {
         let begin = self.input.len();
         let more = self.parser.wanted().saturating_sub(begin).clamp(BUFFER_BYTES, 4 * BUFFER_BYTES);
         self.input.resize(begin + more, 0);
-        let read = self.stream.poll_read(context, &mut self.input[begin..]);
+        let read = read_from(&mut self.stream, context, &mut self.input[begin..]);
         let end = match read {
             Poll::Pending => begin,
             Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
@@ -693,6 +697,7 @@ impl Connection {
         if self.identity.as_ref().is_some_and(|former| former.name() != identity.name()) {
             return Err(End::Refused(AUTHORIZATION_VIOLATION));
         }
+        self.identity_ended = end_of(Some(Arc::clone(&identity)));
         self.identity = Some(identity);
         self.may_send = self.identity.as_ref().is_some_and(|identity| identity.may(Right::Send));
         self.options = options;

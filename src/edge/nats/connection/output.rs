@@ -14,17 +14,53 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tokio::io::AsyncWrite as _;
+
 use super::BUFFER_BYTES;
-use crate::edge::nats::stream::Writer;
+use crate::edge::doors::stream::DoorStream;
 
 /// Maximum capacity of a buffer that the thread keeps, in bytes.
 const SPARE_BYTES_MAX: usize = 4 * BUFFER_BYTES;
 
 thread_local! {
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The writing side of a byte stream.
+pub(super) trait Writer {
+    /// Returns the number of bytes that the socket has taken, those of TLS included.
+    fn sent(&self) -> u64;
+
+    /// Whether bytes that were written may not be on their way before they are flushed.
+    fn holds_back(&self) -> bool;
+
+    /// Writes the beginning of `bytes`, and returns its length.
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Sends what is held back.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Writer for DoorStream {
+    fn sent(&self) -> u64 {
+        self.sent()
+    }
+
+    fn holds_back(&self) -> bool {
+        self.is_encrypted()
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(context, bytes)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_flush(context)
+    }
 }
 
 /// The output of a connection, with what is due once it was written.
