@@ -252,7 +252,6 @@ impl Demand {
     }
 
     /// Returns the maximum number of connections of the doors, each of which is an open file.
-    #[cfg_attr(not(feature = "serve"), expect(clippy::unused_self, reason = "only with the feature there are doors"))]
     pub fn connections(&self) -> u64 {
         #[cfg(feature = "serve")]
         return self.doors.connections();
@@ -276,7 +275,6 @@ impl Demand {
     }
 
     /// Returns the memory of the doors when they serve as many clients as they may and nothing waits for those, in bytes.
-    #[cfg_attr(not(feature = "serve"), expect(clippy::unused_self, reason = "only with the feature there are doors"))]
     pub fn doors_bytes(&self) -> u64 {
         #[cfg(feature = "serve")]
         return self.doors.memory_bytes();
