@@ -55,7 +55,7 @@ impl Setting for SocketPath {
     }
 }
 
-/// The permissions of a socket's file: whoever may write may connect.
+/// The permissions of a socket's file: users who may write to it may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketMode(u32);
 

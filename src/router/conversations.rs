@@ -10,10 +10,6 @@ use super::Router;
 use super::cursor::Place;
 use super::error::CallError;
 
-/// Maximum number of portions of a page: beyond that it ends early, so that a filter that little passes does not use up
-/// the deadline.
-const PORTIONS_PER_PAGE_MAX: usize = 64;
-
 /// The end of a page of conversations. Its text form is the shard and a place there, such as `0-17`, or the shard alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConversationCursor(Place);
@@ -81,27 +77,15 @@ impl Router {
         limit: usize,
         cursor: Option<ConversationCursor>,
     ) -> Result<ConversationPage, CallError> {
-        let (mut conversations, deadline, mut portions) = (Vec::new(), self.deadline(), 0);
-        let Place { shard, mut after } = cursor.unwrap_or_default().0;
-        for shard in shard..self.shard_count() {
-            loop {
-                let wanted = limit.saturating_sub(conversations.len());
-                if wanted == 0 || portions == PORTIONS_PER_PAGE_MAX {
-                    let next = Some(ConversationCursor(Place { shard, after }));
-                    return Ok(ConversationPage { conversations, next });
-                }
-                portions += 1;
-                let filter = Box::new(filter.clone());
-                let input = |token| Input::Conversations { filter, after, limit: wanted, token };
-                let answer = self.query(usize::from(shard), deadline, input).await?;
-                let Answer::Conversations(portion) = answer else { return Err(CallError::Stopped) };
-                conversations.extend(portion.conversations);
-                after = portion.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(ConversationPage { conversations, next: None })
+        let input = |after, limit, token| {
+            let filter = Box::new(filter.clone());
+            Input::Conversations { filter, after, limit, token }
+        };
+        let portion = |answer| match answer {
+            Answer::Conversations(portion) => Some((portion.conversations, portion.next)),
+            _ => None,
+        };
+        let (conversations, next) = self.page((cursor.unwrap_or_default().0, limit), None, input, portion).await?;
+        Ok(ConversationPage { conversations, next: next.map(ConversationCursor) })
     }
 }

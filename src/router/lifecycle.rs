@@ -9,7 +9,6 @@ use caxton_shards::agent::AgentIndex;
 use caxton_shards::api::RoomError;
 use caxton_shards::api::{AgentFilter, AgentView, Answer, Drained, Input, LifecycleError, Token};
 use caxton_shards::message::AgentId;
-use caxton_shards::routing::partition::ShardIndex;
 
 use super::Router;
 use super::cursor::Place;
@@ -18,10 +17,6 @@ use crate::deadline::{Deadline, whole_milliseconds};
 
 /// Time for a shard to report the result after an agent's drain deadline.
 const ANSWER_WITHIN: Duration = Duration::from_millis(25);
-
-/// Maximum number of portions of a page: beyond that it ends early, so that a filter that little passes does not use up
-/// the deadline.
-const PORTIONS_PER_PAGE_MAX: usize = 64;
 
 /// The end of a page of agents. Its text form is the shard and a place there, such as `0-17`, or the shard alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -111,31 +106,16 @@ impl Router {
         limit: usize,
         cursor: Option<AgentCursor>,
     ) -> Result<AgentPage, CallError> {
-        let (mut agents, deadline, mut portions) = (Vec::new(), self.deadline(), 0);
-        let Place { shard, mut after } = cursor.unwrap_or_default().0;
-        for shard in shard..self.shard_count() {
-            if filter.shard.is_some_and(|wanted| wanted != ShardIndex(shard)) {
-                after = None;
-                continue;
-            }
-            loop {
-                let wanted = limit.saturating_sub(agents.len());
-                if wanted == 0 || portions == PORTIONS_PER_PAGE_MAX {
-                    return Ok(AgentPage { agents, next: Some(AgentCursor(Place { shard, after })) });
-                }
-                portions += 1;
-                let (filter, place) = (Box::new(filter.clone()), after.map(AgentIndex::at));
-                let input = |token| Input::Agents { filter, after: place, limit: wanted, token };
-                let answer = self.query(usize::from(shard), deadline, input).await?;
-                let Answer::Agents(portion) = answer else { return Err(CallError::Stopped) };
-                agents.extend(portion.agents);
-                after = portion.next.map(AgentIndex::place);
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(AgentPage { agents, next: None })
+        let input = |after: Option<u32>, limit, token| {
+            let (filter, after) = (Box::new(filter.clone()), after.map(AgentIndex::at));
+            Input::Agents { filter, after, limit, token }
+        };
+        let portion = |answer| match answer {
+            Answer::Agents(portion) => Some((portion.agents, portion.next.map(AgentIndex::place))),
+            _ => None,
+        };
+        let (agents, next) = self.page((cursor.unwrap_or_default().0, limit), filter.shard, input, portion).await?;
+        Ok(AgentPage { agents, next: next.map(AgentCursor) })
     }
 
     /// Suspends an agent: it is neither called with mail nor polled until it is [resumed](Router::resume). Its mail

@@ -73,11 +73,11 @@ fn runs(start: impl FnOnce(&str) -> Command + Send + 'static) {
     bounded(move || {
         let router = start_with(2, |config| config.set("nats.listen", "127.0.0.1:0", "the test").expect("it is legal"));
         let doors = Doors::open(&router).expect("the doors open");
-        let (asked, questions) = flume::unbounded();
+        let (asked, questions) = flume::bounded(16);
         let greeter = move || {
             let asked = asked.clone();
             on(move |message, context| {
-                let _ = asked.send(text_of(message));
+                let _ = asked.try_send(text_of(message));
                 let reply = context.reply(message, Performative::Inform).content("Hello!").build();
                 let _ = context.send(reply.expect("it is valid"));
                 Outcome::Done

@@ -120,7 +120,7 @@ impl Client {
             }
             Door::Nats => format!("CONNECT {{\"verbose\":false,\"auth_token\":\"{token}\"}}\r\nPING\r\n"),
         };
-        // Whoever refuses may have closed the connection by now: why, is read below.
+        // A server that refuses may have closed the connection already. The reason is read below.
         let _ = self.stream.write_all(question.as_bytes());
         let first = line(&mut self.stream)?;
         if self.door == Door::Http {

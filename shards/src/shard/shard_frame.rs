@@ -63,7 +63,7 @@ pub enum Control {
     /// The outcomes of durable messages that the other shard had accepted.
     #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
     Committed(Vec<Acknowledgement>),
-    /// The dead letter of a durable message that the other shard accepted cannot be journalled here.
+    /// A dead letter that this shard's journal cannot take, for the shard that accepted its durable message.
     #[allow(private_interfaces)]
     KeepLetter(Box<DeadLetter>, JournalRef),
     /// Reminds the shard itself of a survey that is under way.

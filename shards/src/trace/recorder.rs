@@ -153,7 +153,7 @@ impl Recorder {
         TraceIds::new(self.watching.salt)
     }
 
-    /// Gives a watched message that leaves the shard the context in which whoever reads it goes on.
+    /// Gives a watched message that leaves the shard its own trace context, which its reader passes on.
     pub fn send_on(&self, message: &mut Message) {
         if let Some(context) = self.ids().of_message(message) {
             message.give_trace(context, 0);

@@ -2,8 +2,8 @@
 //!
 //! A reason is a stable word for programs, with a status as in HTTP. The HTTP door puts it into problem documents, the
 //! NATS door into headers. What the engine reports has its reason here, so that the same failure has the same word and
-//! status at every door; the word of a dead-lettered message is that of its dead letter. The manual's chapters about the
-//! doors list the words; a test compares them with this table.
+//! status at every door. A dead-lettered message has the reason of its dead letter. The manual's chapters `http` and `nats`
+//! list the words; a test compares them with this table.
 
 use caxton_shards::api::{AskError, Ending, FailureReason, SendErrorKind};
 use caxton_shards::dead_letter::DeadLetterReason;
@@ -17,7 +17,7 @@ pub(crate) struct Reason {
     pub status: u16,
 }
 
-/// Where a reason occurs, apart from those of dead letters, which occur everywhere.
+/// The door that uses a reason. Both use those of dead letters.
 #[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
@@ -30,7 +30,7 @@ macro_rules! reasons {
     ($($constant:ident = $word:literal, $status:literal, $at:ident;)+) => {
         $(pub(crate) const $constant: Reason = Reason { word: $word, status: $status };)+
 
-        /// All reasons but those of dead letters.
+        /// Every reason except those of dead letters.
         #[cfg(test)]
         const TABLE: &[(Reason, At)] = &[$(($constant, At::$at)),+];
     };

@@ -225,7 +225,7 @@ fn messages_that_wait_for_room_leave_room_for_others() {
         while !is_full(&mut other) {
             other.post("/v1/messages", &message).expect(202);
         }
-        let (ended, ends) = flume::unbounded();
+        let (ended, ends) = flume::bounded(7);
         for _ in 0..7 {
             let (mut client, ended) = (served.client(), ended.clone());
             let headers = "Content-Type: application/json\r\n";

@@ -1,7 +1,6 @@
 //! Durable messages, slow clients and full receivers.
 
 use std::io::Read as _;
-use std::time::Duration;
 
 use caxton_router::AgentId;
 use caxton_router::message::Reliability;
@@ -21,10 +20,7 @@ fn what_is_written_of_an_agent_that_is_given_up_is_no_dead_letter() {
         // More than the kernel takes for a client that does not read, in messages that do not keep it from being read.
         sender.publish_durably("agent.slow", MESSAGES, |_| "x".repeat(20_000));
         let account = || served.router.stats().account();
-        let mut processed = 0;
-        while std::mem::replace(&mut processed, account().processed) != processed || processed == 0 {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until("the first messages are written", || account().processed > 0);
         let done = router_gets(&served, "done");
         slow.say("UNSUB 1\r\nPUB agent.done 0\r\n\r\nPING\r\n");
         // It is carried out before anything more is read.
@@ -192,7 +188,6 @@ fn a_full_receiver_holds_up_its_sender_and_nobody_else() {
         });
         other.say("SUB _INBOX.1 1\r\n");
         for number in 0..200 {
-            std::thread::sleep(Duration::from_millis(2));
             other.publish("agent.echo", "_INBOX.1", &[], &number.to_string());
             assert_eq!(other.next().payload, number.to_string());
         }

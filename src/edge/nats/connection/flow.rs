@@ -154,7 +154,7 @@ impl Drop for Flow {
             question.abort();
         }
         let mut by_agent = self.flows.lock();
-        // Another connection may have begun anew.
+        // Another connection may have created a new one.
         if by_agent.get(&self.agent).is_some_and(|flow| flow.strong_count() == 0) {
             by_agent.remove(&self.agent);
         }

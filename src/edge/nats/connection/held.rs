@@ -57,7 +57,7 @@ impl Held {
         }
     }
 
-    /// Dead-letters the message, for which no subscription is left.
+    /// Dead-letters the message, because the client has no subscription for it.
     pub fn reject(mut self) {
         if let Some(message) = self.message.take() {
             self.inbox().reject(&message, "the client has no subscription for it");

@@ -225,7 +225,6 @@ impl<D> Output<D> {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
-    use std::time::Duration;
 
     use super::*;
 
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!(output.blocked_since(), None);
         poll(&mut output, &mut client);
         let first = output.blocked_since().expect("it reads nothing");
-        std::thread::sleep(Duration::from_millis(2));
+        while Instant::now() <= first {}
         poll(&mut output, &mut client);
         assert_eq!(output.blocked_since(), Some(first));
         client.room = 1;
