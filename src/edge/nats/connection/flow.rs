@@ -73,7 +73,9 @@ pub(in crate::edge::nats) struct Flow {
 
 #[derive(Default)]
 struct State {
-    /// The task that waits for the shard's response.
+    /// Whether the shard was asked.
+    asks: bool,
+    /// The task that waits for its response.
     question: Option<AbortHandle>,
     /// Connections that wait for room, by their numbers.
     waiting: HashMap<u32, Waker>,
@@ -117,20 +119,23 @@ impl Flow {
         if messages < (self.window() / 4).max(1) && bytes < BYTES_MAX / 4 {
             return;
         }
-        let mut state = self.lock();
-        if state.question.is_some() {
+        if std::mem::replace(&mut self.lock().asks, true) {
             return;
         }
         let (flow, router) = (Arc::downgrade(self), self.flows.router.clone());
         let (agent, at_most) = (self.agent, self.flows.window / 2);
-        let question = tokio::spawn(async move {
+        let mut question = Box::pin(async move {
             // An agent that is gone holds up nobody: what is sent as it is refused.
             let backlog = router.await_room(agent, at_most).await.unwrap_or(0);
             if let Some(flow) = flow.upgrade() {
                 flow.learn(messages, bytes, backlog as usize);
             }
         });
-        state.question = Some(question.abort_handle());
+        // It is put right behind what was handed over: a task would put it behind all that follows in this turn.
+        if question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let question = tokio::spawn(question);
+            self.lock().question = Some(question.abort_handle());
+        }
     }
 
     /// Notes that so much of what was handed over was admitted, and how many messages are left.
@@ -140,7 +145,7 @@ impl Flow {
         self.backlog.store(backlog, Ordering::Relaxed);
         let waiting = {
             let mut state = self.lock();
-            state.question = None;
+            (state.asks, state.question) = (false, None);
             std::mem::take(&mut state.waiting)
         };
         self.ask_if_due();

@@ -332,8 +332,9 @@ impl Connection {
     /// Whether there is room for another message of this agent. Otherwise nothing more is carried out until there is.
     fn has_room(&mut self, sender: AgentId) -> bool {
         let more = if self.batch_sender == Some(sender) { self.batch.len() } else { 0 };
-        let blocked = self.flow_of(sender).filter(|flow| !flow.has_room(more)).cloned();
-        self.blocked = blocked;
+        if let Some(full) = self.flow_of(sender).filter(|flow| !flow.has_room(more)) {
+            self.blocked = Some(Arc::clone(full));
+        }
         self.blocked.is_none()
     }
 
