@@ -28,6 +28,8 @@
 
 mod call;
 mod clock;
+#[cfg(feature = "cluster")]
+mod cluster;
 pub mod config;
 mod deadline;
 pub mod doctor;
