@@ -12,6 +12,18 @@ use hashbrown::HashMap;
 
 use crate::message::AgentId;
 
+use room::RoomWaiters;
+use wait_queues::WaitQueues;
+
+/// Who waits for room.
+#[derive(Default)]
+pub(crate) struct FlowControl {
+    /// Messages, for receivers with full mailboxes.
+    pub queues: WaitQueues,
+    /// Callers outside, for what their agents have on their way.
+    pub room: RoomWaiters,
+}
+
 /// The number of waiting messages per sender.
 #[derive(Debug, Default)]
 struct Senders(HashMap<AgentId, u32, FixedState>);

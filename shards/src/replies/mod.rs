@@ -2,3 +2,20 @@
 
 pub(crate) mod asks;
 pub mod pending_replies;
+
+use asks::Asks;
+use pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
+
+/// The replies that are expected.
+pub(crate) struct Replies {
+    /// By callers outside, for whom the gateway asked.
+    pub asks: Asks,
+    /// By agents.
+    pub pending: PendingReplies,
+}
+
+impl Replies {
+    pub fn new(seed: u64) -> Self {
+        Self { asks: Asks::new(seed), pending: PendingReplies::new(PENDING_REPLIES_MAX, seed) }
+    }
+}

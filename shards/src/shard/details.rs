@@ -52,7 +52,7 @@ pub struct Details {
 impl Shard {
     /// Returns the figures that are gathered on request. It looks at every shard and every protocol, and at no agent.
     pub fn details(&mut self) -> Details {
-        let waits = self.wait_queues.figures();
+        let waits = self.flow_control.queues.figures();
         let elsewhere = self.links.transit_length() + waits.stalled + waits.waiting;
         let (conversations_closed, conversations_timed_out) = self.conversations.closed();
         let named = self.supervision.not_closed().take(BREAKERS_NAMED_MAX).filter_map(|index| self.agents.get(index));

@@ -20,22 +20,19 @@ use crate::base::rng::SplitMix64;
 use crate::base::time::Clock;
 use crate::conversation::{Conformance, Conversations};
 use crate::dead_letter::DeadLetters;
-use crate::flow_control::room::RoomWaiters;
-use crate::flow_control::wait_queues::WaitQueues;
+use crate::flow_control::FlowControl;
 use crate::journal::commits::ShardJournal;
 use crate::journal::record::Records;
 use crate::mailbox::Held;
 use crate::mesh::Port;
 use crate::message::{AgentId, IdSource};
-use crate::replies::asks::Asks;
-use crate::replies::pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
+use crate::replies::Replies;
 use crate::routing::capabilities::Capabilities;
 use crate::routing::partition::Partition;
 use crate::routing::plugins::Plugins;
 use crate::shard::agent::Effects;
 use crate::shard::agent::registry::{AgentFlags, AgentIndex, Behaviour, Registry};
-use crate::shard::control::replay::Replays;
-use crate::shard::control::survey::Surveys;
+use crate::shard::control::Operations;
 use crate::shard::inquiries::Inquiries;
 use crate::shard::io::{Input, Now, Output, RegistrationError, Snapshot};
 use crate::shard::lifecycle::Lifecycle;
@@ -131,21 +128,18 @@ pub struct Shard {
     pub(in crate::shard) scheduler: Scheduler,
     pub(in crate::shard) lifecycle: Lifecycle,
     pub(in crate::shard) effects: Effects,
-    pub(in crate::shard) wait_queues: WaitQueues,
-    pub(in crate::shard) room_waiters: RoomWaiters,
+    pub(in crate::shard) flow_control: FlowControl,
     pub(in crate::shard) capabilities: Capabilities,
     pub(in crate::shard) conversations: Conversations,
     pub(in crate::shard) timers: Timers,
     pub(in crate::shard) supervision: Supervision,
     pub(in crate::shard) plugins: Plugins,
     pub(in crate::shard) dead_letters: DeadLetters,
-    pub(in crate::shard) replays: Replays,
     pub(in crate::shard) ledger: Ledger,
-    pub(in crate::shard) pending_replies: PendingReplies,
-    pub(in crate::shard) asks: Asks,
+    pub(in crate::shard) replies: Replies,
     /// Agents that manage others, and what waits for them.
     pub(in crate::shard) inquiries: Inquiries,
-    pub(in crate::shard) surveys: Surveys,
+    pub(in crate::shard) operations: Operations,
     pub(in crate::shard) journal: ShardJournal,
     pub(in crate::shard) outputs: Outputs,
 }
@@ -169,19 +163,16 @@ impl Shard {
             lifecycle: Lifecycle::default(),
             held: Held::new(config.pending_max, config.memory_max),
             links: Links::new(port),
-            wait_queues: WaitQueues::default(),
-            room_waiters: RoomWaiters::default(),
+            flow_control: FlowControl::default(),
             supervision: Supervision::new(&config.breaker),
-            pending_replies: PendingReplies::new(PENDING_REPLIES_MAX, config.seed),
-            asks: Asks::new(config.seed),
+            replies: Replies::new(config.seed),
             ledger: Ledger::default(),
             clock: Clock::new(now),
             phase: ShardPhase::Running,
             agents,
             dead_letters: DeadLetters::new(index, config.dead_letters_max, config.dead_letter_bytes_max),
-            replays: Replays::default(),
             inquiries: Inquiries::default(),
-            surveys: Surveys::default(),
+            operations: Operations::default(),
             journal: ShardJournal::new(config.durability, config.partition, config.duplicates_window, config.seed),
             live: LiveConfig::new(Arc::clone(&config.rules), config.protocols.clone()),
             config,
@@ -227,7 +218,7 @@ impl Shard {
             || self.lifecycle.registrations() > 0
             || carries
             || self.journal.has_committed()
-            || self.wait_queues.has_more()
+            || self.flow_control.queues.has_more()
             || arrived >= ARRIVALS_PER_TURN_MAX
             || fired >= TIMERS_PER_TURN_MAX
             // An input that found no room may find some after what this turn did.
@@ -264,7 +255,7 @@ impl Shard {
             && !self.scheduler.has_more()
             && self.links.is_quiet()
             && self.lifecycle.is_quiet()
-            && !self.wait_queues.has_asked()
+            && !self.flow_control.queues.has_asked()
             && self.inquiries.is_quiet()
             && self.journal.waiters() == 0
             && self.journal.records().count() == 0
@@ -285,7 +276,7 @@ impl Shard {
         assert_eq!(self.held.outside(), 0, "{index} counts messages that are nowhere");
         assert!(self.effects.is_empty() && !self.scheduler.has_next_turn(), "{index} has something left to do");
         self.links.assert_at_rest();
-        assert!(!self.wait_queues.exist(), "{index} has receivers that are closed");
+        assert!(!self.flow_control.queues.exist(), "{index} has receivers that are closed");
         for agent in self.agents.iter_with_leaving() {
             let Some(slot) = self.agents.get(agent) else { continue };
             assert!(!slot.flags.is(AgentFlags::CLOSED) && !slot.flags.is(AgentFlags::WAITING), "{} waits", slot.name);
@@ -304,7 +295,7 @@ impl Shard {
     /// Returns the figures.
     pub fn snapshot(&self) -> Snapshot {
         let (refusals, breakers, waits) =
-            (self.ledger.refusals(), self.supervision.breakers(), self.wait_queues.figures());
+            (self.ledger.refusals(), self.supervision.breakers(), self.flow_control.queues.figures());
         Snapshot {
             account: *self.ledger.account(),
             agents: self.agents.len() - 1,
@@ -316,9 +307,9 @@ impl Shard {
             breakers_open: breakers.open,
             breakers_opened: breakers.opened,
             timers: self.timers.len(),
-            questions: self.pending_replies.len(),
-            replies_missing: self.pending_replies.unanswered(),
-            replies_late: self.pending_replies.late(),
+            questions: self.replies.pending.len(),
+            replies_missing: self.replies.pending.unanswered(),
+            replies_late: self.replies.pending.late(),
             memory_bytes: self.held.memory_bytes(),
             memory_bytes_max: self.config.memory_max,
             refused_for_memory: refusals.for_memory,

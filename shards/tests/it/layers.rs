@@ -86,3 +86,19 @@ fn comments_are_no_imports_and_paths_are() {
         "use crate::base::slab;\n// crate::sim is not meant\nlet x = crate::shard::Shard::new(crate::domain::Y);";
     assert_eq!(named_in(text).collect::<Vec<_>>(), ["base", "shard", "domain"]);
 }
+
+/// A shard consists of components: what one of them can hold is not a field of the whole.
+#[test]
+fn a_shard_has_few_fields_and_only_its_own_folder_sees_them() {
+    const FIELDS_MAX: usize = 26;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/shard/mod.rs");
+    let text = fs::read_to_string(source).unwrap();
+    let (_, body) = text.split_once("pub struct Shard {").unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let fields: Vec<&str> = body.lines().map(str::trim).filter(|line| line.contains(": ")).collect();
+    let fields: Vec<&str> = fields.into_iter().filter(|line| !line.starts_with("//")).collect();
+    assert!((20..=FIELDS_MAX).contains(&fields.len()), "{} fields", fields.len());
+    for field in fields {
+        assert!(field.starts_with("pub(in crate::shard) "), "{field} is visible to others");
+    }
+}

@@ -27,7 +27,7 @@ impl Shard {
         slot.flags.remove(AgentFlags::CLOSED);
         slot.cold().stalled = None;
         let id = slot.id;
-        self.wait_queues.open_here(id);
+        self.flow_control.queues.open_here(id);
         self.broadcast_closed(id, false);
         // Before anybody can send it something new. Once the router has stopped, nothing enters mailboxes.
         if self.phase != ShardPhase::Stopped {
@@ -43,16 +43,16 @@ impl Shard {
         if let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut())
             && stalled.set_due()
         {
-            self.wait_queues.reopen(key);
+            self.flow_control.queues.reopen(key);
         }
     }
 
     /// Moves stalled messages into mailboxes with room, and opens receivers. Returns how many were examined.
     pub(in crate::shard) fn let_stalled_in(&mut self) -> usize {
-        if !self.wait_queues.has_more() {
+        if !self.flow_control.queues.has_more() {
             return 0;
         }
-        let reopening = self.wait_queues.take_reopening();
+        let reopening = self.flow_control.queues.take_reopening();
         for agent in &reopening {
             if self.agents.resolve(*agent).is_some() {
                 self.let_stalled_into(agent.index);
@@ -81,7 +81,7 @@ impl Shard {
                 return;
             }
             stalled.pop(&self.held);
-            self.wait_queues.unstall(1);
+            self.flow_control.queues.unstall(1);
             let Some(envelope) = self.held.unpark(place) else { continue };
             if envelope.deadline_ms <= self.clock.now_ms() {
                 self.expire(envelope, Stage::Stalled, Reservation::Nothing);
@@ -96,7 +96,7 @@ impl Shard {
     pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.cold().stalled.take().unwrap_or_default();
-        self.wait_queues.unstall(stalled.len());
+        self.flow_control.queues.unstall(stalled.len());
         for place in stalled.into_places() {
             if let Some(envelope) = self.held.unpark(place) {
                 self.dead_letter(envelope, reason, Reservation::Nothing);
@@ -111,17 +111,17 @@ impl Shard {
             return;
         }
         if closed {
-            self.wait_queues.close(receiver);
+            self.flow_control.queues.close(receiver);
         } else {
-            self.wait_queues.open(receiver);
+            self.flow_control.queues.open(receiver);
         }
     }
 
     /// Sends on what waits for receivers that are open again. Returns the number of messages.
     pub(in crate::shard) fn move_lines(&mut self) -> usize {
         let mut moved = 0;
-        for _ in 0..self.wait_queues.moving() {
-            let Some(receiver) = self.wait_queues.next_moving() else { break };
+        for _ in 0..self.flow_control.queues.moving() {
+            let Some(receiver) = self.flow_control.queues.next_moving() else { break };
             moved += self.move_line(receiver);
         }
         moved
@@ -132,13 +132,13 @@ impl Shard {
         let here = self.is_here(shard);
         let mut moved = 0;
         loop {
-            if !self.wait_queues.has_next(receiver) {
+            if !self.flow_control.queues.has_next(receiver) {
                 return moved;
             }
             if !here && !self.links.has_credit(shard) {
                 break;
             }
-            let Some(entry) = self.wait_queues.pop(receiver) else { break };
+            let Some(entry) = self.flow_control.queues.pop(receiver) else { break };
             match entry {
                 Waiter::Message { place, sender, here } => {
                     let Some(envelope) = self.held.unpark(place) else { continue };
@@ -147,7 +147,7 @@ impl Shard {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.wait_queues.leave(receiver, id);
+                    self.flow_control.queues.leave(receiver, id);
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, deadline_ms } => {
@@ -158,12 +158,12 @@ impl Shard {
                         self.go_back_in_line(envelope, receiver, sender);
                         break;
                     }
-                    self.wait_queues.leave(receiver, id);
+                    self.flow_control.queues.leave(receiver, id);
                 }
             }
             moved += 1;
         }
-        self.wait_queues.go_on_moving(receiver);
+        self.flow_control.queues.go_on_moving(receiver);
         moved
     }
 
@@ -183,8 +183,8 @@ impl Shard {
     fn go_back_in_line(&mut self, envelope: Envelope, receiver: AgentId, sender: Option<AgentKey>) {
         let id = envelope.message.sender();
         match self.held.park(envelope) {
-            Ok(place) if self.wait_queues.has(receiver) => {
-                self.wait_queues.put_back(receiver, Waiter::Message { place, sender, here: false });
+            Ok(place) if self.flow_control.queues.has(receiver) => {
+                self.flow_control.queues.put_back(receiver, Waiter::Message { place, sender, here: false });
             }
             Ok(place) => {
                 if let Some(envelope) = self.held.unpark(place) {
@@ -194,7 +194,7 @@ impl Shard {
             }
             Err(envelope) => {
                 self.dead_letter_all(envelope, DeadLetterReason::ShardFull);
-                self.wait_queues.leave(receiver, id);
+                self.flow_control.queues.leave(receiver, id);
                 self.let_sender_go_on(sender);
             }
         }
@@ -204,9 +204,9 @@ impl Shard {
     pub(in crate::shard) fn closed_to(&self, message: &Message) -> Option<SendErrorKind> {
         let receiver = message.target().filter(|receiver| {
             let sender = message.sender().or_else(|| self.agents.gateway_id());
-            self.wait_queues.exist()
+            self.flow_control.queues.exist()
                 && sender != Some(*receiver)
-                && self.wait_queues.has(*receiver)
+                && self.flow_control.queues.has(*receiver)
                 && !message.looks_like_reply()
         })?;
         Some(SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure })
@@ -223,7 +223,8 @@ impl Shard {
         let (Some(receiver), Some(slot)) = (message.target(), ready) else { return Some(message) };
         message.set_sender_if_absent(slot.id);
         let refused = agent.is_none_or(|agent| self.refusal(agent, &message).is_some());
-        if refused || !self.wait_queues.must_wait(&message, receiver) || self.waits_too_much(&message, receiver) {
+        if refused || !self.flow_control.queues.must_wait(&message, receiver) || self.waits_too_much(&message, receiver)
+        {
             return Some(message);
         }
         let (sender, deadline_ms) = (message.sender(), self.deadline_of(&message));
@@ -272,19 +273,19 @@ impl Shard {
     /// removed.
     #[cold]
     pub(in crate::shard) fn leave_lines(&mut self, tokens: &[Token]) {
-        let left = self.wait_queues.cancel(tokens);
+        let left = self.flow_control.queues.cancel(tokens);
         self.ledger.refuse(left as u64);
     }
 
     pub(in crate::shard) fn sweep_lines(&mut self) {
-        self.wait_queues.set_swept(false);
-        for receiver in self.wait_queues.receivers() {
+        self.flow_control.queues.set_swept(false);
+        for receiver in self.flow_control.queues.receivers() {
             self.sweep_line(receiver);
             if let Some(index) = self.agents.find(receiver) {
                 self.sweep_stalled(index);
             }
         }
-        if self.wait_queues.has_waiting() {
+        if self.flow_control.queues.has_waiting() {
             self.arm_waiter_sweep();
         }
     }
@@ -295,17 +296,17 @@ impl Shard {
             Waiter::Message { place, .. } => slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms),
             Waiter::Asked { deadline_ms, .. } => *deadline_ms <= now_ms,
         };
-        for entry in self.wait_queues.extract(receiver, is_late) {
+        for entry in self.flow_control.queues.extract(receiver, is_late) {
             match entry {
                 Waiter::Message { place, sender, .. } => {
                     if let Some(envelope) = self.held.unpark(place) {
-                        self.wait_queues.leave(receiver, envelope.message.sender());
+                        self.flow_control.queues.leave(receiver, envelope.message.sender());
                         self.expire_all(envelope, Stage::Stalled);
                     }
                     self.let_sender_go_on(sender);
                 }
                 Waiter::Asked { message, token, .. } => {
-                    self.wait_queues.leave(receiver, message.sender());
+                    self.flow_control.queues.leave(receiver, message.sender());
                     let error = SendErrorKind::ReceiverFull { receiver, policy: OverflowPolicy::BackPressure };
                     let rejected = self.reject(error, *message);
                     self.outputs.answer(token, Answer::Sent(Err(rejected)));
@@ -320,7 +321,7 @@ impl Shard {
         let Some(stalled) = slot.cold.as_mut().and_then(|cold| cold.stalled.as_mut()) else { return };
         let is_late = |place: &u32| slab.get(*place).is_none_or(|envelope| envelope.deadline_ms <= now_ms);
         let late = stalled.extract(is_late);
-        self.wait_queues.unstall(late.len());
+        self.flow_control.queues.unstall(late.len());
         for place in late {
             let Some(envelope) = self.held.unpark(place) else { continue };
             let slot = self.agents.get_mut(index);
@@ -336,7 +337,7 @@ impl Shard {
     /// everything else in transit.
     pub(in crate::shard) fn stop_lines(&mut self) -> Vec<u32> {
         let mut places = Vec::new();
-        for entry in self.wait_queues.stop() {
+        for entry in self.flow_control.queues.stop() {
             match entry {
                 Waiter::Message { place, sender, .. } => {
                     places.push(place);

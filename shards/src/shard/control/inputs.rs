@@ -48,7 +48,9 @@ impl Shard {
                     self.outputs.answer(token, Answer::Sent(Err(rejected)));
                 }
             }
-            Input::Send(mut message, token) if self.wait_queues.exist() && self.phase == ShardPhase::Running => {
+            Input::Send(mut message, token)
+                if self.flow_control.queues.exist() && self.phase == ShardPhase::Running =>
+            {
                 // Its route is decided before it waits there.
                 match self.ask_plugins(&mut message) {
                     Ok(()) => {
@@ -156,15 +158,15 @@ impl Shard {
     /// Cancels what callers waited for that have gone away.
     #[cold]
     pub(in crate::shard) fn cancel(&mut self, mut tokens: Vec<Token>) {
-        tokens.retain(|token| match self.asks.find(*token) {
+        tokens.retain(|token| match self.replies.asks.find(*token) {
             Some(correlation) => self.forget_ask(correlation).is_none(),
             None => true,
         });
-        if self.wait_queues.has_asked() && !tokens.is_empty() {
+        if self.flow_control.queues.has_asked() && !tokens.is_empty() {
             self.leave_lines(&tokens);
         }
-        if self.room_waiters.exist() {
-            self.room_waiters.cancel(&tokens);
+        if self.flow_control.room.exist() {
+            self.flow_control.room.cancel(&tokens);
         }
     }
 }

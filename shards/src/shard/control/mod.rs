@@ -22,3 +22,13 @@ pub mod restore;
 mod start;
 pub mod stop;
 pub(crate) mod survey;
+
+use replay::Replays;
+use survey::Surveys;
+
+/// What takes several turns.
+#[derive(Default)]
+pub(in crate::shard) struct Operations {
+    pub(in crate::shard) replays: Replays,
+    pub(in crate::shard) surveys: Surveys,
+}

@@ -186,17 +186,17 @@ impl Shard {
     ) {
         let (ids, next) = self.dead_letters.select(search, LETTERS_PER_ANSWER_MAX);
         let portion = ReplayPortion { next, ..ReplayPortion::default() };
-        self.replays.counted += 1;
-        let request = self.replays.counted;
-        let has_room = self.replays.open.len() < REPLAY_REQUESTS_MAX;
-        self.replays.open.insert(request, Request { token, portion, on_their_way: 0, is_growing: true });
+        self.operations.replays.counted += 1;
+        let request = self.operations.replays.counted;
+        let has_room = self.operations.replays.open.len() < REPLAY_REQUESTS_MAX;
+        self.operations.replays.open.insert(request, Request { token, portion, on_their_way: 0, is_growing: true });
         for id in ids {
             let replayed = if has_room {
                 self.replay(id, to, request)
             } else {
                 Err(ReplayError::NotAccepted { id, error: SendErrorKind::Full })
             };
-            let Some(Request { portion, .. }) = self.replays.open.get_mut(&request) else { return };
+            let Some(Request { portion, .. }) = self.operations.replays.open.get_mut(&request) else { return };
             match replayed {
                 // A letter that was replayed before this one failed immediately and took its slot.
                 Ok(()) | Err(ReplayError::Unknown { .. }) => {}
@@ -208,7 +208,7 @@ impl Shard {
                 Err(error) => portion.refused.push(error),
             }
         }
-        if let Some(open) = self.replays.open.get_mut(&request) {
+        if let Some(open) = self.operations.replays.open.get_mut(&request) {
             open.is_growing = false;
             if open.on_their_way == 0 {
                 return self.answer_replays(request);
@@ -229,7 +229,7 @@ impl Shard {
             let dropped = self.dead_letters.restore(letter);
             self.forget_dropped_letters(&dropped);
         }
-        let Some(open) = self.replays.open.get_mut(&request) else { return };
+        let Some(open) = self.operations.replays.open.get_mut(&request) else { return };
         open.on_their_way = open.on_their_way.saturating_sub(1);
         if let Some(error) = ReplayError::of(letter, ending) {
             let portion = &mut open.portion;
@@ -244,14 +244,14 @@ impl Shard {
     /// Replies to a request unless that was done before.
     #[cold]
     pub(in crate::shard) fn answer_replays(&mut self, request: u64) {
-        if let Some(Request { token, portion, .. }) = self.replays.open.remove(&request) {
+        if let Some(Request { token, portion, .. }) = self.operations.replays.open.remove(&request) {
             self.outputs.answer(token, Answer::DeadLettersReplayed(Box::new(portion)));
         }
     }
 
     /// Replies to the open requests when the router has stopped.
     pub(in crate::shard) fn stop_replays(&mut self) {
-        for request in self.replays.open.keys().copied().collect::<Vec<_>>() {
+        for request in self.operations.replays.open.keys().copied().collect::<Vec<_>>() {
             self.answer_replays(request);
         }
     }
@@ -287,7 +287,7 @@ impl Shard {
             self.forget_dropped_letters(&dropped);
             return Err(ReplayError::NotAccepted { id, error: SendErrorKind::Full });
         }
-        if let Some(open) = self.replays.open.get_mut(&request) {
+        if let Some(open) = self.operations.replays.open.get_mut(&request) {
             open.on_their_way += 1;
             open.portion.replayed.push((id, message_id));
         }
@@ -308,7 +308,7 @@ impl Shard {
         // Replays that are known to fail are not attempted. For a mailbox on another shard, that shard decides.
         let is_provider = matches!(letter.message.receiver(), Receiver::Provider(..)) && to.is_none();
         let Some(receiver) = to.or_else(|| letter.message.target()).filter(|_| !is_provider) else { return Ok(()) };
-        if self.wait_queues.exist() && self.wait_queues.must_wait(&letter.message, receiver) {
+        if self.flow_control.queues.exist() && self.flow_control.queues.must_wait(&letter.message, receiver) {
             return Err(ReplayError::ReceiverFull { id });
         }
         if !self.is_here(self.home_of(receiver)) {

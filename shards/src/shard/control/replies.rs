@@ -67,13 +67,13 @@ impl Shard {
         let Some(reply_by) = message.reply_by() else { return true };
         let due_ms = self.clock.now_ms().saturating_add(self.clock.until(reply_by));
         let Some(slot) = self.agents.get_mut(agent) else { return true };
-        if self.pending_replies.bound(slot.id, message, 0).is_some() {
+        if self.replies.pending.bound(slot.id, message, 0).is_some() {
             return false;
         }
         let Some(question) = PendingReply::new(message, slot.id, agent, due_ms, describe(message)) else {
             return false;
         };
-        let Some((place, number)) = self.pending_replies.insert(question, &mut slot.first_reply) else {
+        let Some((place, number)) = self.replies.pending.insert(question, &mut slot.first_reply) else {
             return false;
         };
         self.arm_reply(place, number, due_ms)
@@ -83,7 +83,7 @@ impl Shard {
     fn arm_reply(&mut self, place: u32, number: u32, at_ms: u64) -> bool {
         let timer = self.timers.insert(at_ms, Alarm::PendingReply { place, number }).ok();
         let armed = timer.is_some();
-        if let Some(question) = self.pending_replies.get_mut(place) {
+        if let Some(question) = self.replies.pending.get_mut(place) {
             question.timer = timer;
         }
         if !armed {
@@ -93,10 +93,10 @@ impl Shard {
     }
 
     fn forget_reply(&mut self, place: u32) {
-        let Some(agent) = self.pending_replies.get(place).map(|question| question.agent) else { return };
+        let Some(agent) = self.replies.pending.get(place).map(|question| question.agent) else { return };
         let mut nowhere = NONE;
         let head = self.agents.get_mut(agent).map_or(&mut nowhere, |slot| &mut slot.first_reply);
-        if let Some(timer) = self.pending_replies.remove(place, head).and_then(|question| question.timer) {
+        if let Some(timer) = self.replies.pending.remove(place, head).and_then(|question| question.timer) {
             self.timers.cancel(timer);
         }
     }
@@ -114,8 +114,8 @@ impl Shard {
         initiator: crate::message::AgentId,
         conversation: ConversationId,
     ) {
-        if self.pending_replies.len() > 0 {
-            for place in self.pending_replies.of_conversation(initiator, conversation) {
+        if self.replies.pending.len() > 0 {
+            for place in self.replies.pending.of_conversation(initiator, conversation) {
                 self.forget_reply(place);
             }
         }
@@ -125,14 +125,14 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn match_reply(&mut self, message: &mut Message, agent: AgentIndex) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        let Some(place) = self.pending_replies.answered_by(asker, message) else { return };
-        let Some(question) = self.pending_replies.get(place) else { return };
+        let Some(place) = self.replies.pending.answered_by(asker, message) else { return };
+        let Some(question) = self.replies.pending.get(place) else { return };
         if question.due_ms < self.clock.now_ms() && !question.overdue {
             // Its timer is about to fire: the sender is notified first that no reply arrived in time, then gets the
             // reply.
             self.on_reply_timeout(place, question.number);
         }
-        let Some((late, done)) = self.pending_replies.answer(place, self.clock.now_ms()) else {
+        let Some((late, done)) = self.replies.pending.answer(place, self.clock.now_ms()) else {
             return message.set_late();
         };
         if late {
@@ -147,7 +147,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn match_failure(&mut self, agent: AgentIndex, correlation: crate::message::Correlation) {
         let Some(asker) = self.agents.get(agent).map(|slot| slot.id) else { return };
-        if let Some(place) = self.pending_replies.undeliverable(asker, correlation) {
+        if let Some(place) = self.replies.pending.undeliverable(asker, correlation) {
             self.forget_reply(place);
         }
     }
@@ -155,7 +155,7 @@ impl Shard {
     /// Handles a due pending reply: notifies its sender if no reply arrived, and keeps the entry for the idle timeout
     /// of a conversation to mark a late reply.
     pub(in crate::shard) fn on_reply_timeout(&mut self, place: u32, number: u32) {
-        let Some(question) = self.pending_replies.get(place).filter(|question| question.number == number) else {
+        let Some(question) = self.replies.pending.get(place).filter(|question| question.number == number) else {
             return;
         };
         if question.overdue {
@@ -172,10 +172,10 @@ impl Shard {
                 return;
             }
             // From now on the router's own report about it does not remove it.
-            self.pending_replies.set_overdue(place);
+            self.replies.pending.set_overdue(place);
             self.notify_missing_reply(place);
         }
-        if self.pending_replies.set_overdue(place) {
+        if self.replies.pending.set_overdue(place) {
             self.arm_reply(place, number, self.clock.now_ms() + self.conversations.timeout_ms());
         } else {
             self.forget_reply(place);
@@ -183,7 +183,7 @@ impl Shard {
     }
 
     fn notify_missing_reply(&mut self, place: u32) {
-        let Some(question) = self.pending_replies.get(place) else { return };
+        let Some(question) = self.replies.pending.get(place) else { return };
         let (asker, message, reply_by) = (question.asker, question.message, question.reply_by);
         let (put_to, conversation) = (question.put_to.agent(), question.conversation);
         let trace = question.trace.as_deref().copied();
@@ -205,7 +205,7 @@ impl Shard {
         } else if let Some(correlation) = question.correlation {
             builder = builder.in_reply_to(correlation);
         }
-        self.pending_replies.count_unanswered();
+        self.replies.pending.count_unanswered();
         self.outputs.report(|| Event::ReplyMissing { asker, asked: put_to, message, conversation, trace, reply_by });
         self.send_notice(builder, asker, Reservation::Nothing);
     }
@@ -223,10 +223,10 @@ impl Shard {
     pub(in crate::shard) fn is_reply(&self, message: &Message, index: AgentIndex) -> bool {
         let Some(slot) = self.agents.get(index) else { return false };
         if index == self.agents.gateway() {
-            return message.in_reply_to().is_some_and(|correlation| self.asks.contains(correlation));
+            return message.in_reply_to().is_some_and(|correlation| self.replies.asks.contains(correlation));
         }
         message.looks_like_reply()
-            || (slot.first_reply != NONE && self.pending_replies.answered_by(slot.id, message).is_some())
+            || (slot.first_reply != NONE && self.replies.pending.answered_by(slot.id, message).is_some())
     }
 
     #[inline]
@@ -250,7 +250,7 @@ impl Shard {
             handled += 1;
             let Some(key) = self.agents.key(self.agents.gateway()) else { return handled };
             let reservation = Reservation::in_mailbox(key, &envelope);
-            let asked = envelope.message.in_reply_to().filter(|correlation| self.asks.contains(*correlation));
+            let asked = envelope.message.in_reply_to().filter(|correlation| self.replies.asks.contains(*correlation));
             match (envelope.kind(), asked) {
                 (EnvelopeKind::Notice, Some(correlation)) => {
                     if tells_of_failure(envelope.message.performative()) {
@@ -258,7 +258,7 @@ impl Shard {
                             let error = error.with_name(|receiver| self.name_of(receiver));
                             self.end_ask(correlation, Err(AskError::Undeliverable(Box::new(error))));
                         }
-                    } else if self.asks.awaits(correlation, Awaited::Receipt) {
+                    } else if self.replies.asks.awaits(correlation, Awaited::Receipt) {
                         self.end_ask(correlation, Ok(envelope.message));
                     }
                     // To others a receipt is not the reply: the call keeps waiting.
@@ -277,7 +277,7 @@ impl Shard {
                     };
                     self.send_receipt(&envelope.message, wanted, reservation);
                     // An agree announces the reply; it is not the reply itself.
-                    let is_awaited = self.asks.awaits(correlation, Awaited::Reply);
+                    let is_awaited = self.replies.asks.awaits(correlation, Awaited::Reply);
                     if is_awaited && envelope.message.performative() != Performative::Agree {
                         self.end_ask(correlation, Ok(envelope.message));
                     }

@@ -30,7 +30,7 @@ impl Shard {
     /// Starts counting, before anything is abandoned.
     #[cold]
     pub(in crate::shard) fn begin_unfinished(&mut self) {
-        let (questions, asks) = (self.pending_replies.awaited() as u64, self.asks.len() as u64);
+        let (questions, asks) = (self.replies.pending.awaited() as u64, self.replies.asks.len() as u64);
         let conversations = self.conversations.len() as u64;
         self.ledger.begin_unfinished(questions, asks, conversations);
     }
@@ -82,7 +82,7 @@ impl Shard {
         let in_line = self.stop_lines();
         self.drop_pending_replies();
         self.stop_what_travels(&in_line);
-        for correlation in self.asks.all() {
+        for correlation in self.replies.asks.all() {
             self.end_ask(correlation, Err(AskError::Stopped));
         }
         self.stop_barriers();

@@ -144,7 +144,7 @@ pub(in crate::shard) struct Surveys {
 impl Shard {
     /// Begins to look for the agents whose messages wait longest.
     pub(in crate::shard) fn find_slow_consumers(&mut self, limit: usize, token: Token) {
-        self.surveys.asked.push((token, limit.min(SLOW_CONSUMERS_MAX)));
+        self.operations.surveys.asked.push((token, limit.min(SLOW_CONSUMERS_MAX)));
         self.remind_of_surveys();
     }
 
@@ -158,7 +158,7 @@ impl Shard {
     }
 
     fn remind_of_surveys(&mut self) {
-        if !std::mem::replace(&mut self.surveys.reminded, true) {
+        if !std::mem::replace(&mut self.operations.surveys.reminded, true) {
             self.links.post(self.index, Control::Survey);
         }
     }
@@ -166,22 +166,23 @@ impl Shard {
     /// Looks at the next portion.
     #[cold]
     pub(in crate::shard) fn continue_surveys(&mut self) {
-        self.surveys.reminded = false;
-        if self.surveys.agents.is_none() && !self.surveys.asked.is_empty() {
-            let asked = std::mem::take(&mut self.surveys.asked);
+        self.operations.surveys.reminded = false;
+        if self.operations.surveys.agents.is_none() && !self.operations.surveys.asked.is_empty() {
+            let asked = std::mem::take(&mut self.operations.surveys.asked);
             let limit = asked.iter().map(|(_, limit)| *limit).max().unwrap_or(0);
-            self.surveys.agents = Some(AgentSurvey { asked, limit, next: 0, slowest: BinaryHeap::new() });
+            self.operations.surveys.agents = Some(AgentSurvey { asked, limit, next: 0, slowest: BinaryHeap::new() });
         }
-        let conversations_are_next = self.surveys.agents_were_last && self.conversations.is_counting_states();
-        let survey = if conversations_are_next { None } else { self.surveys.agents.take() };
-        self.surveys.agents_were_last = survey.is_some();
+        let conversations_are_next =
+            self.operations.surveys.agents_were_last && self.conversations.is_counting_states();
+        let survey = if conversations_are_next { None } else { self.operations.surveys.agents.take() };
+        self.operations.surveys.agents_were_last = survey.is_some();
         let counts = if let Some(survey) = survey {
             self.survey_agents(survey);
             self.conversations.is_counting_states()
         } else {
             self.conversations.continue_state_count(CONVERSATIONS_SURVEYED_PER_TURN)
         };
-        if counts || self.surveys.agents.is_some() || !self.surveys.asked.is_empty() {
+        if counts || self.operations.surveys.agents.is_some() || !self.operations.surveys.asked.is_empty() {
             self.remind_of_surveys();
         }
     }
@@ -203,7 +204,7 @@ impl Shard {
             }
         }
         if survey.next < places {
-            self.surveys.agents = Some(survey);
+            self.operations.surveys.agents = Some(survey);
             return;
         }
         // The slowest first, because the order of the heap is reversed.

@@ -119,7 +119,9 @@ impl Shard {
         if !judged && let Err(error) = self.ask_plugins(&mut message) {
             return Err((error, message));
         }
-        if self.wait_queues.exist() && message.target().is_some_and(|target| self.waits_too_much(&message, target)) {
+        if self.flow_control.queues.exist()
+            && message.target().is_some_and(|target| self.waits_too_much(&message, target))
+        {
             return Err((SendErrorKind::Full, message));
         }
         let mut message = message.at_home();
@@ -219,7 +221,7 @@ impl Shard {
     #[cold]
     fn reply_refusal(&self, agent: AgentIndex, message: &Message) -> Option<SendErrorKind> {
         let asker = self.agents.get(agent).filter(|_| agent != self.agents.gateway())?.id;
-        let limit = self.pending_replies.bound(asker, message, self.effects.len())?;
+        let limit = self.replies.pending.bound(asker, message, self.effects.len())?;
         Some(SendErrorKind::TooManyQuestions { limit })
     }
 
@@ -276,17 +278,17 @@ impl Shard {
     /// Admits a message in the gateway's name and remembers the caller until the reply, the receipt or the timeout,
     /// whichever is first.
     pub(in crate::shard) fn ask(&mut self, mut message: Message, awaited: Awaited, timeout_ms: u64, token: Token) {
-        if self.asks.is_full() {
+        if self.replies.asks.is_full() {
             let rejected = self.reject(SendErrorKind::Full, message);
             return self.outputs.answer(token, Answer::Replied(Err(AskError::Rejected(rejected))));
         }
         let correlation = match message.reply_with() {
             // The caller's own value is kept, unless another call waits for the same one.
-            Some(correlation) if !self.asks.contains(correlation) => correlation,
+            Some(correlation) if !self.replies.asks.contains(correlation) => correlation,
             _ => {
                 // A value chosen by a current caller is not assigned either; the next counts are free.
                 let mut correlation = self.ids.correlation();
-                while self.asks.contains(correlation) {
+                while self.replies.asks.contains(correlation) {
                     correlation = self.ids.correlation();
                 }
                 message.set_reply_with(correlation);
@@ -299,7 +301,7 @@ impl Shard {
         let wanted_ms = message.reply_by().map_or(u64::MAX, |moment| self.clock.until(moment));
         let wait_ms = timeout_ms.min(wanted_ms);
         let timer = self.timers.insert(self.clock.now_ms().saturating_add(wait_ms), Alarm::Ask(correlation)).ok();
-        self.asks.insert(correlation, PendingAsk { token, awaited, timer });
+        self.replies.asks.insert(correlation, PendingAsk { token, awaited, timer });
         if let Err((error, message)) = self.admit(message, None) {
             let rejected = self.reject(error, message);
             self.end_ask(correlation, Err(AskError::Rejected(rejected)));

@@ -58,7 +58,7 @@ impl Shard {
         let credit_of = envelope.credit_of.take();
         let message = &envelope.message;
         let special = envelope.flags.is(DeliveryFlags::TEXT_BORNE.or(DeliveryFlags::WATCHED))
-            || (self.pending_replies.len() > 0 && slot.first_reply != NONE)
+            || (self.replies.pending.len() > 0 && slot.first_reply != NONE)
             || message.receipt() == Receipt::Delivered
             || message.reliability() == Reliability::Durable
             || message.details().is_some_and(|details| {

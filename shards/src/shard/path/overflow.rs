@@ -40,7 +40,7 @@ impl Shard {
         // A message from another shard has waited there, as far as that shard knew.
         if slot.flags.is(AgentFlags::CLOSED)
             && envelope.credit_of.is_none()
-            && self.wait_queues.must_wait(&envelope.message, slot.id)
+            && self.flow_control.queues.must_wait(&envelope.message, slot.id)
         {
             let receiver = slot.id;
             return self.wait_for_receiver(envelope, receiver, true);
@@ -126,7 +126,7 @@ impl Shard {
 
     /// Makes a message wait for room in its receiver's mailbox, or refuses it.
     pub(in crate::shard) fn stall(&mut self, mut envelope: Envelope, index: AgentIndex) {
-        let may_close = self.wait_queues.may_close();
+        let may_close = self.flow_control.queues.may_close();
         let Some(slot) = self.agents.get_mut(index) else { return };
         let closed = slot.flags.is(AgentFlags::CLOSED);
         let length = slot.cold().stalled.as_ref().map_or(0, |stalled| stalled.len());
@@ -143,7 +143,7 @@ impl Shard {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.cold().stalled.get_or_insert_default().push(place, sender);
         }
-        self.wait_queues.stall();
+        self.flow_control.queues.stall();
         if !closed {
             self.close_receiver(index);
         }
@@ -159,7 +159,7 @@ impl Shard {
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.add(AgentFlags::CLOSED);
         let id = slot.id;
-        self.wait_queues.close_here(id);
+        self.flow_control.queues.close_here(id);
         self.broadcast_closed(id, true);
         self.arm_waiter_sweep();
     }
@@ -189,7 +189,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn enqueue_waiter(&mut self, receiver: AgentId, sender: Option<AgentId>, entry: Waiter) {
-        self.wait_queues.push(receiver, sender, entry);
+        self.flow_control.queues.push(receiver, sender, entry);
         self.arm_waiter_sweep();
     }
 
@@ -222,6 +222,6 @@ impl Shard {
     /// Whether a sender has the maximum number of messages waiting for a receiver.
     #[cold]
     pub(in crate::shard) fn waits_too_much(&self, message: &Message, receiver: AgentId) -> bool {
-        self.wait_queues.waits_too_much(message, receiver, self.config.outbox.into_inner())
+        self.flow_control.queues.waits_too_much(message, receiver, self.config.outbox.into_inner())
     }
 }

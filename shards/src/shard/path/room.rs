@@ -14,7 +14,7 @@ impl Shard {
             _ if self.phase == ShardPhase::Stopped => Err(RoomError::Stopping),
             None => Err(RoomError::UnknownAgent),
             Some(on_way) if on_way <= at_most => Ok(on_way),
-            Some(_) if self.room_waiters.add(agent, at_most, token) => return,
+            Some(_) if self.flow_control.room.add(agent, at_most, token) => return,
             Some(_) => Err(RoomError::TooManyWaiters),
         };
         self.outputs.answer(token, Answer::Room(answer));
@@ -23,7 +23,7 @@ impl Shard {
     /// Lets callers go on that wait for room of this agent, which has less on its way.
     #[inline]
     pub(in crate::shard) fn note_departure(&mut self, agent: AgentIndex) {
-        if self.room_waiters.exist() {
+        if self.flow_control.room.exist() {
             self.let_room_waiters_go_on(agent);
         }
     }
@@ -32,21 +32,21 @@ impl Shard {
     fn let_room_waiters_go_on(&mut self, agent: AgentIndex) {
         let Some(slot) = self.agents.get(agent).filter(|slot| !slot.is_leaving()) else { return };
         let on_way = slot.on_way();
-        for token in self.room_waiters.take(slot.id, on_way) {
+        for token in self.flow_control.room.take(slot.id, on_way) {
             self.outputs.answer(token, Answer::Room(Ok(on_way)));
         }
     }
 
     /// Ends the waiting for room of an agent that is removed.
     pub(in crate::shard) fn end_room_waiters_of(&mut self, agent: AgentId) {
-        for token in self.room_waiters.take_all_of(agent) {
+        for token in self.flow_control.room.take_all_of(agent) {
             self.outputs.answer(token, Answer::Room(Err(RoomError::UnknownAgent)));
         }
     }
 
     /// Ends all waiting for room when the router stops.
     pub(in crate::shard) fn stop_room_waiters(&mut self) {
-        for token in self.room_waiters.take_all() {
+        for token in self.flow_control.room.take_all() {
             self.outputs.answer(token, Answer::Room(Err(RoomError::Stopping)));
         }
     }

@@ -162,9 +162,9 @@ impl Shard {
         let here = self.is_here(hop);
         // On this shard, delivery finds out whether the receiver is closed.
         if !waited
-            && self.wait_queues.exist()
-            && (!here || self.wait_queues.moves(target))
-            && self.wait_queues.must_wait(&envelope.message, target)
+            && self.flow_control.queues.exist()
+            && (!here || self.flow_control.queues.moves(target))
+            && self.flow_control.queues.must_wait(&envelope.message, target)
         {
             self.wait_for_receiver(envelope, target, false);
             return Ok(());

@@ -77,9 +77,9 @@ impl Shard {
 
     /// Makes sure that nothing waits in a queue or a stall list beyond its lifetime.
     pub(in crate::shard) fn arm_waiter_sweep(&mut self) {
-        if !self.wait_queues.is_swept() {
+        if !self.flow_control.queues.is_swept() {
             let timer = self.timers.insert(self.clock.now_ms() + SWEEP_INTERVAL_MS, Alarm::SweepLines);
-            self.wait_queues.set_swept(timer.is_ok());
+            self.flow_control.queues.set_swept(timer.is_ok());
         }
     }
 }

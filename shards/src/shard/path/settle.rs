@@ -219,7 +219,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn forget_ask(&mut self, correlation: Correlation) -> Option<Token> {
-        let PendingAsk { token, timer, .. } = self.asks.remove(correlation)?;
+        let PendingAsk { token, timer, .. } = self.replies.asks.remove(correlation)?;
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
