@@ -1,6 +1,7 @@
 //! Clients of NATS as others publish them, and the programs that the manual prints for them. They are installed from the
 //! package indexes of Python, JavaScript and Rust; without those, the tests say so and pass.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -148,8 +149,10 @@ fn the_lines_for_javascript_run_as_the_manual_prints_them() {
         let program = directory.join("client.js");
         let text = format!("import {{ connect }} from \"@nats-io/transport-node\";\n{}", block("js", address));
         std::fs::write(&program, text).expect("it can be written");
+        // Node makes what it writes to non-blocking, for every process that has it open.
+        let errors = File::create(directory.join("errors")).expect("it can be created");
         let mut command = Command::new("node");
-        command.arg(program).stdout(Stdio::null());
+        command.arg(program).stdout(Stdio::null()).stderr(errors);
         command
     });
 }

@@ -101,8 +101,8 @@ fn with_receiver(
         }
     });
     let (figures, sent) = load(address)?;
-    let _ = end.send(sent);
-    // One more wakes the receiver, if it has taken all.
+    // One more wakes the receiver, which takes it too: nothing is left behind.
+    let _ = end.send(sent + 1);
     let mut last = Sender::connect(address)?;
     last.send(&request(address))?;
     last.await_response()?;

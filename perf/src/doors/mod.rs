@@ -5,6 +5,7 @@
 mod client;
 mod hostile;
 mod http;
+mod inside;
 mod load;
 mod server;
 mod stream;
@@ -33,7 +34,7 @@ pub struct Arguments {
     /// `target`
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
-    /// Only these loads, separated by commas: throughput, latency, durable, http, http-paced, events, idle-nats, idle-http, hostile
+    /// Only these loads, separated by commas: throughput, latency, durable, http, http-paced, events, idle-nats, idle-http, hostile, inside
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Print JSON, one object per run
@@ -51,7 +52,7 @@ struct Load {
     run: fn(&Server, Duration) -> Result<Figures, String>,
 }
 
-const LOADS: [Load; 9] = [
+const LOADS: [Load; 10] = [
     Load { name: "throughput", servers: &[Kind::Caxton, Kind::Nats], run: load::throughput },
     Load { name: "latency", servers: &[Kind::Caxton, Kind::Nats], run: load::latency },
     Load { name: "durable", servers: &[Kind::Caxton, Kind::JetStream], run: load::durable },
@@ -61,6 +62,7 @@ const LOADS: [Load; 9] = [
     Load { name: "idle-nats", servers: &[Kind::Caxton], run: stream::idle_nats },
     Load { name: "idle-http", servers: &[Kind::Caxton], run: stream::idle_http },
     Load { name: "hostile", servers: &[Kind::Caxton], run: hostile::connections },
+    Load { name: "inside", servers: &[Kind::Caxton], run: inside::latency },
 ];
 
 /// Runs the loads against each server in turn, and prints the medians.

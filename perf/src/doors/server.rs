@@ -1,7 +1,7 @@
 //! The servers: started for one run each, on a port that is free, and stopped afterwards.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,6 +42,8 @@ pub struct Server {
     pub nats: SocketAddr,
     /// Where clients of HTTP connect, if they can.
     pub http: Option<SocketAddr>,
+    /// The command that was started.
+    pub program: PathBuf,
     child: Child,
     _data: TempDir,
 }
@@ -64,6 +66,40 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["serve", "--preset", "production", "--log", "error", "--nats", "0", "--http", "0", "--data"]);
         command.arg(data.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        Self::of_caxton(program, &mut command, data)
+    }
+
+    /// Starts a bench of messages inside the router, at a fixed rate, whose doors are open.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn bench(program: &Path, time: Duration) -> Result<Self, String> {
+        let data = TempDir::new().map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        command.args(["bench", "mixed", "--rate", "50000", "--json", "--http", "0", "--nats", "0", "--seconds"]);
+        command.arg(time.as_secs_f64().to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::of_caxton(program, &mut command, data)
+    }
+
+    /// Returns what a bench has printed, once it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// It has failed.
+    pub fn report(mut self) -> Result<serde_json::Value, String> {
+        let mut printed = String::new();
+        let mut output = self.child.stdout.take().ok_or("it has no standard output")?;
+        output.read_to_string(&mut printed).map_err(|error| error.to_string())?;
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        if !status.success() {
+            return Err(format!("caxton bench: {status}"));
+        }
+        serde_json::from_str(&printed).map_err(|error| error.to_string())
+    }
+
+    /// Starts the command, and reads where its doors are. The address for NATS is the last one it prints.
+    fn of_caxton(program: &Path, command: &mut Command, data: TempDir) -> Result<Self, String> {
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let mut lines = BufReader::new(child.stderr.take().ok_or("it has no standard error")?).lines();
         let (mut http, mut nats, mut said) = (None, None, Vec::new());
@@ -73,7 +109,6 @@ impl Server {
                 http = address.trim_end_matches('/').parse().ok();
             } else if let Some(address) = line.strip_prefix("nats: nats://") {
                 nats = address.parse().ok();
-            } else if line.starts_with("data: ") {
                 break;
             }
             said.push(line);
@@ -83,9 +118,9 @@ impl Server {
         let Some(nats) = nats else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("caxton serve did not start: {}", said.join("\n")));
+            return Err(format!("{} did not start: {}", program.display(), said.join("\n")));
         };
-        Ok(Self { kind: Kind::Caxton, nats, http, child, _data: data })
+        Ok(Self { kind: Kind::Caxton, nats, http, program: program.to_owned(), child, _data: data })
     }
 
     fn nats(kind: Kind, program: &Path, data: TempDir) -> Result<Self, String> {
@@ -104,7 +139,7 @@ impl Server {
         let mut command = Command::new(program);
         command.arg("-c").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let server = Self { kind, nats, http: None, child, _data: data };
+        let server = Self { kind, nats, http: None, program: program.to_owned(), child, _data: data };
         let began = Instant::now();
         while TcpStream::connect(nats).is_err() {
             if began.elapsed() > STARTS_WITHIN {

@@ -36,12 +36,13 @@ use futures_lite::future::or;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use self::connection::{Arrived, Flows};
+use self::connection::Arrived;
 pub(crate) use self::figures::{ByReason, NatsFigures, Traffic};
 use self::heartbeats::Heartbeats;
 use self::prompts::PromptFigures;
 use super::doors::DoorContext;
 use super::doors::room::Room;
+use crate::edge::doors::flow::Flows;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;

@@ -16,7 +16,6 @@
 //! what becomes due with that, is in [`output`].
 
 mod deliver;
-mod flow;
 mod held;
 mod input;
 mod output;
@@ -39,8 +38,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use self::flow::Flow;
-pub(super) use self::flow::Flows;
 pub(super) use self::held::Arrived;
 use self::held::{Due, Holder};
 use self::output::Output;
@@ -52,6 +49,7 @@ use super::options::{ClientOptions, ServerInfo};
 use super::prompts::{Instance, Verb};
 use super::protocol::{self, Parser, ProtocolError};
 use super::{Door, Event, HandedOver, Post};
+use crate::edge::doors::flow::Flow;
 use crate::edge::doors::spin::TellingWaker;
 use crate::edge::doors::stream::DoorStream;
 use crate::edge::doors::{Attachment, DoorContext, Identity, OutsideError};

@@ -9,12 +9,12 @@ use caxton_shards::message::{AgentId, CONTENT_INLINE_BYTES, Correlation, Message
 use caxton_shards::routing::partition::Placement;
 
 use super::deliver::correlation;
-use super::flow::Flow;
 use super::{
     AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, REPLY_SUBJECT_BYTES_MAX,
     Source, Step,
 };
 use crate::clock::wall_time;
+use crate::edge::doors::flow::Flow;
 use crate::edge::doors::reason;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, To};
 use crate::edge::nats::prompts::{self, Verb};

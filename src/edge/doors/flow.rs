@@ -22,7 +22,7 @@ use crate::router::Router;
 const BYTES_MAX: usize = 1 << 20;
 
 /// The windows of all agents that clients of a door send as. Each is there for as long as a connection has its agent.
-pub(in crate::edge::nats) struct Flows {
+pub(crate) struct Flows {
     router: Router,
     /// Maximum number of messages of an agent.
     window: u32,
@@ -60,7 +60,7 @@ impl Flows {
 }
 
 /// What an agent has on its way into the router.
-pub(in crate::edge::nats) struct Flow {
+pub(crate) struct Flow {
     agent: AgentId,
     flows: Arc<Flows>,
     /// Handed over, and not known to be admitted.
