@@ -23,6 +23,7 @@ mod performative;
 mod pool;
 pub(crate) mod stored;
 mod term;
+pub mod transfer;
 pub(crate) mod word;
 
 use std::sync::Arc;
