@@ -633,6 +633,8 @@ impl Driver {
                         inbox.end_acknowledging();
                     }
                 }
+                // This router is the only one.
+                Output::Wanted(_) => {}
                 Output::Event(event) => {
                     #[cfg(feature = "telemetry")]
                     if let Some(log) = &self.log {

@@ -131,6 +131,7 @@ fn config(protocols: Rulebook, partition: Partition, watching: Watching, shard: 
         durability: Durability::Unavailable,
         durable_lifetime_ms: 30_000,
         duplicates_window: 1_000,
+        looks_for_absent: false,
         watching,
         seed: 1,
     }

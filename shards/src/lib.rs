@@ -62,6 +62,7 @@ pub mod api {
     pub use crate::shard::links::OUTGOING_WAITING_MAX;
     pub use crate::shard::live_config::*;
     pub use crate::shard::path::overflow::*;
+    pub use crate::shard::wanted::WANTED_MAX;
     pub use crate::stats::unfinished::*;
     pub use crate::supervision::retry::*;
 }

@@ -188,7 +188,8 @@ fn preset_value<Value: Setting>(text: &str) -> Value {
 configuration! {
     /// The router as a whole.
     router: RouterConfig {
-        /// The router's number in its cluster; it is part of every message id.
+        /// The router's number in its cluster; it is part of every message id and, unless it is 0, of the names of the
+        /// router's gateways.
         node: NodeId = ["0", "0", "0"];
         /// Number of shards, each on its own core: auto, or a number.
         ///

@@ -320,7 +320,7 @@ fn start(
     let shards = config.router.shards.resolve(cores.len(), config.has_store());
     let count = usize::from(shards.into_inner());
     let spare_cores = cores.get(count..).unwrap_or_default();
-    let partition = Partition::new(shards);
+    let partition = Partition::new(shards).of_node(config.router.node);
     #[cfg(feature = "wasm")]
     extensions.plugins.splice(0..0, Plugin::configured(&config.plugins, &config.wasm, shards.into_inner(), &[])?);
     // Before there is anything to stop.
@@ -608,6 +608,7 @@ fn shard_config(
         durability: Durability::Unavailable,
         durable_lifetime_ms: 0,
         duplicates_window: 0,
+        looks_for_absent: false,
         watching: Watching::default(),
         seed: unpredictable() ^ boot_epoch ^ ((index as u64) << 32),
     };

@@ -346,7 +346,7 @@ impl DataDirectory {
         now: &Stamp,
     ) -> Result<(Vec<RecoveredState>, Recovered), StoreError> {
         let began = Instant::now();
-        let mut recovery = Recovery::new(window).of_shards(self.manifest.shards);
+        let mut recovery = Recovery::new(window).of_shards_and_node(self.manifest.shards, partition.node());
         let mut records = 0;
         let mut end = self.manifest.stamp.clone();
         for id in self.manifest.journals() {

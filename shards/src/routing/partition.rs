@@ -4,7 +4,7 @@
 //! shard; buckets are also the unit in which a cluster owns agents.
 
 pub use crate::base::index::ShardIndex;
-use crate::domain::{AgentName, DomainError, ShardCount};
+use crate::domain::{AgentName, DomainError, NodeId, ShardCount};
 use crate::message::AgentId;
 
 /// Number of buckets, and so the maximum number of shards of a router.
@@ -23,16 +23,30 @@ pub enum Placement {
     Near(AgentId),
 }
 
-/// The map from agents to shards.
+/// The map from agents to the shards of one node.
 #[derive(Clone, Copy, Debug)]
 pub struct Partition {
     shards: u16,
+    /// Only the names of the node's own agents depend on it.
+    node: NodeId,
 }
 
 impl Partition {
-    /// Creates the map for this many shards.
+    /// Creates the map for this many shards of the default node.
     pub fn new(shards: ShardCount) -> Self {
-        Self { shards: shards.into_inner() }
+        Self { shards: shards.into_inner(), node: NodeId::default() }
+    }
+
+    /// Makes it the map of this node. Agents are mapped as before, but the [gateways](Self::gateway_name) of two nodes have
+    /// different names.
+    #[must_use]
+    pub fn of_node(self, node: NodeId) -> Self {
+        Self { node, ..self }
+    }
+
+    /// Returns the node.
+    pub fn node(self) -> NodeId {
+        self.node
     }
 
     /// Returns the number of shards.
@@ -56,7 +70,10 @@ impl Partition {
 
     /// Returns the name of a shard's own agent for embedders without an inbox.
     pub fn gateway_name(self, shard: ShardIndex) -> String {
-        self.name_on(shard, &format!("gateway-{}", shard.0))
+        if self.node == NodeId::default() {
+            return self.name_on(shard, &format!("gateway-{}", shard.0));
+        }
+        self.name_on(shard, &format!("gateway-{}-node-{}", shard.0, self.node))
     }
 
     /// Returns `name` completed so that it belongs to an agent of the shard that `placement` asks for.
@@ -131,6 +148,21 @@ mod tests {
         let longest = AgentName::try_new("n".repeat(crate::domain::AGENT_NAME_BYTES_MAX)).unwrap();
         let elsewhere = Placement::Shard(ShardIndex((partition.shard_of(AgentId::of(&longest)).0 + 1) % 4));
         assert!(partition.complete(&longest, elsewhere).is_err(), "there is no room for a number");
+    }
+
+    #[test]
+    fn the_gateways_of_two_nodes_have_different_names_and_belong_to_their_shards() {
+        let partition = Partition::new(ShardCount::try_new(3).unwrap());
+        let mut names = std::collections::HashSet::new();
+        for node in [0, 1, 12, u16::MAX] {
+            let partition = partition.of_node(NodeId::try_new(node).unwrap());
+            for shard in (0..3).map(ShardIndex) {
+                let name = partition.gateway_name(shard);
+                assert_eq!(partition.shard_of(AgentId::of_text(&name)), shard, "{name}");
+                assert!(AgentName::try_new(name.clone()).is_ok() && names.insert(name.clone()), "{name}");
+                assert_eq!(node == 0, name == partition.name_on(shard, &format!("gateway-{}", shard.0)), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -66,6 +66,9 @@ pub struct ShardConfig {
     pub durable_lifetime_ms: u32,
     /// Minimum size of the deduplication window, in durable messages.
     pub duplicates_window: usize,
+    /// Whether agents that are not registered here are looked for on other nodes: see
+    /// [`Output::Wanted`](crate::api::Output::Wanted). Otherwise a message for one is a dead letter at once.
+    pub looks_for_absent: bool,
     /// Which messages are watched from the beginning.
     pub watching: Watching,
     /// Seeds the hash tables and [`Context::random`](crate::shard::agent::Context::random).

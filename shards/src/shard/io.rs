@@ -131,6 +131,20 @@ pub enum Input {
     /// [stop](Self::Stop), and its owner may still read the router's notices. Ignored if the agent has another inbox,
     /// or none.
     Returned(AgentId, InboxNumber, Vec<Message>),
+    /// Delivers a notice of another node's router to an agent of this router, like one of its own. One for an agent that
+    /// is not registered is dropped, as is a message that is no [notice](crate::message::notice::is_notice).
+    Notice(Message),
+    /// No node has this agent, which was [wanted](Output::Wanted). The messages that wait for it are given up, except
+    /// those of an earlier run. Ignored if it is not wanted any more.
+    Unwanted {
+        /// The agent.
+        agent: AgentId,
+        /// The reason in words, for dead letters and senders.
+        why: Box<str>,
+    },
+    /// Looks for agents that are not registered and for which messages of an earlier run wait, except persistent ones, on
+    /// other nodes: up to [`WANTED_MAX`](crate::api::WANTED_MAX) in all, those first that were not looked for last time.
+    WantAbsent,
     /// Responds with [`Answer::Providers`].
     Discover(Term, Token),
     /// Responds with [`Answer::Conversation`].
@@ -220,6 +234,9 @@ impl Input {
             | Self::Rejected { .. }
             | Self::Closed(..)
             | Self::Returned(..)
+            | Self::Notice(_)
+            | Self::Unwanted { .. }
+            | Self::WantAbsent
             | Self::Cancel(_)
             | Self::WatchEvents(_)
             | Self::Committed(_)
@@ -254,6 +271,10 @@ pub enum Output {
     CloseInbox(InboxNumber),
     /// The inbox has no agent any more: it gets nothing further.
     InboxEnded(InboxNumber),
+    /// An agent that is not registered here, and for which messages wait, may be an agent of another node. Either it is
+    /// registered, as a [proxy](crate::shard::agent::Registration::proxy) or otherwise, and gets them, or an
+    /// [`Input::Unwanted`] has to follow. Until then it is not reported again.
+    Wanted(AgentId),
     /// An event for observers.
     Event(Event),
 }
@@ -568,6 +589,12 @@ pub enum RegistrationError {
     /// An agent with this name exists.
     #[error("an agent named {name:?} is registered already")]
     Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// An agent of another node has this name: it is registered here as a proxy.
+    #[error("an agent of another node is named {name:?}: choose another name")]
+    OnOtherNode {
         /// The name.
         name: String,
     },

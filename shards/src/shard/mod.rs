@@ -63,6 +63,7 @@ pub(crate) mod path;
 mod scheduler;
 pub(crate) mod shard_frame;
 mod timers;
+pub(crate) mod wanted;
 mod words;
 
 pub use crate::supervision::RetryPolicy;
@@ -146,8 +147,9 @@ pub struct Shard {
 
 impl Shard {
     /// Creates a shard without agents. `port` is its end of the mesh, `now` the time at which its timers start.
-    pub fn new(config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
+    pub fn new(mut config: ShardConfig, port: Port<ShardFrame>, now: Now) -> Self {
         let index = ShardIndex(config.id_space.shard);
+        config.partition = config.partition.of_node(config.id_space.node);
         let agents = Registry::new(&gateway_name(config.partition, index));
         Self {
             effects: Effects::default(),

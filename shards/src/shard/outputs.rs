@@ -1,7 +1,7 @@
 //! The outputs of a turn: responses, events, and messages for inboxes.
 
 use crate::base::index::{InboxNumber, Token};
-use crate::message::Message;
+use crate::message::{AgentId, Message};
 use crate::shard::io::{Answer, Event, EventDetail, Output};
 use crate::trace::{Recorder, Watching};
 
@@ -59,6 +59,11 @@ impl Outputs {
     /// Reports that an inbox has no agent any more.
     pub fn end_inbox(&mut self, inbox: InboxNumber) {
         self.list.push(Output::InboxEnded(inbox));
+    }
+
+    /// Has an agent looked for on other nodes.
+    pub fn want(&mut self, agent: AgentId) {
+        self.list.push(Output::Wanted(agent));
     }
 
     pub fn watch_events(&mut self, detail: EventDetail) {

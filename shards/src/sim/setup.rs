@@ -70,6 +70,7 @@ impl Setup {
             durability: Durability::Unavailable,
             durable_lifetime_ms: 30_000,
             duplicates_window: 1_000,
+            looks_for_absent: false,
             watching: Watching::default(),
             seed: 42,
         };

@@ -40,6 +40,8 @@ pub struct Node {
     pub records: Vec<(u8, Vec<u8>)>,
     /// The shard's events: see [`World::watch_events`].
     pub events: Vec<Event>,
+    /// The agents that the shard has had looked for on other nodes.
+    pub wanted: Vec<AgentId>,
     /// Whether the shard is paused: not stepped, as if its core were busy with something else.
     pub paused: bool,
     outputs: Vec<Output>,
@@ -59,6 +61,7 @@ impl Node {
             delivered: Vec::new(),
             records: Vec::new(),
             events: Vec::new(),
+            wanted: Vec::new(),
             paused: false,
             outputs: Vec::new(),
             awake: true,
@@ -412,6 +415,7 @@ impl World {
             Output::CloseInbox(inbox) => self.close_inbox(inbox),
             // Its owner can still read what it was given.
             Output::InboxEnded(_) => {}
+            Output::Wanted(agent) => node.wanted.push(agent),
             Output::Event(event) => node.events.push(event),
         }
     }

@@ -28,6 +28,7 @@ mod overflow;
 mod protocols;
 mod receipts;
 mod reconfigure;
+mod remote;
 #[cfg(not(feature = "loom"))]
 mod ring_stress;
 mod roles;

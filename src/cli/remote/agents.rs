@@ -69,7 +69,7 @@ pub struct Filter {
     #[arg(long, value_name = "STATE", value_parser = ["initiated", "active", "suspended", "draining", "stopped"])]
     state: Option<String>,
     /// Only those that get their messages in this way; outside: those of clients of the doors
-    #[arg(long, value_name = "KIND", value_parser = ["handler", "inbox", "absent", "outside"])]
+    #[arg(long, value_name = "KIND", value_parser = ["handler", "inbox", "absent", "proxy", "outside"])]
     kind: Option<String>,
 }
 

@@ -70,7 +70,9 @@ impl OutsideError {
             Self::Taken(_) => reason::TAKEN,
             Self::OtherMode(_) => reason::OTHER_MODE,
             Self::TooMany { .. } => reason::TOO_MANY_AGENTS,
-            Self::Router(CallError::Refused(RegistrationError::Duplicate { .. })) => reason::DUPLICATE,
+            Self::Router(CallError::Refused(
+                RegistrationError::Duplicate { .. } | RegistrationError::OnOtherNode { .. },
+            )) => reason::DUPLICATE,
             Self::Router(_) => reason::NOT_REGISTERED,
         }
     }

@@ -42,7 +42,7 @@ const DRAIN_MS: u64 = 30_000;
 const LIST: [&str; 7] = ["limit", "cursor", "prefix", "capability", "shard", "state", "kind"];
 /// The states and the kinds of agents that are listed.
 const STATES: &str = r#"{"type":"string","enum":["initiated","active","suspended","draining","stopped"]}"#;
-const KINDS: &str = r#"{"type":"string","enum":["handler","inbox","absent","outside"]}"#;
+const KINDS: &str = r#"{"type":"string","enum":["handler","inbox","absent","proxy","outside"]}"#;
 /// The kind of the agents of the doors' clients, whose messages are in inboxes too.
 const OUTSIDE: &str = "outside";
 /// How long a deregistration waits until the agent is gone.

@@ -175,7 +175,9 @@ impl Problem {
 
     fn of_registration(error: &RegistrationError) -> Self {
         match error {
-            RegistrationError::Duplicate { .. } => Self::new(reason::DUPLICATE, error),
+            RegistrationError::Duplicate { .. } | RegistrationError::OnOtherNode { .. } => {
+                Self::new(reason::DUPLICATE, error)
+            }
             RegistrationError::Collision { .. } => Self::new(reason::COLLISION, error),
             RegistrationError::TooManyAgents { .. } => Self::new(reason::TOO_MANY_AGENTS, error),
             RegistrationError::VocabularyFull { .. } => Self::new(reason::VOCABULARY_FULL, error),

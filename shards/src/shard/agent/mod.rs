@@ -214,7 +214,7 @@ const _: () = assert!(size_of::<Registration>() <= 144, "what few registrations 
 /// Who handles the agent's messages.
 pub(crate) enum Role {
     Native(AgentFactory),
-    Outside { inbox: InboxNumber, window: u32, by_number: bool },
+    Outside { inbox: InboxNumber, window: u32, by_number: bool, is_proxy: bool },
 }
 
 impl Registration {
@@ -233,7 +233,10 @@ impl Registration {
 
     /// Registers an agent outside the shards, which takes its messages from an inbox with room for `window` of them.
     pub fn outside(name: impl TryInto<AgentName, Error: Into<DomainError>>, inbox: InboxNumber, window: u32) -> Self {
-        Self::new(name.try_into().map_err(Into::into), Role::Outside { inbox, window, by_number: false })
+        Self::new(
+            name.try_into().map_err(Into::into),
+            Role::Outside { inbox, window, by_number: false, is_proxy: false },
+        )
     }
 
     /// Has the owner of the inbox acknowledge messages by their number, in any order: each durable one, each whose sender
@@ -242,6 +245,17 @@ impl Registration {
     pub fn acknowledged(mut self) -> Self {
         if let Role::Outside { by_number, .. } = &mut self.role {
             *by_number = true;
+        }
+        self
+    }
+
+    /// Makes the agent the proxy of an agent of another node: the owner of its inbox passes its messages on. The other node
+    /// sends the receipts that their senders want, and nothing is remembered of the proxy once it was removed, because the
+    /// agent continues to exist elsewhere. Ignored for an agent that is not outside the shards.
+    #[must_use]
+    pub fn proxy(mut self) -> Self {
+        if let Role::Outside { is_proxy, .. } = &mut self.role {
+            *is_proxy = true;
         }
         self
     }

@@ -13,7 +13,6 @@ use crate::flow_control::stalled::Stalled;
 use crate::journal::record::Lsn;
 use crate::mailbox::{Envelope, Mailbox, Queue, Reservation};
 use crate::message::{AgentId, Message, Term};
-use crate::outcome::DeadLetterReason;
 use crate::shard::agent::factory::AgentFactory;
 use crate::shard::agent::tombstones::{Tombstone, Tombstones};
 use crate::shard::agent::{Agent, Effect};
@@ -49,6 +48,8 @@ pub(crate) struct InboxState {
     /// Whether its owner acknowledges messages with a record, or whose senders want a receipt, by number: then `taken` does
     /// not tell which they were.
     pub by_number: bool,
+    /// Whether it stands for an agent of another node, which sends the receipts.
+    pub is_proxy: bool,
     /// Why the agent is removed once its inbox has given back what was not processed.
     pub closing: Option<StopReason>,
     /// Messages in the inbox whose senders want a processed receipt, each with its delivery number.
@@ -66,6 +67,7 @@ impl InboxState {
             handed_out: 0,
             taken: 0,
             by_number,
+            is_proxy: false,
             closing: None,
             receipts: VecDeque::new(),
             journalled: VecDeque::new(),
@@ -136,7 +138,8 @@ impl AgentFlags {
     pub const WAITING: Self = Self(1 << 5);
     /// It provides a capability.
     pub const PROVIDER: Self = Self(1 << 6);
-    /// It existed in an earlier run, or something from then waits for it, and it has not been registered yet.
+    /// It existed in an earlier run, or something from then waits for it, or it is looked for on other nodes; and it has
+    /// not been registered yet.
     pub const ABSENT: Self = Self(1 << 7);
     /// Flags that require notification when its mailbox holds less.
     pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);
@@ -241,6 +244,12 @@ impl AgentSlot {
         self.outbox_length + self.cold.as_ref().map_or(0, |cold| cold.waiting)
     }
 
+    /// Whether it stands for an agent of another node.
+    #[cold]
+    pub fn is_proxy(&self) -> bool {
+        matches!(&self.behaviour, Behaviour::InboxState(outside) if outside.is_proxy)
+    }
+
     /// Whether its handler has an unfinished message.
     pub fn has_in_hand(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.in_hand.is_some())
@@ -336,14 +345,6 @@ impl Registry {
     #[inline]
     pub fn is_still_there(&self, agent: AgentKey) -> bool {
         self.resolve(agent).is_some_and(|slot| !slot.is_leaving())
-    }
-
-    /// Returns the dead letter reason of a message whose receiver was removed while it was delayed or being made
-    /// durable.
-    #[cold]
-    pub fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
-        let former = target.and_then(|target| self.former.find(target));
-        former.map_or(DeadLetterReason::Deregistered, |former| former.why.for_what_waited())
     }
 
     /// Returns an agent's life-cycle state.

@@ -93,13 +93,13 @@ impl Shard {
 
     /// Gives up the messages stalled at a receiver that accepts nothing any more, and releases the waiting senders.
     #[cold]
-    pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason) {
+    pub(in crate::shard) fn give_up_stalled(&mut self, index: AgentIndex, reason: DeadLetterReason, detail: &str) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let stalled = slot.cold().stalled.take().unwrap_or_default();
         self.flow_control.queues.unstall(stalled.len());
         for place in stalled.into_places() {
             if let Some(envelope) = self.held.unpark(place) {
-                self.dead_letter(envelope, reason, Reservation::Nothing);
+                self.dead_letter_with(envelope, reason, detail, Reservation::Nothing);
             }
         }
         self.open_receiver(index);

@@ -33,14 +33,14 @@ impl Shard {
             let Some(Undispatched { place, agent }) = waiting.message else { continue };
             let Some(envelope) = self.held.remove(place) else { continue };
             if !self.agents.is_still_there(agent) {
-                let reason = self.agents.reason_of_absence(envelope.message.target());
+                let reason = self.reason_of_absence(envelope.message.target());
                 self.dead_letter(envelope, reason, Reservation::Nothing);
                 continue;
             }
             if envelope.is_watched() {
                 self.record_stage(&envelope, StageEvent::Committed);
             }
-            self.say_delivered(&envelope.message, Reservation::Nothing);
+            self.say_delivered(&envelope.message, agent.index, Reservation::Nothing);
             self.put_into_mailbox_in_time(envelope, agent.index);
         }
         if dispatched > 0 && self.phase == ShardPhase::Draining {

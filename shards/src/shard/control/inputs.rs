@@ -105,8 +105,10 @@ impl Shard {
                 if self.phase == ShardPhase::Running {
                     self.phase = ShardPhase::Draining;
                     self.leave_mail_of_absent();
+                    self.give_up_all_wanted();
                 }
             }
+            Input::WantAbsent => self.want_absent(),
             Input::Stop => self.stop(),
             Input::AwaitRoom { agent, at_most, token } => self.await_room(agent, at_most, token),
             input @ (Input::Deregister(..)
@@ -118,7 +120,9 @@ impl Shard {
             | Input::Acknowledged { .. }
             | Input::Rejected { .. }
             | Input::Closed(..)
-            | Input::Returned(..)) => self.take_input_for_agent(input),
+            | Input::Returned(..)
+            | Input::Notice(_)
+            | Input::Unwanted { .. }) => self.take_input_for_agent(input),
         }
         None
     }
@@ -151,6 +155,8 @@ impl Shard {
             Input::Rejected { agent, inbox, messages } => self.rejected(agent, inbox, messages),
             Input::Closed(agent, inbox, messages) => self.close_inbox(agent, inbox, messages),
             Input::Returned(agent, inbox, messages) => self.take_back(agent, inbox, messages),
+            Input::Notice(notice) => self.pass_notice(notice),
+            Input::Unwanted { agent, why } => self.give_up_wanted(agent, &why),
             _ => debug_assert!(false, "what is asked of no one agent was done before"),
         }
     }

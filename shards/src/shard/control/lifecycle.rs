@@ -92,13 +92,16 @@ pub enum AgentKind {
     Handler,
     /// Its owner takes them out of an inbox.
     Inbox,
-    /// It was registered in an earlier run, and only its durable messages are here.
+    /// It is not registered, and only messages for it are here: durable ones of an earlier run, or those for an agent that
+    /// is looked for on other nodes.
     Absent,
+    /// It stands for an agent of another node.
+    Proxy,
 }
 
 impl AgentKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Handler, Self::Inbox, Self::Absent];
+    pub const ALL: [Self; 4] = [Self::Handler, Self::Inbox, Self::Absent, Self::Proxy];
 
     /// Returns the kind as one word.
     pub const fn as_str(self) -> &'static str {
@@ -106,12 +109,14 @@ impl AgentKind {
             Self::Handler => "handler",
             Self::Inbox => "inbox",
             Self::Absent => "absent",
+            Self::Proxy => "proxy",
         }
     }
 
     fn of(slot: &AgentSlot) -> Self {
         match &slot.behaviour {
             _ if slot.flags.is(AgentFlags::ABSENT) => Self::Absent,
+            Behaviour::InboxState(_) if slot.is_proxy() => Self::Proxy,
             Behaviour::InboxState(_) => Self::Inbox,
             Behaviour::Native(_) | Behaviour::Running | Behaviour::Gateway => Self::Handler,
         }
@@ -379,7 +384,7 @@ impl Shard {
         if let Some(slot) = self.agents.get_mut(index) {
             slot.flags.add(AgentFlags::DRAINING);
             if slot.flags.is(AgentFlags::CLOSED) {
-                self.give_up_stalled(index, DeadLetterReason::Draining);
+                self.give_up_stalled(index, DeadLetterReason::Draining, "");
             }
         }
         self.lifecycle.drain(key);

@@ -1,5 +1,5 @@
 //! The control plane. Its stages in calling order, the lowest first: `journal`, `replies`, `backpressure`, `commits`,
-//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `admin`, `survey`, `peers`, `replay`, `inboxes`, `stop`,
+//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `wanting`, `admin`, `survey`, `peers`, `replay`, `inboxes`, `stop`,
 //! `inspect`, `reconfigure`, `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
 
 pub mod admin;
@@ -22,13 +22,18 @@ pub mod restore;
 mod start;
 pub mod stop;
 pub(crate) mod survey;
+mod wanting;
 
 use replay::Replays;
 use survey::Surveys;
+
+use crate::shard::wanted::Wanted;
 
 /// What takes several turns.
 #[derive(Default)]
 pub(in crate::shard) struct Operations {
     pub(in crate::shard) replays: Replays,
     pub(in crate::shard) surveys: Surveys,
+    /// The agents that are looked for on other nodes.
+    pub(in crate::shard) wanted: Wanted,
 }

@@ -3,11 +3,12 @@
 //! Registration is a barrier: it is answered once every shard's copy of the capability index contains it, so a look-up
 //! of a capability after the answer finds the agent.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::mailbox::Reservation;
+use crate::mailbox::{EnvelopeKind, Reservation};
 use crate::message::notice::{ROUTER_NAME, quote};
-use crate::message::{AgentId, Message, Performative, capability_term};
+use crate::message::{AgentId, Message, Performative, Receipt, capability_term};
 use crate::shard::agent::factory::AgentFactory;
 use crate::shard::agent::registry::{AGENTS_MAX, AgentFlags, AgentIndex, AgentSlot, Behaviour, InboxState};
 use crate::shard::agent::{Registration, Role};
@@ -16,6 +17,7 @@ use crate::shard::control::lifecycle::StopReason;
 use crate::shard::io::{Answer, Event, RegistrationError, Token};
 use crate::shard::lifecycle::OnBarrier;
 use crate::shard::shard_frame::Control;
+use crate::shard::wanted::Waiting;
 use crate::shard::{REGISTRATIONS_PER_TURN_MAX, Shard, ShardPhase, stopping};
 
 impl Shard {
@@ -139,8 +141,9 @@ impl Shard {
                 Ok(agent) => (Behaviour::Native(agent), maker),
                 Err(what) => return Err(RegistrationError::Panicked { name: name.to_string(), what }),
             },
-            Role::Outside { inbox, window, by_number } => {
-                (Behaviour::InboxState(Box::new(InboxState::new(inbox, window, by_number))), AgentFactory::NONE)
+            Role::Outside { inbox, window, by_number, is_proxy } => {
+                let outside = InboxState { is_proxy, ..InboxState::new(inbox, window, by_number) };
+                (Behaviour::InboxState(Box::new(outside)), AgentFactory::NONE)
             }
         };
         let index = match absent {
@@ -160,6 +163,9 @@ impl Shard {
             }
         }
         self.agents.revive(id);
+        if self.operations.wanted.remove(id) == Some(Waiting::New) {
+            self.say_what_waits_delivered(index);
+        }
         if let Some(policy) = breaker {
             self.set_breaker_policy(index, policy);
         }
@@ -192,7 +198,9 @@ impl Shard {
     fn name_refusal(&self, id: AgentId, name: &str) -> Option<RegistrationError> {
         if let Some(found) = self.agents.find(id).and_then(|index| self.agents.get(index)) {
             let (name, other) = (name.to_owned(), found.name.to_string());
-            return Some(if name == other {
+            return Some(if name == other && found.is_proxy() {
+                RegistrationError::OnOtherNode { name }
+            } else if name == other {
                 RegistrationError::Duplicate { name }
             } else {
                 RegistrationError::Collision { name, other }
@@ -201,14 +209,14 @@ impl Shard {
         (name == ROUTER_NAME).then(|| RegistrationError::Reserved { name: name.to_owned() })
     }
 
-    /// Whether an agent of this name existed in an earlier run and waits to be registered again. The name is unknown if
-    /// only a message is left that was rewritten after the agent was gone.
+    /// Whether an agent of this name existed in an earlier run and waits to be registered again, or is looked for. The name
+    /// is unknown if only messages for it are there.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
         let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
         self.agents.get(index).is_some_and(|slot| slot.flags.is(AgentFlags::ABSENT) && is_named(slot))
     }
 
-    /// Gives an agent that existed in an earlier run its handler.
+    /// Gives an agent that was absent its handler.
     fn adopt(&mut self, index: AgentIndex, name: &str, behaviour: Behaviour, maker: AgentFactory) -> AgentIndex {
         if let Some(slot) = self.agents.get_mut(index) {
             if slot.name.is_empty() {
@@ -221,8 +229,24 @@ impl Shard {
         index
     }
 
-    /// Adds an agent that existed in an earlier run, or for which something waits from then. It is called once it is
-    /// registered.
+    /// Sends the "delivered" receipts of what waits for an agent that was looked for and is registered now, unless it is of
+    /// another node.
+    #[cold]
+    fn say_what_waits_delivered(&mut self, index: AgentIndex) {
+        let Some(slot) = self.agents.get(index).filter(|slot| !slot.is_proxy()) else { return };
+        let mut delivered = Vec::new();
+        slot.mailbox.look_ahead(&self.held, |envelope| {
+            if envelope.kind() == EnvelopeKind::Message && envelope.message.receipt() == Receipt::Delivered {
+                delivered.push(envelope.message.clone());
+            }
+            ControlFlow::Continue(())
+        });
+        for message in delivered {
+            self.send_receipt(&message, Receipt::Delivered, Reservation::Nothing);
+        }
+    }
+
+    /// Adds an agent that existed in an earlier run, or for which something waits. It is called once it is registered.
     pub(in crate::shard) fn add_absent(&mut self, id: AgentId, name: &str) -> Option<AgentIndex> {
         if let Some(index) = self.agents.find(id) {
             if let Some(slot) = self.agents.get_mut(index).filter(|slot| slot.name.is_empty()) {

@@ -25,7 +25,7 @@ impl Shard {
         }
         let Some(slot) = self.agents.get_mut(index) else { return };
         slot.flags.add(AgentFlags::LEAVING);
-        let id = slot.id;
+        let (id, is_proxy) = (slot.id, slot.is_proxy());
         match std::mem::replace(&mut slot.behaviour, Behaviour::Running) {
             Behaviour::Native(agent) => self.stop_native(index, id, agent),
             // What is in the inbox has left the shard: its owner can still read it.
@@ -47,7 +47,8 @@ impl Shard {
             self.withdraw(index, capability);
         }
         self.forget_replies_of(index);
-        self.end_life(index, why);
+        self.end_life(index, why, is_proxy);
+        self.operations.wanted.remove(id);
         self.drop_breaker(index);
         self.agents.forget(index);
         self.end_room_waiters_of(id);
@@ -72,7 +73,7 @@ impl Shard {
     }
 
     /// Cleans up after an agent that is being removed, while it still has its place and its mail.
-    pub(in crate::shard) fn end_life(&mut self, index: AgentIndex, why: StopReason) {
+    fn end_life(&mut self, index: AgentIndex, why: StopReason, is_proxy: bool) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         let (id, name, held) = (slot.id, Box::from(&*slot.name), slot.mailbox.held());
         let cold = slot.cold.as_mut();
@@ -86,13 +87,19 @@ impl Shard {
             self.timers.cancel(drain.deadline);
             self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held + drain.given_back })));
         }
-        if why != StopReason::NotStarted {
+        // A message for an agent of another node is still for that agent.
+        if why != StopReason::NotStarted && !is_proxy {
             self.agents.bury(id, name, why, total);
         }
     }
 
     /// Gives up everything that waits for an agent. When the router stops, its own notices continue to wait.
     pub(in crate::shard) fn empty(&mut self, index: AgentIndex, reason: DeadLetterReason) {
+        self.empty_with(index, reason, "");
+    }
+
+    /// Like [`Shard::empty`], with an explanation.
+    pub(in crate::shard) fn empty_with(&mut self, index: AgentIndex, reason: DeadLetterReason, detail: &str) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.
         let keeps_notices = reason == DeadLetterReason::Stopped && !slot.is_halted() && slot.gate != BreakerGate::Open;
@@ -101,7 +108,7 @@ impl Shard {
         let key = slot.key(index);
         let in_hand = slot.cold.as_mut().and_then(|cold| cold.in_hand.take());
         if slot.flags.is(AgentFlags::CLOSED) {
-            self.give_up_stalled(index, reason);
+            self.give_up_stalled(index, reason, detail);
         }
         for place in places {
             let Some(envelope) = self.held.remove(place) else { continue };
@@ -110,7 +117,7 @@ impl Shard {
                 EnvelopeKind::Message => Reservation::Mailbox { agent: key, weight },
                 EnvelopeKind::Notice => Reservation::Nothing,
             };
-            self.dead_letter(envelope, reason, reservation);
+            self.dead_letter_with(envelope, reason, detail, reservation);
         }
         if let Some(in_hand) = in_hand {
             self.record_withdrawn(&in_hand.effects);

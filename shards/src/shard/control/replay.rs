@@ -315,9 +315,14 @@ impl Shard {
             return Ok(());
         }
         let slot = self.agents.find(receiver).and_then(|index| self.agents.get(index));
-        let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else { return Err(ReplayError::NoReceiver { id }) };
-        // Only a durable message can wait for an agent that is not registered yet.
-        if slot.flags.is(AgentFlags::ABSENT) && letter.message.reliability() != Reliability::Durable {
+        let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else {
+            return if self.config.looks_for_absent { Ok(()) } else { Err(ReplayError::NoReceiver { id }) };
+        };
+        // Only a durable message can wait for an agent that is not registered yet, unless that is looked for.
+        if slot.flags.is(AgentFlags::ABSENT)
+            && letter.message.reliability() != Reliability::Durable
+            && !self.operations.wanted.has(receiver)
+        {
             return Err(ReplayError::NoReceiver { id });
         }
         let weight = u32::try_from(letter.message.weight() + size_of::<Details>()).unwrap_or(u32::MAX);

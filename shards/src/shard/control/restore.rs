@@ -17,7 +17,7 @@ use crate::base::index::ShardIndex;
 use crate::conversation::initiators::{CachedInitiator, InitiatorKey};
 use crate::conversation::{Passage, Passed, REPLY_TO_NOTED_MAX};
 use crate::dead_letter::{DeadLetter, DeadLetterId};
-use crate::domain::CapabilityName;
+use crate::domain::{CapabilityName, NodeId};
 use crate::journal::record::{
     self, ConversationStep, DurableMessage, HANDLED_PER_RECORD_MAX, HandledMessage, Lsn, PersistentAgent, Record,
     RecordError, RecordKind, Records,
@@ -202,9 +202,15 @@ impl Recovery {
     /// Sets the number of shards of the earlier run, so that messages sent from outside without a sender are recognised
     /// whatever the number of shards is now.
     #[must_use]
-    pub fn of_shards(mut self, shards: u16) -> Self {
+    pub fn of_shards(self, shards: u16) -> Self {
+        self.of_shards_and_node(shards, NodeId::default())
+    }
+
+    /// Like [`Recovery::of_shards`], for an earlier run of this node.
+    #[must_use]
+    pub fn of_shards_and_node(mut self, shards: u16, node: NodeId) -> Self {
         let shards = crate::domain::ShardCount::try_new(shards).ok();
-        self.gateways = shards.map(|shards| Gateways::new(Partition::new(shards)));
+        self.gateways = shards.map(|shards| Gateways::new(Partition::new(shards).of_node(node)));
         self
     }
 

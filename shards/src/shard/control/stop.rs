@@ -66,6 +66,7 @@ impl Shard {
             return;
         }
         self.phase = ShardPhase::Stopped;
+        self.operations.wanted.clear();
         self.stop_drains();
         self.stop_room_waiters();
         self.begin_unfinished();

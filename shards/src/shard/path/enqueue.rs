@@ -70,13 +70,16 @@ impl Shard {
             self.acknowledge(envelope.journal(), Ending::Kept);
             envelope.mark(JournalRef::NOT);
         }
-        self.say_delivered(&envelope.message, reservation);
+        self.say_delivered(&envelope.message, index, reservation);
         self.put_into_mailbox_in_time(envelope, index);
     }
 
-    /// Sends a "delivered" receipt, if the sender requested one.
-    pub(in crate::shard) fn say_delivered(&mut self, message: &Message, reservation: Reservation) {
+    /// Sends a "delivered" receipt, if the sender requested one. If the agent is of another node, that node sends it.
+    pub(in crate::shard) fn say_delivered(&mut self, message: &Message, index: AgentIndex, reservation: Reservation) {
         match message.receipt() {
+            Receipt::Delivered if self.is_elsewhere(index) => {
+                self.release(reservation);
+            }
             Receipt::Delivered => self.send_receipt(message, Receipt::Delivered, reservation),
             Receipt::None | Receipt::Processed => self.release(reservation),
         }
@@ -120,7 +123,7 @@ impl Shard {
         }
         let Some(envelope) = self.held.remove(place) else { return };
         if !self.agents.is_still_there(key) {
-            let reason = self.agents.reason_of_absence(envelope.message.target());
+            let reason = self.reason_of_absence(envelope.message.target());
             return self.dead_letter(envelope, reason, Reservation::Nothing);
         }
         if envelope.deadline_ms <= self.clock.now_ms() {

@@ -264,14 +264,14 @@ impl Shard {
         }
     }
 
-    /// Gives up a message for an agent that does not exist.
+    /// Gives up a message for an agent that does not exist here, or has the agent looked for.
     #[cold]
     pub(in crate::shard) fn refuse_for_absent(&mut self, envelope: Envelope, target: AgentId) {
-        let former = self.agents.find_former(target);
-        self.dead_letter_all(
-            envelope,
-            former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late()),
-        );
+        if self.config.looks_for_absent {
+            self.want(envelope, target);
+        } else {
+            self.dead_letter_all(envelope, self.reason_of_unknown(target));
+        }
     }
 
     /// Gives up a message that an agent does not accept.

@@ -294,7 +294,7 @@ impl Ledger {
                 }
             }
             Output::Event(event) => self.happened(event),
-            Output::CloseInbox(_) | Output::InboxEnded(_) => {}
+            Output::CloseInbox(_) | Output::InboxEnded(_) | Output::Wanted(_) => {}
         }
     }
 

@@ -386,7 +386,11 @@ impl Connection {
                 Ok(())
             }
             // Somebody else has chosen that name.
-            Err(CallError::Refused(RegistrationError::Duplicate { .. })) if self.anonymous_names < 10 => Ok(()),
+            Err(CallError::Refused(RegistrationError::Duplicate { .. } | RegistrationError::OnOtherNode { .. }))
+                if self.anonymous_names < 10 =>
+            {
+                Ok(())
+            }
             Err(CallError::Stopped) => Err(End::Closing),
             Err(_) => Err(End::Refused("this connection's agent could not be registered, try again later")),
         }

@@ -1,0 +1,104 @@
+//! The agents that are not registered here and are looked for on other nodes.
+
+use std::collections::BTreeMap;
+
+use crate::base::index::AgentIndex;
+use crate::message::AgentId;
+
+/// Maximum number of agents of a shard that are looked for at the same time. Messages for others that are not registered are
+/// dead letters.
+pub const WANTED_MAX: usize = 4_096;
+
+/// What waits for an agent that is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::shard) enum Waiting {
+    /// Messages that were sent to it since it is looked for.
+    New,
+    /// Also messages of an earlier run, which are kept if no node has the agent.
+    Restored,
+}
+
+/// The agents that are looked for, each until it is registered or no node turns out to have it.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Wanted {
+    agents: BTreeMap<AgentId, Waiting>,
+    /// The place of the last agent with messages of an earlier run that was looked for.
+    last_restored: Option<AgentIndex>,
+}
+
+impl Wanted {
+    /// Whether the agent is looked for.
+    pub fn has(&self, agent: AgentId) -> bool {
+        self.agents.contains_key(&agent)
+    }
+
+    /// Returns the number of agents that may be looked for besides those that are.
+    pub fn room(&self) -> usize {
+        WANTED_MAX.saturating_sub(self.agents.len())
+    }
+
+    /// Adds an agent. The caller has checked that there is room.
+    pub fn add(&mut self, agent: AgentId, waiting: Waiting) {
+        self.agents.insert(agent, waiting);
+    }
+
+    /// Removes an agent, and returns what waits for it if it was looked for.
+    pub fn remove(&mut self, agent: AgentId) -> Option<Waiting> {
+        self.agents.remove(&agent)
+    }
+
+    /// Returns the agents that are looked for.
+    pub fn all(&self) -> Vec<AgentId> {
+        self.agents.keys().copied().collect()
+    }
+
+    /// Forgets all agents.
+    pub fn clear(&mut self) {
+        self.agents.clear();
+    }
+
+    /// Returns those agents with messages of an earlier run that are to be looked for next, as many as there is room for.
+    /// `candidates` are all of them in the order of their places.
+    pub fn next_restored(&mut self, mut candidates: Vec<(AgentIndex, AgentId)>) -> Vec<AgentId> {
+        let begun = candidates.partition_point(|(index, _)| self.last_restored.is_some_and(|last| index.0 <= last.0));
+        candidates.rotate_left(begun);
+        candidates.truncate(self.room());
+        self.last_restored = candidates.last().map(|(index, _)| *index).or(self.last_restored);
+        candidates.into_iter().map(|(_, agent)| agent).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(number: usize) -> AgentId {
+        AgentId::of_text(&format!("agent-{number}"))
+    }
+
+    #[test]
+    #[allow(clippy::cast_possible_truncation)] // They are few.
+    fn with_more_restored_agents_than_room_all_have_their_turn() {
+        let candidates = || (0..WANTED_MAX * 2 + 7).map(|place| (AgentIndex(place as u32), agent(place))).collect();
+        let mut wanted = Wanted::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let next = wanted.next_restored(candidates());
+            assert_eq!(next.len(), WANTED_MAX);
+            seen.extend(next);
+        }
+        assert_eq!(seen.len(), WANTED_MAX * 2 + 7);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_again_for_each_that_is_removed() {
+        let mut wanted = Wanted::default();
+        for number in 0..WANTED_MAX {
+            assert!(wanted.room() > 0);
+            wanted.add(agent(number), Waiting::New);
+        }
+        assert_eq!((wanted.room(), wanted.next_restored(vec![(AgentIndex(1), agent(9_999))])), (0, Vec::new()));
+        assert_eq!(wanted.remove(agent(7)), Some(Waiting::New));
+        assert_eq!((wanted.remove(agent(7)), wanted.room(), wanted.has(agent(7))), (None, 1, false));
+    }
+}
