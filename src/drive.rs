@@ -485,6 +485,8 @@ impl Driver {
                 self.subscribers.push((events, lost));
                 self.inputs.push_back(Input::WatchEvents(EventDetail::Everything));
             }
+            #[cfg(feature = "cluster")]
+            Work::Inputs(inputs) => self.inputs.extend(inputs),
             Work::Held(held) => {
                 if let Some(entry) = held.take() {
                     self.take(entry);
@@ -633,7 +635,9 @@ impl Driver {
                         inbox.end_acknowledging();
                     }
                 }
-                // This router is the only one.
+                #[cfg(feature = "cluster")]
+                Output::Wanted(agent) => self.shared.wanted.add(agent),
+                #[cfg(not(feature = "cluster"))]
                 Output::Wanted(_) => {}
                 Output::Event(event) => {
                     #[cfg(feature = "telemetry")]

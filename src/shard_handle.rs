@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "telemetry")]
 use caxton_shards::api::Details;
+#[cfg(feature = "cluster")]
+use caxton_shards::api::Input;
 use caxton_shards::api::{Event, InboxNumber, LiveConfig, Snapshot, Token, Unfinished, UnresponsiveError};
 use caxton_shards::dead_letter::{DeadLetter, DeadLetterReason};
 use caxton_shards::mesh::doorbell::Doorbell;
@@ -50,6 +52,9 @@ pub(crate) enum Work {
     Call(Callee),
     /// A new subscriber of events.
     Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
+    /// What needs no response.
+    #[cfg(feature = "cluster")]
+    Inputs(Vec<Input>),
     /// An entry that its caller, who waits for room, may still take back.
     Held(Held),
 }
@@ -427,6 +432,9 @@ pub(crate) struct Shared {
     /// The figures of the door for clients of NATS.
     #[cfg(feature = "serve")]
     pub nats: Arc<crate::edge::NatsFigures>,
+    /// The agents that are looked for on other nodes.
+    #[cfg(feature = "cluster")]
+    pub wanted: crate::router::remote::WantedAgents,
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
@@ -466,6 +474,8 @@ impl Shared {
             edge: Arc::default(),
             #[cfg(feature = "serve")]
             nats: Arc::default(),
+            #[cfg(feature = "cluster")]
+            wanted: crate::router::remote::WantedAgents::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
             #[cfg(feature = "wasm")]

@@ -94,6 +94,15 @@ impl InboxBuilder {
         self
     }
 
+    /// Makes the agent the proxy of an agent of another node: see [`Registration::proxy`]. Messages are
+    /// [acknowledged](Self::acknowledging_durable) that are durable, or whose senders want a receipt.
+    #[cfg(feature = "cluster")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the link thread will use it"))]
+    pub(crate) fn proxy(mut self) -> Self {
+        self.registration = self.registration.proxy();
+        self.acknowledging_durable()
+    }
+
     /// Registers the agent and returns its inbox. Every shard knows the agent then.
     ///
     /// # Errors

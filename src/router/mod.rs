@@ -16,6 +16,9 @@ pub(crate) mod lifecycle;
 mod observation;
 pub(crate) mod reconfigure;
 pub(crate) mod reload;
+#[cfg(feature = "cluster")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the link thread will use it"))]
+pub(crate) mod remote;
 pub(crate) mod report;
 mod shutdown;
 pub(crate) mod slow_consumers;
@@ -294,6 +297,8 @@ impl fmt::Debug for Router {
 /// The embedder's additions to each shard.
 #[derive(Clone)]
 pub(crate) struct Extensions {
+    /// Whether agents that are not registered are looked for on other nodes.
+    pub looks_for_absent: bool,
     pub failure_handlers: Option<FailureHandlers>,
     #[cfg(feature = "wasm")]
     pub plugins: Vec<Plugin>,
@@ -404,11 +409,8 @@ fn start(
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
-        #[cfg_attr(
-            not(any(feature = "store", feature = "telemetry")),
-            expect(unused_mut, reason = "nothing is changed")
-        )]
         let mut shard_config = shard_config(config, live, partition, index, boot_epoch);
+        shard_config.looks_for_absent = extensions.looks_for_absent;
         #[cfg(feature = "store")]
         let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
         #[cfg(feature = "store")]

@@ -1,0 +1,218 @@
+//! What the cluster's link thread asks of the shards: the agents that they look for on other nodes, what was found out about
+//! them, and notices of other nodes' routers.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use caxton_shards::api::{Input, SendErrorKind};
+use caxton_shards::message::{AgentId, Message};
+
+use super::Router;
+use super::calls::put;
+use crate::shard_handle::{BATCH_MESSAGES_MAX, Work};
+
+/// The agents that shards look for, until the link thread takes them.
+///
+/// A shard looks for up to [`WANTED_MAX`](caxton_shards::api::WANTED_MAX) agents at a time, each once, and ends a search by
+/// itself only when it drains, so that this bounds their number.
+pub(crate) struct WantedAgents {
+    agents: Mutex<BTreeSet<AgentId>>,
+    bell: flume::Sender<()>,
+    heard: flume::Receiver<()>,
+}
+
+impl Default for WantedAgents {
+    fn default() -> Self {
+        let (bell, heard) = flume::bounded(1);
+        Self { agents: Mutex::default(), bell, heard }
+    }
+}
+
+impl WantedAgents {
+    /// Adds an agent that a shard looks for.
+    pub fn add(&self, agent: AgentId) {
+        self.lock().insert(agent);
+        // One that rings already is heard.
+        let _ = self.bell.try_send(());
+    }
+
+    /// Waits until there are agents that were not taken, and takes all of them. Dropping the future takes none.
+    async fn take(&self) -> Vec<AgentId> {
+        loop {
+            let agents = std::mem::take(&mut *self.lock());
+            if !agents.is_empty() {
+                return agents.into_iter().collect();
+            }
+            // The bell is as old as this, so it is never gone.
+            let _ = self.heard.recv_async().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Router {
+    /// Waits until shards look for agents on other nodes, and returns those that were not returned before. Each is then
+    /// [registered](super::InboxBuilder::proxy) or [given up](Self::give_up_wanted).
+    pub(crate) async fn wanted(&self) -> Vec<AgentId> {
+        self.shared().wanted.take().await
+    }
+
+    /// Ends the search for an agent that no node has: what waits for it is given up with this explanation.
+    ///
+    /// # Errors
+    ///
+    /// The router stops, which ends all searches, or its shard did not take the call in time.
+    pub(crate) async fn give_up_wanted(&self, agent: AgentId, why: impl Into<Box<str>>) -> Result<(), SendErrorKind> {
+        let shard = self.partition().shard_of(agent).as_usize();
+        self.give(shard, vec![Input::Unwanted { agent, why: why.into() }]).await
+    }
+
+    /// Looks for the agents whose durable messages wait since an earlier run: see [`Input::WantAbsent`].
+    ///
+    /// # Errors
+    ///
+    /// The router stops, or a shard did not take the call in time.
+    pub(crate) async fn want_absent(&self) -> Result<(), SendErrorKind> {
+        for shard in 0..self.shared().links.len() {
+            self.give(shard, vec![Input::WantAbsent]).await?;
+        }
+        Ok(())
+    }
+
+    /// Delivers notices of other nodes' routers to agents of this one: see [`Input::Notice`]. One without a receiver is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// The router stops, or a shard did not take its notices in time. The others were delivered.
+    pub(crate) async fn notify(&self, notices: Vec<Message>) -> Result<(), SendErrorKind> {
+        let mut by_shard: Vec<Vec<Input>> = self.shared().links.iter().map(|_| Vec::new()).collect();
+        for notice in notices {
+            if let Some(to) = notice.target() {
+                by_shard[self.partition().shard_of(to).as_usize()].push(Input::Notice(notice));
+            }
+        }
+        let mut result = Ok(());
+        for (shard, mut inputs) in by_shard.into_iter().enumerate() {
+            while !inputs.is_empty() {
+                let rest = inputs.split_off(inputs.len().min(BATCH_MESSAGES_MAX));
+                result = result.and(self.give(shard, inputs).await);
+                inputs = rest;
+            }
+        }
+        result
+    }
+
+    async fn give(&self, shard: usize, inputs: Vec<Input>) -> Result<(), SendErrorKind> {
+        let put = put(self.shared(), shard, Work::Inputs(inputs), || self.deadline()).await;
+        put.map_err(|(error, _)| error)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // Tests fail by panicking.
+mod tests {
+    use std::time::Duration;
+
+    use caxton_shards::api::{AskError, FailureReason, RegistrationError};
+    use caxton_shards::dead_letter::DeadLetterReason;
+    use caxton_shards::message::{Performative, Receipt};
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::config::Preset;
+    use crate::router::error::CallError;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn start() -> Router {
+        let builder = Router::builder().preset(Preset::Testing).shards(2.try_into().unwrap());
+        builder.look_for_absent(true).start().unwrap()
+    }
+
+    fn question(to: &str) -> Message {
+        Message::builder(Performative::Request).receiver(to).content("x").build().unwrap()
+    }
+
+    #[test]
+    fn an_agent_that_is_not_registered_is_looked_for_and_its_proxy_gets_what_waits() {
+        let router = start();
+        block_on(async {
+            let strangers = ["ann", "bob", "carl", "dora"];
+            for stranger in strangers {
+                router.tell(question(stranger)).await.unwrap();
+            }
+            let mut wanted = Vec::new();
+            while wanted.len() < strangers.len() {
+                wanted.extend(router.wanted().await);
+            }
+            for stranger in strangers {
+                assert!(wanted.contains(&AgentId::of_text(stranger)), "{stranger}");
+                let inbox = router.inbox(stranger).proxy().open().await.unwrap();
+                let message = inbox.recv_within(PATIENCE).await.unwrap();
+                assert_eq!(message.content().as_text(), Some("x"));
+                let Err(CallError::Refused(error)) = router.inbox(stranger).open().await else { panic!("it is taken") };
+                assert_eq!(error, RegistrationError::OnOtherNode { name: stranger.to_owned() });
+            }
+        });
+        router.shutdown(Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_question_to_an_agent_that_no_node_has_fails_with_the_reason() {
+        let router = start();
+        block_on(async {
+            let give_up = async {
+                let wanted = router.wanted().await;
+                router.give_up_wanted(wanted[0], "no node has it").await.unwrap();
+            };
+            let (answer, ()) = futures_lite::future::zip(router.ask(question("nobody"), PATIENCE), give_up).await;
+            let Err(AskError::Undeliverable(error)) = answer else { panic!("{answer:?}") };
+            assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver));
+            assert!(error.explanation().contains("no node has it"), "{error}");
+        });
+        router.shutdown(Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_notice_of_another_router_ends_the_wait_for_a_receipt() {
+        let router = start();
+        block_on(async {
+            let inbox = router.inbox("far").proxy().open().await.unwrap();
+            let message =
+                Message::builder(Performative::Inform).receiver("far").content("x").receipt(Receipt::Processed);
+            let answer = router.send_for_receipt(message.build().unwrap(), PATIENCE);
+            let finish = async {
+                let message = inbox.recv_within(PATIENCE).await.unwrap();
+                assert!(inbox.acknowledge(&message), "its sender wants a receipt");
+                let receipt = Message::builder(Performative::Inform).sender(AgentId::of_text("ams"));
+                let receipt = receipt.receiver(message.sender().unwrap()).in_reply_to(message.reply_with().unwrap());
+                let receipt = receipt.content("((processed (inform m1)))").build().unwrap();
+                router.notify(vec![receipt]).await.unwrap();
+            };
+            let (answer, ()) = futures_lite::future::zip(answer, finish).await;
+            assert!(answer.unwrap().content().as_text().unwrap().contains("(inform m1)"), "it is the other node's");
+        });
+        router.shutdown(Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_router_that_looks_for_agents_stops_without_an_end_of_the_search() {
+        let router = start();
+        block_on(async {
+            router.tell(question("nobody")).await.unwrap();
+            assert_eq!(router.wanted().await, [AgentId::of_text("nobody")]);
+            router.want_absent().await.unwrap();
+        });
+        let report = router.shutdown(PATIENCE).unwrap();
+        assert!(report.balances());
+        assert_eq!(
+            (report.left_behind(), report.stats.account().dead_lettered),
+            (0, 1),
+            "it was given up when the router drained"
+        );
+    }
+}
