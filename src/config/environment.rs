@@ -84,7 +84,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
         return is_part_of_port(port, value);
     }
     let is_path = value.strip_prefix('/').is_some_and(|path| path.contains('/'));
-    ending.contains("_ENV_") || (ending.ends_with("_NAME") && is_path)
+    ending.contains("_ENV_") || (ending.ends_with("_NAME") && is_path && target(variable).is_none())
 }
 
 /// Whether this is `80_TCP` or a variant of it, with a fitting value.

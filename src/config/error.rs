@@ -120,6 +120,16 @@ pub enum ConfigError {
         /// The limit.
         most: usize,
     },
+    /// A file that a setting names cannot be used.
+    #[error("{key}: {}: {problem}", path.display())]
+    UnusableFile {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what is expected.
+        problem: String,
+    },
     /// A value outside its limits.
     #[error("{origin}: {key}: {source}")]
     BadValue {

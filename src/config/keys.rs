@@ -1,5 +1,7 @@
 //! The table of all keys: name, meaning, type, and value in each preset.
 
+#[cfg(feature = "cluster")]
+use super::cluster::{ClusterName, NatsServers};
 #[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 use super::directory::Directory;
 #[cfg(feature = "serve")]
@@ -28,6 +30,8 @@ use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
 #[cfg(any(feature = "telemetry", feature = "wasm"))]
 use caxton_shards::domain::LogRate;
+#[cfg(feature = "cluster")]
+use caxton_shards::domain::RemoteAgentCount;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
@@ -579,6 +583,31 @@ configuration! {
         deploy: GuestFiles = ["", "", ""];
     }
 
+    #[cfg(feature = "cluster")]
+    /// The cluster: routers on several hosts that reach each other's agents over NATS.
+    cluster: ClusterConfig {
+        /// URLs of the cluster's NATS servers, with nats or tls as scheme, separated by commas; empty for no cluster.
+        nats: NatsServers = ["", "", ""];
+        /// Name of the cluster: letters, digits, - and _; a cluster requires it.
+        ///
+        /// Several clusters with different names can use the same NATS servers.
+        name: ClusterName = ["", "", ""];
+        /// This router's number in the cluster, 1 to 65535, which no other router of it has; a cluster requires it.
+        ///
+        /// It takes the place of `router.node`.
+        node: NodeId = ["0", "0", "0"];
+        /// File with credentials for NATS (.creds); empty for none.
+        credentials: FilePath = ["", "", ""];
+        /// PEM file with the certificates that those of the NATS servers are checked against; empty for the system's.
+        ca: FilePath = ["", "", ""];
+        /// File with a secret of at least 32 bytes that seals what routers say about each other; empty for no seals.
+        ///
+        /// All routers of a cluster have the same. Without it, everybody who may publish to NATS is trusted.
+        key_file: FilePath = ["", "", ""];
+        /// Maximum number of agents of other routers that are known here.
+        remote_agents_max: RemoteAgentCount = ["100000", "100000", "100000"];
+    }
+
     /// How an idle shard waits.
     drive: DriveConfig {
         /// Time for which an idle shard polls its rings before it parks and releases its core.
@@ -716,6 +745,13 @@ mod tests {
         ("doors.audit", ["\"\""; 3]),
         ("doors.backups", ["\"\""; 3]),
         ("agents.deploy", ["\"\""; 3]),
+        ("cluster.nats", ["\"\""; 3]),
+        ("cluster.name", ["\"\""; 3]),
+        ("cluster.node", ["0"; 3]),
+        ("cluster.credentials", ["\"\""; 3]),
+        ("cluster.ca", ["\"\""; 3]),
+        ("cluster.key_file", ["\"\""; 3]),
+        ("cluster.remote_agents_max", ["100000"; 3]),
         ("drive.spin_us", ["50", "20", "100"]),
         ("shutdown.deadline_ms", ["5000", "5000", "20000"]),
     ];

@@ -21,6 +21,8 @@
 //! The list of keys, with their values in each preset, is the table in `keys.rs`. Every key is read by code.
 
 mod choice;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 mod directory;
 mod environment;
@@ -56,6 +58,10 @@ mod value;
 mod wasi;
 
 pub use choice::AutoOr;
+#[cfg(feature = "cluster")]
+pub use cluster::{
+    CLUSTER_KEY_BYTES_MAX, CLUSTER_KEY_BYTES_MIN, CLUSTER_NAME_BYTES_MAX, ClusterName, NATS_SERVERS_MAX, NatsServers,
+};
 #[cfg(any(feature = "store", feature = "telemetry", feature = "wasm"))]
 pub use directory::Directory;
 #[cfg(feature = "serve")]
@@ -66,6 +72,8 @@ pub use file::FILE_BYTES_MAX;
 pub use files::{FILES_MAX, FileList};
 #[cfg(feature = "serve")]
 pub use guests::{GUESTS_MAX, GuestFiles};
+#[cfg(feature = "cluster")]
+pub use keys::ClusterConfig;
 #[cfg(feature = "store")]
 pub use keys::StoreConfig;
 #[cfg(feature = "serve")]
@@ -103,6 +111,7 @@ pub(crate) use value::Setting;
 #[cfg(feature = "wasm")]
 pub use wasi::{Grant, Grants};
 
+use caxton_shards::domain::NodeId;
 use keys::{KEYS, Key};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -174,7 +183,7 @@ impl Config {
     ///
     /// Returns all errors found.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
-        let checks = [self.protocols.check(), self.rules.load().map(drop), self.check_export()];
+        let checks = [self.protocols.check(), self.rules.load().map(drop), self.check_export(), self.check_cluster()];
         let errors: Vec<_> = checks.into_iter().filter_map(Result::err).flat_map(ConfigErrors::into_all).collect();
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
@@ -193,6 +202,31 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a router of a cluster has what it needs, and reads the files that its settings name.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "only with the feature there is any")
+    )]
+    pub(crate) fn check_cluster(&self) -> Result<(), ConfigErrors> {
+        #[cfg(feature = "cluster")]
+        {
+            let errors = self.cluster_errors();
+            if !errors.is_empty() {
+                return Err(ConfigErrors::new(errors));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the router's number, which is part of every message id: that of its cluster, if it belongs to one.
+    pub fn node(&self) -> NodeId {
+        #[cfg(feature = "cluster")]
+        if let Some(node) = self.cluster_node() {
+            return node;
+        }
+        self.router.node
     }
 
     #[cfg(feature = "telemetry")]

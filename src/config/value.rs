@@ -6,6 +6,8 @@ use caxton_shards::api::OverflowPolicy;
 use caxton_shards::codec::text::Strictness;
 #[cfg(any(feature = "telemetry", feature = "wasm"))]
 use caxton_shards::domain::LogRate;
+#[cfg(feature = "cluster")]
+use caxton_shards::domain::RemoteAgentCount;
 use caxton_shards::domain::{
     BackoffDelayMs, BackoffFactor, BackoffJitter, BatchSize, BreakerDelayMs, BreakerThreshold, BreakerWindowMs,
     CallTimeoutMs, ChannelCapacity, ContentLimit, ConversationCapacity, ConversationTimeoutMs, DeadLetterBytes,
@@ -178,6 +180,11 @@ with_unit! {
     ExportQueueBytes: bytes, "16 MiB", show_bytes;
     ExportTimeoutMs: milliseconds, "10 s", show_number;
     MetricIntervalMs: milliseconds, "1 min", show_number;
+}
+
+#[cfg(feature = "cluster")]
+plain! {
+    RemoteAgentCount,
 }
 
 #[cfg(feature = "serve")]

@@ -12,6 +12,7 @@
 //! | [`webassembly`] | How do agents run that nobody trusts? |
 //! | [`http`] | How does any program send and receive messages, and control the router, over HTTP? |
 //! | [`nats`] | How does a client of NATS, in any language, talk to agents? |
+//! | [`cluster`] | How do routers on several hosts reach each other's agents? |
 //! | [`operations`] | How is a router configured, deployed, watched and stopped? |
 //! | [`daemon`] | How does the router run as a process of its own, and who may reach it? |
 //! | [`telemetry`] | How is a router watched: which metrics, traces, health checks and logs are there? |
@@ -50,6 +51,7 @@ chapters! {
     #[cfg(any(not(doctest), feature = "serve"))]
     http: "http.md",
     nats: "nats.md",
+    cluster: "cluster.md",
     operations: "operations.md",
     daemon: "daemon.md",
     #[cfg(any(not(doctest), feature = "telemetry"))]

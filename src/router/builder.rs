@@ -193,6 +193,7 @@ impl RouterBuilder {
     /// otherwise the error of the first shard that could not start, after stopping the others.
     pub fn start(self) -> Result<Router, StartError> {
         self.config.check_export()?;
+        self.config.check_cluster()?;
         let mut rules = self.config.rules.load()?;
         rules.extend_from_slice(&self.rules);
         if rules.len() > RULES_MAX {

@@ -562,7 +562,7 @@ fn shard_config(
     boot_epoch: u64,
 ) -> ShardConfig {
     let shard_config = ShardConfig {
-        id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
+        id_space: IdSpace { node: config.node(), boot_epoch, shard: index as u16 },
         partition,
         mailbox_messages: config.mailbox.messages,
         mailbox_bytes: config.mailbox.bytes,

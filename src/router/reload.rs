@@ -111,6 +111,7 @@ impl Router {
     /// Returns what is wrong with the settings, or with a file that they name.
     pub fn prepare_reload(&self, config: Config) -> Result<Reload, ReloadError> {
         config.check_export()?;
+        config.check_cluster()?;
         let own = &self.inner.additions;
         let mut rules = config.rules.load()?;
         rules.extend(own.rules.iter().cloned());

@@ -50,6 +50,7 @@ fn a_setting_of_an_absent_feature_is_refused_with_the_features_name() {
         ("wasm", "guests", "9", "wasm", cfg!(feature = "wasm")),
         ("plugins", "call_ms", "9", "wasm", cfg!(feature = "wasm")),
         ("otlp", "files_max", "9", "telemetry", cfg!(feature = "telemetry")),
+        ("cluster", "remote_agents_max", "9", "cluster", cfg!(feature = "cluster")),
     ] {
         let (_directory, path) = file(&format!("[{section}]\n{key} = {value}\n"));
         let variable = format!("CAXTON_{}_{}", section.to_uppercase(), key.to_uppercase());
@@ -200,4 +201,87 @@ fn files_that_are_no_configuration_are_refused() {
 
     let missing = directory.path().join("missing.toml");
     assert!(lines(Config::load(None, Some(&missing), []), &path)[0].starts_with("missing.toml: cannot read"));
+}
+
+#[cfg(feature = "cluster")]
+mod cluster {
+    use super::*;
+
+    fn config(settings: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        for (key, value) in settings {
+            config.set(key, value, "--set").expect("it is legal by itself");
+        }
+        config
+    }
+
+    fn refusals(settings: &[(&str, &str)]) -> Vec<String> {
+        let errors = config(settings).check_files().expect_err("something is wrong");
+        errors.all().iter().map(ToString::to_string).collect()
+    }
+
+    const NATS: (&str, &str) = ("cluster.nats", "nats://127.0.0.1:4222");
+    const NAME: (&str, &str) = ("cluster.name", "plant");
+    const NODE: (&str, &str) = ("cluster.node", "7");
+
+    #[test]
+    fn servers_turn_it_on_and_its_number_takes_the_place_of_the_routers() {
+        let off = config(&[NAME, NODE, ("router.node", "3")]);
+        off.check_files().expect("without servers there is no cluster");
+        assert_eq!((off.cluster.is_enabled(), off.node().into_inner()), (false, 3));
+        let on = config(&[NATS, NAME, NODE]);
+        on.check_files().expect("nothing is missing");
+        assert_eq!((on.cluster.is_enabled(), on.node().into_inner()), (true, 7));
+        assert_eq!(on.cluster.name.as_str(), Some("plant"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_at_once() {
+        assert_eq!(
+            refusals(&[NATS]),
+            [
+                "preset development: cluster.name: cluster name \"\" is not allowed: expected a word of up to 64 letters of \
+                 ASCII, digits, - and _; cluster.nats turns the cluster on, which needs a name",
+                "preset development: cluster.node: node id \"0\" is not allowed: expected 1 to 65535, another number for \
+                 each router of the cluster",
+            ]
+        );
+        assert_eq!(
+            refusals(&[NATS, NAME, NODE, ("router.node", "3")]),
+            ["--set: router.node: node id \"3\" is not allowed: expected 0, or 7 as in cluster.node"]
+        );
+        let started = caxton_router::Router::builder().config(config(&[NATS])).start();
+        let error = started.err().expect("a start checks the same").to_string();
+        assert!(error.contains("cluster.name"), "{error}");
+    }
+
+    #[test]
+    fn files_are_read_before_anything_starts() {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let write =
+            |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).expect("it is written");
+        let creds = "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n";
+        write("key", &[7; 32]);
+        write("short", &[7; 31]);
+        write("large", &[7; 4_097]);
+        write("creds", creds.as_bytes());
+        let with = |key: &str, name: &str| {
+            let settings = [NATS, NAME, NODE, (key, &path(name))];
+            config(&settings).check_files().err().map(|errors| errors.to_string()).unwrap_or_default()
+        };
+        assert_eq!(with("cluster.key_file", "key"), "");
+        assert_eq!(with("cluster.credentials", "creds"), "");
+        for (key, name, problem) in [
+            ("cluster.key_file", "none", "No such file"),
+            ("cluster.key_file", "short", "it has 31 bytes: expected at least 32"),
+            ("cluster.key_file", "large", "it is too large: the limit is 4096 bytes"),
+            ("cluster.credentials", "key", "expected a .creds file of NATS"),
+            ("cluster.ca", "key", "expected certificates in PEM"),
+            ("cluster.ca", "none", "No such file"),
+        ] {
+            let error = with(key, name);
+            assert!(error.starts_with(&format!("{key}: {}: ", path(name))) && error.contains(problem), "{error}");
+        }
+    }
 }

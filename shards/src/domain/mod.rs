@@ -412,6 +412,11 @@ whole_number! {
 }
 
 whole_number! {
+    /// Maximum number of agents of other routers that a router knows: 1 to 1,000,000.
+    RemoteAgentCount(u32): "number of remote agents", 1 to 1_000_000 "agents"
+}
+
+whole_number! {
     /// Time for which an outside agent stays registered without its client: 0 to 1 day, in milliseconds.
     OutsideGraceMs(u32): "grace period", 0 to 86_400_000 "milliseconds"
 }
@@ -498,7 +503,8 @@ usable_as_size! {
     ModuleFunctions, FunctionBytes, BlockDepth, ComponentParts, GuestTableElements, DescriptionCapacity, SubscriptionCapacity, SegmentCount, DuplicatesWindow, HistoryRows,
     MailboxCapacity, ChannelCapacity, RingCapacity, ShardCount, BatchSize, MaxParticipants, RetryCount, RestartCount,
     ContentLimit, HistoryLength, TurnQuota, DeadLetterCapacity, ConversationCapacity, OutboxCapacity,
-    PendingCapacity, ExportQueueRequests, ExportFileCount, ConnectionCount, OutsideAgentCount
+    PendingCapacity, ExportQueueRequests, ExportFileCount, ConnectionCount, OutsideAgentCount,
+    RemoteAgentCount
 }
 
 usable_as_duration! {
@@ -704,6 +710,7 @@ mod tests {
             RecordRate: "0", "1" to "100000000", "100000001", "1 to 100000000 records per second";
             ConnectionCount: "0", "1" to "1000000", "1000001", "1 to 1000000 connections";
             OutsideAgentCount: "0", "1" to "1000000", "1000001", "1 to 1000000 agents";
+            RemoteAgentCount: "0", "1" to "1000000", "1000001", "1 to 1000000 agents";
             OutsideGraceMs: "-1", "0" to "86400000", "86400001", "0 to 86400000 milliseconds";
             RequestRate: "-1", "0" to "10000000", "10000001", "0 to 10000000 requests per second";
             ConnectionIdleMs: "999", "1000" to "86400000", "86400001", "1000 to 86400000 milliseconds";
