@@ -251,7 +251,8 @@ mod cluster {
             ["--set: router.node: node id \"3\" is not allowed: expected 0, or 7 as in cluster.node"]
         );
         let started = caxton_router::Router::builder().config(config(&[NATS])).start();
-        let error = started.err().expect("a start checks the same").to_string();
+        let Err(error) = started else { panic!("a start checks the same") };
+        let error = error.to_string();
         assert!(error.contains("cluster.name"), "{error}");
     }
 

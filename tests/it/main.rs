@@ -36,6 +36,8 @@ mod cli_signals;
 mod cli_sim;
 #[cfg(feature = "cli")]
 mod cli_store;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "telemetry")]
 mod collected;
 mod config;

@@ -1,0 +1,4 @@
+//! Routers of a cluster, and what they need: a server of NATS with faults.
+
+mod broker;
+mod broker_clients;
