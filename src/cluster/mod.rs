@@ -6,3 +6,5 @@
 
 #[allow(dead_code, reason = "what carries the frames comes with the link thread")]
 mod link;
+#[allow(dead_code, unused_imports, reason = "what carries the packets comes with the link thread")]
+mod membership;
