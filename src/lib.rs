@@ -29,7 +29,7 @@
 mod call;
 mod clock;
 #[cfg(feature = "cluster")]
-mod cluster;
+pub mod cluster;
 pub mod config;
 mod deadline;
 pub mod doctor;

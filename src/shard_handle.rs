@@ -410,6 +410,9 @@ pub(crate) struct Shared {
     pub bell: WatchdogHandle,
     /// The origin of monotonic time.
     start: Instant,
+    /// Tells this run of the router from all others.
+    #[cfg(feature = "cluster")]
+    pub boot_epoch: AtomicU64,
     /// The number of times the watchdog had to wake a stalled shard.
     pub watchdog_wakes: AtomicU64,
     stage: AtomicU8,
@@ -459,6 +462,8 @@ impl Shared {
             partition,
             config,
             bell,
+            #[cfg(feature = "cluster")]
+            boot_epoch: AtomicU64::new(0),
             watchdog_wakes: AtomicU64::new(0),
             stage: AtomicU8::new(RouterPhase::Running as u8),
             changed: (Mutex::new(()), Condvar::new()),

@@ -3,8 +3,113 @@
 //! An agent of another node is registered here as a *proxy*: an agent whose inbox the link thread reads. So everything
 //! that holds between the agents of one router holds on each node: mailboxes and their limits, order, lifetimes, the
 //! journal, conversations. Membership is advisory: it speeds up what the links find out by themselves.
+//!
+//! A message for an agent of another node takes this path: its shard puts it into the proxy's mailbox; [`proxies`] takes
+//! it out and puts it into the [link](link) to that node, which [`transport`] carries; there [`inbound`] hands it to the
+//! router in the name of its sender, for which that node has a proxy. If no proxy is registered, [`lookup`] asks all
+//! nodes for the agent first.
 
-#[allow(dead_code, reason = "what carries the frames comes with the link thread")]
+mod inbound;
+#[allow(dead_code, reason = "figures of links are shown by what follows")]
 mod link;
-#[allow(dead_code, unused_imports, reason = "what carries the packets comes with the link thread")]
+mod lookup;
+#[allow(dead_code, unused_imports, reason = "figures of membership are shown by what follows")]
 mod membership;
+mod node;
+mod proxies;
+mod transport;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use self::node::Node;
+use self::transport::Transport;
+use crate::router::Router;
+
+/// Maximum size of a packet, in bytes: what NATS servers take by default.
+const LARGEST_PACKET: usize = 1 << 20;
+
+/// Why a router did not join a cluster.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The settings name no cluster.
+    #[error("cluster.nats is not set: it lists the servers over which the nodes of a cluster reach each other")]
+    NotConfigured,
+    /// A file or an address in the settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The thread cannot be started.
+    #[error("the thread of the cluster could not be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A router's place in a cluster. Dropping it leaves the cluster.
+///
+/// It holds a handle of the router, so that it runs as long as it is in the cluster.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the cluster"]
+pub struct Cluster {
+    /// Ends the thread when it is dropped.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Joins the cluster that the router's settings name. It need not be reachable yet: the connection is made, and made
+    /// again, in the background.
+    ///
+    /// # Errors
+    ///
+    /// The settings name no cluster, or a file or an address that cannot be used.
+    pub fn join(router: &Router) -> Result<Self, ClusterError> {
+        if !router.config().cluster.is_enabled() {
+            return Err(ClusterError::NotConfigured);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(ClusterError::Thread)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (begun, begins) = flume::bounded(1);
+        let router = router.clone();
+        let serve = move || {
+            let tasks = LocalSet::new();
+            tasks.block_on(&runtime, async move {
+                let config = router.config();
+                let secret = config.cluster.secret().map_err(|error| error.to_string());
+                let connected = Transport::connect(&config.cluster, config.node()).await;
+                let connected = connected.and_then(|connected| Ok((connected, secret?)));
+                let ((transport, packets), secret) = match connected {
+                    Ok(connected) => connected,
+                    Err(error) => {
+                        let _ = begun.send(Err(ClusterError::Settings(error)));
+                        return;
+                    }
+                };
+                let node = Node::new(&router, LARGEST_PACKET, secret.as_deref());
+                let _ = begun.send(Ok(()));
+                node::run(Rc::new(RefCell::new(node)), transport, packets, stopped).await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("caxton-cluster".to_owned()).spawn(serve);
+        let thread = thread.map_err(ClusterError::Thread)?;
+        match begins.recv() {
+            Ok(Ok(())) => Ok(Self { stop: Some(stop), thread: Some(thread) }),
+            Ok(Err(error)) => Err(error),
+            // It ends without a word only by a panic.
+            Err(flume::RecvError::Disconnected) => Err(ClusterError::Thread(io::Error::other("it panicked"))),
+        }
+    }
+
+    /// Leaves the cluster, and waits until its thread has ended. What is on its way to other nodes and not durable is lost.
+    pub fn leave(mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -192,8 +192,9 @@ fn preset_value<Value: Setting>(text: &str) -> Value {
 configuration! {
     /// The router as a whole.
     router: RouterConfig {
-        /// The router's number in its cluster; it is part of every message id and, unless it is 0, of the names of the
-        /// router's gateways.
+        /// The router's number in its cluster; it is part of every message id.
+        ///
+        /// Unless it is 0, it is part of the names of the router's gateways, too.
         node: NodeId = ["0", "0", "0"];
         /// Number of shards, each on its own core: auto, or a number.
         ///

@@ -97,7 +97,6 @@ impl InboxBuilder {
     /// Makes the agent the proxy of an agent of another node: see [`Registration::proxy`]. Messages are
     /// [acknowledged](Self::acknowledging_durable) that are durable, or whose senders want a receipt.
     #[cfg(feature = "cluster")]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the link thread will use it"))]
     pub(crate) fn proxy(mut self) -> Self {
         self.registration = self.registration.proxy();
         self.acknowledging_durable()

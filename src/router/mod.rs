@@ -17,7 +17,6 @@ mod observation;
 pub(crate) mod reconfigure;
 pub(crate) mod reload;
 #[cfg(feature = "cluster")]
-#[cfg_attr(not(test), expect(dead_code, reason = "the link thread will use it"))]
 pub(crate) mod remote;
 pub(crate) mod report;
 mod shutdown;
@@ -394,6 +393,8 @@ fn start(
     let boot_epoch = wall_time().0;
     #[cfg(feature = "store")]
     let boot_epoch = store.as_ref().map_or(boot_epoch, |store| store.directory.boot_epoch());
+    #[cfg(feature = "cluster")]
+    shared.boot_epoch.store(boot_epoch, std::sync::atomic::Ordering::Relaxed);
     #[cfg(feature = "telemetry")]
     let mut feeds = match router.begin_telemetry(std::mem::take(&mut extensions.trace_sinks), clock.start()) {
         Ok(feeds) => feeds,
@@ -411,6 +412,10 @@ fn start(
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
         let mut shard_config = shard_config(config, live, partition, index, boot_epoch);
         shard_config.looks_for_absent = extensions.looks_for_absent;
+        #[cfg(feature = "cluster")]
+        if config.cluster.is_enabled() {
+            shard_config.looks_for_absent = true;
+        }
         #[cfg(feature = "store")]
         let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
         #[cfg(feature = "store")]

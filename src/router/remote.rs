@@ -2,9 +2,12 @@
 //! them, and notices of other nodes' routers.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use caxton_shards::api::{Input, SendErrorKind};
+use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message};
 
 use super::Router;
@@ -106,6 +109,28 @@ impl Router {
         result
     }
 
+    /// Returns how much of a message's lifetime is left, if it has an end.
+    pub(crate) fn lifetime_left(&self, message: &Message) -> Option<Duration> {
+        let ends = Duration::from_millis(message.ends_at_ms()?);
+        Some(ends.saturating_sub(self.shared().running_for()))
+    }
+
+    /// Returns the name of an agent, or of one that was removed not long ago.
+    pub(crate) async fn name_of(&self, agent: AgentId) -> Option<AgentName> {
+        let shard = self.partition().shard_of(agent);
+        let gateway = self.partition().gateway_name(shard);
+        let name = match self.agent(agent).await.ok()? {
+            _ if AgentId::of_text(&gateway) == agent => gateway,
+            view => view?.name.into(),
+        };
+        AgentName::try_new(name).ok()
+    }
+
+    /// Returns what tells this run of the router from all others.
+    pub(crate) fn boot_epoch(&self) -> u64 {
+        self.shared().boot_epoch.load(Ordering::Relaxed)
+    }
+
     async fn give(&self, shard: usize, inputs: Vec<Input>) -> Result<(), SendErrorKind> {
         let put = put(self.shared(), shard, Work::Inputs(inputs), || self.deadline()).await;
         put.map_err(|(error, _)| error)
@@ -115,7 +140,6 @@ impl Router {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // Tests fail by panicking.
 mod tests {
-    use std::time::Duration;
 
     use caxton_shards::api::{AskError, FailureReason, RegistrationError};
     use caxton_shards::dead_letter::DeadLetterReason;

@@ -455,6 +455,12 @@ impl Message {
         MessageBuilder::of(self)
     }
 
+    /// Returns the end of the lifetime of a message that was admitted, in milliseconds of monotonic time; none if it has no
+    /// end.
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        Some(self.delivery_meta().deadline_ms).filter(|deadline_ms| (1..u64::MAX).contains(deadline_ms))
+    }
+
     #[inline]
     pub(crate) fn delivery_meta(&self) -> &crate::message::delivery_meta::DeliveryMeta {
         &self.0.delivery_meta

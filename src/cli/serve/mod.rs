@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use caxton_router::cluster::Cluster;
 use caxton_router::config::{Preset, ShardChoice};
 use caxton_router::doctor::Demand;
 use caxton_router::domain::ShardCount;
@@ -153,12 +154,17 @@ impl ServeArguments {
         let deadline = self.shutdown_timeout.unwrap_or(router.config().shutdown.deadline_ms.as_duration());
         let deployed = guests.deploy(&router).and_then(|deployed| {
             let doors = Doors::open(&router).map_err(|error| error.to_string())?;
-            Ok((deployed, doors))
+            let cluster = router.config().cluster.is_enabled().then(|| Cluster::join(&router));
+            let cluster = cluster.transpose().map_err(|error| error.to_string())?;
+            Ok((deployed, doors, cluster))
         });
-        let served = deployed.and_then(|(deployed, doors)| {
+        let served = deployed.and_then(|(deployed, doors, cluster)| {
             let reloadable = Reloadable { router: &router, doors: &doors, deployed: &deployed, interrupt };
             let report = self.serve_until_signal(hangups, reloadable, deadline)?;
             doors.close();
+            if let Some(cluster) = cluster {
+                cluster.leave();
+            }
             Ok(report)
         });
         let report = served.map_err(|complaint| {
@@ -210,6 +216,14 @@ fn raise_open_files(config: &Config) {
 fn tell(router: &Router, doors: &Doors, deployed: &Deployed) {
     settings::tell_door_addresses(doors);
     settings::tell_metrics_address(router);
+    let cluster = &router.config().cluster;
+    if let Some(name) = cluster.name.as_str().filter(|_| cluster.is_enabled()) {
+        complain(&format!(
+            "cluster: node {} of {name}, over {}",
+            router.config().node(),
+            cluster.nats.urls().join(", ")
+        ));
+    }
     if let Some(directory) = router.config().store.directory.path() {
         complain(&format!("data: {}", directory.display()));
     }

@@ -2,3 +2,4 @@
 
 mod broker;
 mod broker_clients;
+mod nodes;

@@ -1,0 +1,151 @@
+//! Messages from other nodes, on their way into this router in the names of their senders.
+//!
+//! Each sender has a queue and a window, so that one whose messages wait for a full mailbox holds up no other. What is
+//! handed over returns its credit to the node it came from once the sender has room for more.
+//!
+//! Invariant: a queue holds no more than the credits that this node grants for the sender's receivers.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_shards::api::{SendError, SendErrorKind};
+use caxton_shards::domain::{AgentName, NodeId};
+use caxton_shards::message::{AgentId, Message, Reliability};
+
+use super::link::Received;
+use super::node::Shared;
+use super::proxies;
+use crate::edge::doors::flow::{Flow, Flows};
+use crate::router::Router;
+
+/// Maximum number of messages that are handed over together.
+const BATCH_MAX: usize = 256;
+/// Delay before a durable message is offered again that found no room, which doubles each time.
+const OFFERED_AGAIN_AFTER: Duration = Duration::from_millis(20);
+const OFFERED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// A message from another node.
+pub(super) struct Arrived {
+    pub message: Message,
+    /// By which its sender's node is told what became of it.
+    pub received: Received,
+}
+
+/// The queues of senders on other nodes.
+pub(super) struct Inbound {
+    flows: Arc<Flows>,
+    queues: HashMap<AgentId, VecDeque<Arrived>>,
+}
+
+impl Inbound {
+    pub fn new(router: &Router) -> Self {
+        Self { flows: Flows::new(router), queues: HashMap::new() }
+    }
+
+    /// Adds a message to its sender's queue. Returns whether the queue is new: then somebody has to [empty](empty) it.
+    pub fn add(&mut self, sender: AgentId, arrived: Arrived) -> bool {
+        let mut is_new = false;
+        let queue = self.queues.entry(sender).or_insert_with(|| {
+            is_new = true;
+            VecDeque::new()
+        });
+        queue.push_back(arrived);
+        is_new
+    }
+
+    /// Takes the next messages of a sender. Its queue is gone once it is empty.
+    fn next_batch(&mut self, sender: AgentId) -> Vec<Arrived> {
+        let Some(queue) = self.queues.get_mut(&sender) else { return Vec::new() };
+        let batch: Vec<Arrived> = queue.drain(..queue.len().min(BATCH_MAX)).collect();
+        if batch.is_empty() {
+            self.queues.remove(&sender);
+        }
+        batch
+    }
+
+    /// Takes everything of a sender.
+    fn give_up(&mut self, sender: AgentId) -> VecDeque<Arrived> {
+        self.queues.remove(&sender).unwrap_or_default()
+    }
+}
+
+/// Hands a sender's messages to the router until its queue is empty. `from` is the node where it lives.
+pub(super) async fn empty(node: Shared, sender: AgentId, name: AgentName, from: NodeId) {
+    if let Err(why) = proxies::ensure(&node, &name, from).await {
+        let mut node = node.borrow_mut();
+        for Arrived { received, .. } in node.inbound.give_up(sender) {
+            node.return_credit(from, received);
+            node.refuse(from, received, &why);
+        }
+        return;
+    }
+    let (router, flow) = {
+        let node = node.borrow();
+        (node.router.clone(), node.inbound.flows.of(sender))
+    };
+    loop {
+        poll_fn(|context| flow.poll_room(0, context)).await;
+        let batch = node.borrow_mut().inbound.next_batch(sender);
+        if batch.is_empty() {
+            return;
+        }
+        hand_over(&node, &router, &flow, from, batch).await;
+    }
+}
+
+async fn hand_over(node: &Shared, router: &Router, flow: &Arc<Flow>, from: NodeId, batch: Vec<Arrived>) {
+    let bytes = batch.iter().map(|arrived| arrived.message.content().len()).sum();
+    let count = batch.len();
+    let credits: Vec<Received> = batch.iter().map(|arrived| arrived.received).collect();
+    let (durable, volatile): (Vec<_>, Vec<_>) =
+        batch.into_iter().partition(|arrived| arrived.message.reliability() == Reliability::Durable);
+    for arrived in durable {
+        tokio::task::spawn_local(keep(Rc::clone(node), router.clone(), from, arrived));
+    }
+    let (volatile, to_settle): (Vec<Message>, Vec<Received>) =
+        volatile.into_iter().map(|arrived| (arrived.message, arrived.received)).unzip();
+    if !volatile.is_empty()
+        && let Err(refused) = router.within(Duration::MAX).tell_all(volatile).await
+    {
+        // The router stops.
+        node.borrow_mut().count_lost(refused.messages().len() as u64);
+    }
+    flow.hand_over(count, bytes);
+    let mut node = node.borrow_mut();
+    for received in credits {
+        node.return_credit(from, received);
+    }
+    // One whose sender wants a receipt: this router sends it.
+    for received in to_settle {
+        node.settle(from, received);
+    }
+}
+
+/// Has a durable message kept by this router's journal, and tells the node it came from how that ended.
+async fn keep(node: Shared, router: Router, from: NodeId, arrived: Arrived) {
+    let Arrived { mut message, received } = arrived;
+    let mut delay = OFFERED_AGAIN_AFTER;
+    let refused = loop {
+        match router.within(Duration::MAX).send(message).await {
+            Ok(_) => return node.borrow_mut().settle(from, received),
+            Err(error) if has_no_room(&error) => {
+                message = error.into_message();
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(OFFERED_AGAIN_WITHIN);
+            }
+            Err(error) => break error,
+        }
+    };
+    // While this router stops, the other node keeps the message, and sends it again to the next start.
+    if !matches!(refused.kind(), SendErrorKind::Stopping) {
+        node.borrow_mut().refuse(from, received, &refused.to_string());
+    }
+}
+
+/// Whether it may be accepted later.
+fn has_no_room(error: &SendError) -> bool {
+    matches!(error.kind(), SendErrorKind::Full | SendErrorKind::JournalFull | SendErrorKind::MemoryFull { .. })
+}

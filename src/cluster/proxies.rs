@@ -1,0 +1,137 @@
+//! Agents of other nodes, as this router sees them: agents whose inboxes the link thread reads.
+//!
+//! A proxy hands over no more than there is room for in the link to its node; the rest waits in its mailbox, with all
+//! that applies there. A durable message stays in its inbox until the other node has it on disk.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use caxton_shards::domain::{AgentName, NodeId};
+use caxton_shards::message::{AgentId, Message};
+use tokio::sync::{Notify, OnceCell};
+
+use super::link::SendError;
+use super::node::{self, Shared};
+use crate::message::is_notice;
+use crate::router::Inbox;
+
+/// Maximum number and size of messages that are taken out of an inbox together.
+const TAKEN_MAX: (usize, usize) = (128, 256 << 10);
+
+/// An agent of another node.
+pub(super) struct Proxy {
+    pub inbox: Inbox,
+    /// Where it lives, as far as this is known.
+    pub node: Cell<NodeId>,
+    /// Woken when there is room for it in the link, or it is found elsewhere.
+    pub room: Notify,
+}
+
+impl Proxy {
+    pub fn id(&self) -> AgentId {
+        self.inbox.id()
+    }
+}
+
+/// The agents of other nodes that are registered here.
+#[derive(Default)]
+pub(super) struct Proxies(HashMap<AgentId, Rc<OnceCell<Rc<Proxy>>>>);
+
+impl Proxies {
+    /// Returns an agent's proxy, if it is registered.
+    pub fn get(&self, agent: AgentId) -> Option<&Rc<Proxy>> {
+        self.0.get(&agent)?.get()
+    }
+
+    /// Returns the number of proxies.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns all that are registered.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Proxy>> {
+        self.0.values().filter_map(|cell| cell.get())
+    }
+
+    /// Takes a proxy away. Dropping it deregisters it.
+    pub fn remove(&mut self, agent: AgentId) -> Option<Rc<Proxy>> {
+        self.0.remove(&agent)?.get().cloned()
+    }
+}
+
+/// Registers a proxy of an agent that lives at a node, unless there is one.
+///
+/// # Errors
+///
+/// Text that says why not: an agent of this router has the name, or there are too many.
+pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Result<Rc<Proxy>, String> {
+    let agent = AgentId::of(name);
+    let (cell, router) = {
+        let mut node = node.borrow_mut();
+        if !node.proxies.0.contains_key(&agent) && node.proxies.len() >= node.proxies_max {
+            return Err(format!(
+                "this node knows {} agents of other nodes: the limit is cluster.remote_agents_max",
+                node.proxies.len()
+            ));
+        }
+        (Rc::clone(node.proxies.0.entry(agent).or_default()), node.router.clone())
+    };
+    let opened = cell.get_or_try_init(async || {
+        let inbox = router.inbox(name.clone()).proxy().open().await.map_err(|error| error.to_string())?;
+        let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room: Notify::new() });
+        tokio::task::spawn_local(forward(Rc::clone(node), Rc::clone(&proxy)));
+        Ok::<_, String>(proxy)
+    });
+    match opened.await {
+        Ok(proxy) => {
+            // It is where it was heard of last.
+            proxy.node.set(at);
+            Ok(Rc::clone(proxy))
+        }
+        Err(why) => {
+            node.borrow_mut().proxies.0.remove(&agent);
+            Err(why)
+        }
+    }
+}
+
+/// Sends what arrives for a proxy to its node, until the proxy is gone.
+async fn forward(node: Shared, proxy: Rc<Proxy>) {
+    let (mut wait, mut taken) = (None, Vec::new());
+    loop {
+        if !node.borrow().has_room(&proxy) {
+            proxy.room.notified().await;
+            continue;
+        }
+        let took = poll_fn(|context| proxy.inbox.poll_take(&mut wait, context, TAKEN_MAX, &mut taken)).await;
+        if took.is_err() {
+            return node.borrow_mut().forget(&proxy);
+        }
+        for (message, is_kept) in taken.drain(..) {
+            send(&node, &proxy, message, is_kept).await;
+        }
+    }
+}
+
+/// Puts a message into the link, as soon as there is room.
+async fn send(node: &Shared, proxy: &Rc<Proxy>, message: Message, is_kept: bool) {
+    if is_notice(&message) {
+        return node.borrow_mut().send_notice(proxy, &message);
+    }
+    let Some(sender) = node::name_of(node, message.sender()).await else {
+        return node.borrow_mut().give_up(proxy, &message, is_kept, "its sender is not registered any more");
+    };
+    loop {
+        let sent = node.borrow_mut().send(proxy, &sender, &message, is_kept);
+        match sent {
+            Ok(()) => return,
+            Err(SendError::TooLarge { .. }) => {
+                let why = sent.map_or_else(|error| error.to_string(), |()| String::new());
+                return node.borrow_mut().give_up(proxy, &message, is_kept, &why);
+            }
+            Err(_) => proxy.room.notified().await,
+        }
+    }
+}

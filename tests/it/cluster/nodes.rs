@@ -1,0 +1,214 @@
+//! Two and more routers that reach each other's agents.
+
+use std::time::Duration;
+
+use caxton_router::cluster::Cluster;
+use caxton_router::dead_letter::DeadLetterReason;
+use caxton_router::error::{AskError, FailureReason};
+use caxton_router::message::{DeliveryOptions, Performative, Reliability};
+use caxton_router::{Config, Inbox, Message, Outcome, Router};
+use tempfile::TempDir;
+
+use super::broker::{Broker, Faults};
+use crate::common::{PATIENCE, bounded, on, shutdown, start_with, text_of};
+
+/// A router in the cluster.
+struct Node {
+    router: Router,
+    cluster: Option<Cluster>,
+}
+
+impl Node {
+    fn start(number: u16, broker: &Broker) -> Self {
+        Self::start_with(number, broker, |_| {})
+    }
+
+    fn start_with(number: u16, broker: &Broker, change: impl FnOnce(&mut Config)) -> Self {
+        let router = start_with(2, |config| {
+            let number = number.to_string();
+            for (key, value) in
+                [("cluster.nats", broker.url().as_str()), ("cluster.name", "t"), ("cluster.node", &number)]
+            {
+                config.set(key, value, "the test").expect("it is legal");
+            }
+            change(config);
+        });
+        let cluster = Some(Cluster::join(&router).expect("it joins"));
+        Self { router, cluster }
+    }
+
+    fn inbox(&self, name: &str) -> Inbox {
+        self.router.inbox(name).blocking().open().expect("it is opened")
+    }
+
+    /// Registers an agent that says "NAME got CONTENT" to whoever sends it something.
+    fn register(&self, name: &'static str) {
+        let reply = move || {
+            on(move |message, context| {
+                let content = format!("{name} got {}", text_of(message));
+                let reply = context.reply(message, Performative::Inform).content(content).build().expect("it is valid");
+                context.send(reply).expect("there is room");
+                Outcome::Done
+            })
+        };
+        self.router.blocking().register(name, reply).expect("it is registered");
+    }
+
+    fn ask(&self, agent: &str, content: &str) -> Result<String, AskError> {
+        let question = Message::builder(Performative::Request).receiver(agent).content(content);
+        self.router.blocking().ask(question.build().expect("it is valid"), PATIENCE).map(|reply| text_of(&reply))
+    }
+
+    fn stop(self) {
+        self.stop_within(PATIENCE);
+    }
+
+    fn stop_within(mut self, deadline: Duration) {
+        let report = self.router.shutdown(deadline).expect("it stops");
+        assert!(report.balances(), "{report:?}");
+        self.cluster.take().expect("it is in the cluster").leave();
+    }
+}
+
+fn to(receiver: &str, content: &str) -> Message {
+    let builder = Message::builder(Performative::Inform).receiver(receiver).content(content);
+    builder.build().expect("it is valid")
+}
+
+fn durable(message: Message) -> Message {
+    let options = DeliveryOptions { reliability: Reliability::Durable, ..message.options() };
+    message.into_builder().options(options).build().expect("it is valid")
+}
+
+#[test]
+fn an_agent_of_another_node_answers_like_one_of_this() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        two.register("clerk");
+        one.register("boss");
+        assert_eq!(one.ask("clerk", "a letter").expect("it answers"), "clerk got a letter");
+        assert_eq!(two.ask("boss", "a question").expect("it answers"), "boss got a question");
+        assert_eq!(one.ask("clerk", "another").expect("it answers"), "clerk got another");
+        one.stop();
+        two.stop();
+    });
+}
+
+#[test]
+fn what_is_sent_to_another_node_arrives_in_order_and_once_whatever_the_network_does() {
+    const MESSAGES: usize = 2_000;
+    bounded(|| {
+        let broker = Broker::start();
+        let start = |number| {
+            Node::start_with(number, &broker, |config| {
+                config.set("mailbox.overflow", "back-pressure", "the test").expect("it is legal");
+            })
+        };
+        let (one, two) = (start(1), start(2));
+        let (sender, receiver) = (one.inbox("sender"), two.inbox("receiver"));
+        broker.fail(7, Faults { subjects: String::new(), lost_per_mille: 100, doubled_per_mille: 100 });
+        let sending = std::thread::spawn({
+            let router = one.router.clone();
+            move || {
+                for number in 0..MESSAGES {
+                    let message = to("receiver", &number.to_string()).into_builder().sender(sender.id());
+                    let message = message.build().expect("it is valid");
+                    router.blocking().send(message).expect("it is accepted");
+                }
+                sender
+            }
+        });
+        for number in 0..MESSAGES {
+            let message = receiver.blocking().recv_within(PATIENCE).expect("it comes");
+            assert_eq!(text_of(&message), number.to_string());
+        }
+        drop(sending.join().expect("all is sent"));
+        broker.heal();
+        one.stop();
+        two.stop();
+    });
+}
+
+#[test]
+fn an_agent_that_no_node_has_is_reported_to_the_sender() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        two.register("clerk");
+        one.ask("clerk", "hello").expect("the nodes know each other");
+        let Err(AskError::Undeliverable(error)) = one.ask("ghost", "boo") else { panic!("there is no such agent") };
+        assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver));
+        assert!(error.explanation().contains("no node of the cluster has it"), "{error}");
+        one.stop();
+        two.stop();
+    });
+}
+
+#[test]
+fn an_agent_that_moved_is_found_where_it_is_now() {
+    bounded(|| {
+        let broker = Broker::start();
+        let nodes = [Node::start(1, &broker), Node::start(2, &broker), Node::start(3, &broker)];
+        let [one, two, three] = &nodes;
+        two.register("clerk");
+        assert_eq!(one.ask("clerk", "first").expect("it answers"), "clerk got first");
+        let clerk = Message::builder(Performative::Inform).receiver("clerk").build().expect("it is valid");
+        let clerk = clerk.target().expect("it has one");
+        assert!(two.router.blocking().deregister(clerk).expect("it runs"));
+        three.register("clerk");
+        assert_eq!(one.ask("clerk", "second").expect("it answers"), "clerk got second");
+        nodes.into_iter().for_each(Node::stop);
+    });
+}
+
+#[test]
+fn a_durable_message_is_kept_until_the_other_node_has_it_and_handled_once() {
+    bounded(|| {
+        let broker = Broker::start();
+        let data = [TempDir::new().expect("it is made"), TempDir::new().expect("it is made")];
+        let start = |number: u16| {
+            let directory = data[usize::from(number) - 1].path().to_owned();
+            Node::start_with(number, &broker, |config| config.store.directory = directory.into())
+        };
+        let (one, two) = (start(1), start(2));
+        let receiver = two.inbox("receiver");
+        one.router.blocking().send(durable(to("receiver", "first"))).expect("it is kept");
+        assert_eq!(text_of(&receiver.blocking().recv_within(PATIENCE).expect("it comes")), "first");
+        drop(receiver);
+        two.stop();
+        // Nobody is there who could take it.
+        one.router.blocking().send(durable(to("receiver", "second"))).expect("it is kept");
+        one.stop_within(Duration::from_millis(100));
+        let (one, two) = (start(1), start(2));
+        let receiver = two.inbox("receiver");
+        assert_eq!(text_of(&receiver.blocking().recv_within(PATIENCE).expect("it comes")), "second");
+        assert!(receiver.blocking().recv_within(Duration::from_millis(50)).is_err(), "it comes once");
+        one.stop();
+        two.stop();
+    });
+}
+
+#[test]
+fn a_node_alone_reports_an_unknown_receiver_and_stops() {
+    bounded(|| {
+        let mut broker = Broker::start();
+        let one = Node::start(1, &broker);
+        let Err(AskError::Undeliverable(error)) = one.ask("ghost", "boo") else { panic!("there is no such agent") };
+        assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver));
+        broker.stop();
+        one.register("clerk");
+        assert_eq!(one.ask("clerk", "alone").expect("it answers"), "clerk got alone");
+        one.stop();
+    });
+}
+
+#[test]
+fn a_router_without_the_settings_joins_no_cluster() {
+    bounded(|| {
+        let router = start_with(1, |_| {});
+        let error = Cluster::join(&router).expect_err("no cluster is named");
+        assert!(error.to_string().contains("cluster.nats"), "{error}");
+        shutdown(&router);
+    });
+}
