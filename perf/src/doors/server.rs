@@ -77,7 +77,9 @@ impl Server {
     pub fn bench(program: &Path, time: Duration) -> Result<Self, String> {
         let data = TempDir::new().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
-        command.args(["bench", "mixed", "--rate", "50000", "--json", "--http", "0", "--nats", "0", "--seconds"]);
+        // One shard on one core; the doors and their clients share the other.
+        command.args(["bench", "mixed", "--shards", "1", "--rate", "50000", "--json", "--http", "0", "--nats", "0"]);
+        command.arg("--seconds");
         command.arg(time.as_secs_f64().to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::of_caxton(program, &mut command, data)
     }
