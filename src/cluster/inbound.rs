@@ -21,6 +21,8 @@ use super::proxies;
 use crate::edge::doors::flow::{Flow, Flows};
 use crate::router::Router;
 
+/// Maximum number of messages that wait to be handed over. Credits keep their number far below.
+const WAITING_MAX: usize = 262_144;
 /// Maximum number of messages that are handed over together.
 const BATCH_MAX: usize = 256;
 /// Delay before a durable message is offered again that found no room, which doubles each time.
@@ -38,11 +40,12 @@ pub(super) struct Arrived {
 pub(super) struct Inbound {
     flows: Arc<Flows>,
     queues: HashMap<AgentId, VecDeque<Arrived>>,
+    waiting: usize,
 }
 
 impl Inbound {
     pub fn new(router: &Router) -> Self {
-        Self { flows: Flows::new(router), queues: HashMap::new() }
+        Self { flows: Flows::new(router), queues: HashMap::new(), waiting: 0 }
     }
 
     /// Adds a message to its sender's queue. Returns whether the queue is new: then somebody has to [empty](empty) it.
@@ -53,13 +56,20 @@ impl Inbound {
             VecDeque::new()
         });
         queue.push_back(arrived);
+        self.waiting += 1;
         is_new
+    }
+
+    /// Whether there is no room for another message.
+    pub fn is_full(&self) -> bool {
+        self.waiting >= WAITING_MAX
     }
 
     /// Takes the next messages of a sender. Its queue is gone once it is empty.
     fn next_batch(&mut self, sender: AgentId) -> Vec<Arrived> {
         let Some(queue) = self.queues.get_mut(&sender) else { return Vec::new() };
         let batch: Vec<Arrived> = queue.drain(..queue.len().min(BATCH_MAX)).collect();
+        self.waiting -= batch.len();
         if batch.is_empty() {
             self.queues.remove(&sender);
         }
@@ -68,7 +78,9 @@ impl Inbound {
 
     /// Takes everything of a sender.
     fn give_up(&mut self, sender: AgentId) -> VecDeque<Arrived> {
-        self.queues.remove(&sender).unwrap_or_default()
+        let queue = self.queues.remove(&sender).unwrap_or_default();
+        self.waiting -= queue.len();
+        queue
     }
 }
 

@@ -80,21 +80,21 @@ impl Lookups {
         (!agents.is_empty()).then_some(agents)
     }
 
-    /// Takes what a node said of an agent: its name, if the node has it. `nodes` are all other live nodes. Returns how
-    /// the lookup ended, if it has.
+    /// Takes what a node said of an agent: its name, if the node has it. `nodes` are all other live nodes, if this one has
+    /// had the time to hear of them; otherwise others may still respond. Returns how the lookup ended, if it has.
     pub fn hear(
         &mut self,
         node: NodeId,
         agent: AgentId,
         name: Option<AgentName>,
-        nodes: &BTreeSet<NodeId>,
+        nodes: Option<&BTreeSet<NodeId>>,
     ) -> Option<Located> {
         let lookup = self.by_agent.get_mut(&agent)?;
         let located = match name {
             Some(name) if AgentId::of(&name) == agent => Located::At(node, name),
             _ => {
                 lookup.denied.insert(node);
-                if !nodes.is_subset(&lookup.denied) {
+                if nodes.is_none_or(|nodes| !nodes.is_subset(&lookup.denied)) {
                     return None;
                 }
                 Located::Nowhere
@@ -234,13 +234,14 @@ mod tests {
         assert!(lookups.begin(clerk) && lookups.begin(ghost) && lookups.begin(clerk));
         assert_eq!(lookups.next_question(1_000), Some(vec![clerk, ghost]));
         assert_eq!(lookups.next_question(1_000), None);
-        assert_eq!(lookups.hear(node(2), ghost, None, &others), None);
-        assert_eq!(lookups.hear(node(2), ghost, None, &others), None, "it said so before");
-        assert_eq!(lookups.hear(node(3), ghost, None, &others), Some(Located::Nowhere));
-        let found = lookups.hear(node(3), clerk, Some(name("clerk")), &others);
+        assert_eq!(lookups.hear(node(2), ghost, None, Some(&others)), None);
+        assert_eq!(lookups.hear(node(2), ghost, None, Some(&others)), None, "it said so before");
+        assert_eq!(lookups.hear(node(3), ghost, None, Some(&others)), Some(Located::Nowhere));
+        assert_eq!(lookups.hear(node(2), clerk, None, None), None, "there may be others");
+        let found = lookups.hear(node(3), clerk, Some(name("clerk")), Some(&others));
         assert_eq!(found, Some(Located::At(node(3), name("clerk"))));
         assert_eq!((lookups.by_agent.len(), lookups.next_deadline_ms()), (0, None));
-        assert_eq!(lookups.hear(node(2), clerk, None, &others), None, "it is over");
+        assert_eq!(lookups.hear(node(2), clerk, None, Some(&others)), None, "it is over");
     }
 
     #[test]
@@ -248,7 +249,7 @@ mod tests {
         let mut lookups = Lookups::default();
         let clerk = AgentId::of_text("clerk");
         lookups.begin(clerk);
-        let heard = lookups.hear(node(2), clerk, Some(name("thief")), &nodes([2]));
+        let heard = lookups.hear(node(2), clerk, Some(name("thief")), Some(&nodes([2])));
         assert_eq!(heard, Some(Located::Nowhere));
     }
 
@@ -262,7 +263,7 @@ mod tests {
         let ended = loop {
             if lookups.next_question(now_ms).is_some() {
                 asked += 1;
-                lookups.hear(node(2), clerk, None, &others);
+                lookups.hear(node(2), clerk, None, Some(&others));
             }
             let due_ms = lookups.next_deadline_ms().expect("it was asked");
             assert!(lookups.on_deadline(due_ms - 1, &others).is_empty());
@@ -282,7 +283,7 @@ mod tests {
         let mut lookups = Lookups::default();
         lookups.begin(clerk);
         lookups.next_question(0);
-        assert_eq!(lookups.hear(node(2), clerk, None, &nodes([2, 3])), None);
+        assert_eq!(lookups.hear(node(2), clerk, None, Some(&nodes([2, 3]))), None);
         let due_ms = lookups.next_deadline_ms().expect("it was asked");
         assert_eq!(lookups.on_deadline(due_ms, &nodes([2])), [(clerk, Located::Nowhere)]);
     }

@@ -4,9 +4,9 @@
 //! that holds between the agents of one router holds on each node: mailboxes and their limits, order, lifetimes, the
 //! journal, conversations. Membership is advisory: it speeds up what the links find out by themselves.
 //!
-//! A message for an agent of another node takes this path: its shard puts it into the proxy's mailbox; [`proxies`] takes
-//! it out and puts it into the [link](link) to that node, which [`transport`] carries; there [`inbound`] hands it to the
-//! router in the name of its sender, for which that node has a proxy. If no proxy is registered, [`lookup`] asks all
+//! A message for an agent of another node takes this path: its shard puts it into the proxy's mailbox; `proxies` takes
+//! it out and puts it into the `link` to that node, which `transport` carries; there `inbound` hands it to the
+//! router in the name of its sender, for which that node has a proxy. If no proxy is registered, `lookup` asks all
 //! nodes for the agent first.
 
 mod inbound;

@@ -36,6 +36,10 @@ const NODES_MAX: usize = 256;
 const NAMES_MAX: usize = 16_384;
 /// After how long without a word a node counts as gone.
 const SILENCE_MS_MAX: u64 = 2_000;
+/// Maximum number of questions of other nodes that are answered at the same time.
+const RESPONSES_MAX: usize = 64;
+/// Time in which a node hears of all others after its start.
+const OTHERS_HEARD_OF_MS: u64 = 3_000;
 /// How often this node reports its load.
 const REPORTED_EVERY_MS: u64 = 1_000;
 /// The versions of the frames that this node understands.
@@ -45,9 +49,16 @@ const VERSIONS: Versions = Versions { min: 1, max: 1 };
 struct Peer {
     link: Link,
     /// Durable messages that it has not settled. Each has a place in an inbox, which bounds them.
-    unsettled: BTreeMap<Tag, (Rc<Proxy>, Message)>,
-    /// Those that are sent again, because it was restarted, before anything else.
-    again: BTreeMap<Tag, (Rc<Proxy>, Message)>,
+    unsettled: BTreeMap<Tag, Unsettled>,
+    /// Those that are sent again before anything else, because it was restarted or their receivers moved.
+    again: BTreeMap<Tag, Unsettled>,
+}
+
+/// A durable message that was sent and not settled.
+struct Unsettled {
+    proxy: Rc<Proxy>,
+    sender: AgentName,
+    message: Message,
 }
 
 /// This node, as the tasks of its thread see it.
@@ -62,9 +73,13 @@ pub(super) struct Node {
     lookups: Lookups,
     names: HashMap<AgentId, AgentName>,
     last_tag: u64,
+    /// Questions that are being answered.
+    responses: usize,
     lost: u64,
     packets: Vec<(PacketKind, Destination, Bytes)>,
     members: Membership,
+    /// Packets of another router with this node's number, so far.
+    namesakes: u64,
     reported_at_ms: u64,
     /// Wakes the task that publishes.
     changed: Rc<Notify>,
@@ -97,9 +112,11 @@ impl Node {
             lookups: Lookups::default(),
             names: HashMap::new(),
             last_tag: 0,
+            responses: 0,
             lost: 0,
             packets: Vec::new(),
             members: Membership::new(Duration::ZERO, own, seal, router.boot_epoch()),
+            namesakes: 0,
             reported_at_ms: 0,
             changed: Rc::new(Notify::new()),
             began: Instant::now(),
@@ -160,7 +177,8 @@ impl Node {
         peer.link.send(&outgoing)?;
         if let Some(tag) = tag {
             self.last_tag += 1;
-            peer.unsettled.insert(tag, (Rc::clone(proxy), message.clone()));
+            let (proxy, sender, message) = (Rc::clone(proxy), sender.clone(), message.clone());
+            peer.unsettled.insert(tag, Unsettled { proxy, sender, message });
         }
         self.changed.notify_one();
         Ok(())
@@ -243,12 +261,18 @@ impl Node {
                 for agent in &question.agents {
                     self.relocate(*agent, question.node);
                 }
+                if self.responses >= RESPONSES_MAX {
+                    // It asks again.
+                    return Vec::new();
+                }
+                self.responses += 1;
                 vec![Task::Respond(question)]
             }
             Some(PacketKind::Found) => Response::decode(&packet.payload).map_or_else(Vec::new, |response| {
-                let nodes = self.live_nodes();
+                let knows_all = self.now_ms() >= OTHERS_HEARD_OF_MS;
+                let nodes = knows_all.then(|| self.live_nodes());
                 let located = response.agents.into_iter().filter_map(|(agent, name)| {
-                    let located = self.lookups.hear(response.node, agent, name, &nodes)?;
+                    let located = self.lookups.hear(response.node, agent, name, nodes.as_ref())?;
                     Some(Task::Located(agent, located))
                 });
                 located.collect()
@@ -261,12 +285,15 @@ impl Node {
     fn take_changes(&mut self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for change in self.members.take_changes() {
-            if let Change::Joined(member) | Change::Rejoined(member) = change
-                && self.peer(member.node).is_some()
-            {
-                // It may have agents for which messages wait.
-                tasks.push(Task::LookForAbsent);
-                self.changed.notify_one();
+            match change {
+                Change::Joined(member) | Change::Rejoined(member) if self.peer(member.node).is_some() => {
+                    // It may have agents for which messages wait.
+                    tasks.push(Task::LookForAbsent);
+                    self.changed.notify_one();
+                }
+                // Others may have its agents by now.
+                Change::Died(member) => self.relocate_all(member.node),
+                _ => {}
             }
         }
         tasks
@@ -288,11 +315,11 @@ impl Node {
         match event {
             LinkEvent::Message(arrival) => return self.take_message(node, arrival),
             LinkEvent::Settled(tag) => {
-                let (proxy, message) = self.peers.get_mut(&node)?.unsettled.remove(&tag)?;
+                let Unsettled { proxy, message, .. } = self.peers.get_mut(&node)?.unsettled.remove(&tag)?;
                 proxy.inbox.acknowledge(&message);
             }
             LinkEvent::Refused { tag, reason } => {
-                let (proxy, message) = self.peers.get_mut(&node)?.unsettled.remove(&tag)?;
+                let Unsettled { proxy, message, .. } = self.peers.get_mut(&node)?.unsettled.remove(&tag)?;
                 proxy.inbox.reject(&message, reason);
             }
             LinkEvent::Gone(agent) => self.relocate(agent, node),
@@ -326,28 +353,41 @@ impl Node {
             self.return_credit(node, received);
             return Some(Task::Notify(message));
         };
+        if self.inbound.is_full() {
+            // The node sends more than it has credits for.
+            self.return_credit(node, received);
+            self.refuse(node, received, "the node has no room for more messages");
+            return None;
+        }
         let is_new = self.inbound.add(sender, Arrived { message, received });
         is_new.then(|| Task::Admit(sender, AgentName::clone(&name), node))
     }
 
-    /// Sends what a node has not settled before it was restarted, as far as there is room.
+    /// Sends what is to be sent again to a node, as far as there is room.
     fn send_again(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        while let Some((tag, (proxy, message))) = peer.again.pop_first() {
-            let name = message.sender().and_then(|sender| self.names.get(&sender));
-            let Some(sender) = name else {
-                // It was forgotten. The message stays in its inbox, and is sent again by the next run of this node.
-                continue;
-            };
-            let remaining = self.router.lifetime_left(&message);
-            let outgoing =
-                Outgoing { tag: Some(tag), sender: Some(sender), target: proxy.id(), message: &message, remaining };
+        while let Some((tag, unsettled)) = peer.again.pop_first() {
+            let Unsettled { proxy, sender, message } = &unsettled;
+            let remaining = self.router.lifetime_left(message);
+            let outgoing = Outgoing { tag: Some(tag), sender: Some(sender), target: proxy.id(), message, remaining };
             if peer.link.send(&outgoing).is_err() {
-                peer.again.insert(tag, (proxy, message));
+                peer.again.insert(tag, unsettled);
                 return;
             }
-            peer.unsettled.insert(tag, (proxy, message));
+            peer.unsettled.insert(tag, unsettled);
         }
+    }
+
+    /// Has what an agent's former node has not settled sent to its new one, before what follows.
+    pub fn move_unsettled(&mut self, agent: AgentId, from: NodeId, to: NodeId) {
+        let Some(former) = self.peers.get_mut(&from).filter(|_| from != to) else { return };
+        let is_its = |_: &Tag, unsettled: &mut Unsettled| unsettled.proxy.id() == agent;
+        let mut moved: BTreeMap<Tag, Unsettled> = former.unsettled.extract_if(.., is_its).collect();
+        moved.extend(former.again.extract_if(.., is_its));
+        if let Some(peer) = self.peer(to) {
+            peer.again.extend(moved);
+        }
+        self.send_again(to);
     }
 
     /// Has the proxies of a node look whether there is room.
@@ -364,6 +404,22 @@ impl Node {
             self.lookups.begin(agent);
             self.changed.notify_one();
         }
+    }
+
+    /// Looks for the agents of a node that is dead.
+    fn relocate_all(&mut self, not_at: NodeId) {
+        let agents: Vec<AgentId> =
+            self.proxies.iter().filter(|proxy| proxy.node.get() == not_at).map(|proxy| proxy.id()).collect();
+        for agent in agents {
+            self.lookups.begin(agent);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Whether an agent's node may come back with it.
+    fn may_come_back(&self, agent: AgentId) -> bool {
+        let node = self.proxies.get(agent).map(|proxy| proxy.node.get());
+        node.is_some_and(|node| !self.live_nodes().contains(&node))
     }
 
     fn look_for_all(&mut self, agents: Vec<AgentId>) -> Vec<Task> {
@@ -384,6 +440,9 @@ impl Node {
 
     fn on_deadline(&mut self) -> Vec<Task> {
         let (now_ms, mut tasks) = (self.now_ms(), Vec::new());
+        if now_ms < self.next_deadline_ms() {
+            return tasks;
+        }
         let due: Vec<NodeId> = self
             .peers
             .iter()
@@ -406,6 +465,13 @@ impl Node {
             let rounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
             let (agents, pending) = (rounded(stats.agents() as u64), rounded(stats.account().pending));
             self.members.report(Load { agents, pending });
+            let same_node = self.members.figures().same_node;
+            if same_node > std::mem::replace(&mut self.namesakes, same_node) {
+                tracing::error!(
+                    node = self.own.node.into_inner(),
+                    "another router of the cluster has the same number: give each its own cluster.node"
+                );
+            }
         }
         let now = self.began.elapsed();
         if self.members.next_due() <= now {
@@ -482,6 +548,7 @@ async fn respond(node: &Shared, router: &Router, question: Question) {
     }
     let mut node = node.borrow_mut();
     let response = Response { node: node.own.node, agents };
+    node.responses -= 1;
     node.packets.push((PacketKind::Found, Destination::Node(question.node), response.encode().into()));
     node.changed.notify_one();
 }
@@ -499,6 +566,9 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
             format!("no node of the cluster says that it has it, and these did not respond: {}", nodes.join(", "))
         }
     };
+    if node.borrow().may_come_back(agent) {
+        return;
+    }
     // Dropping a proxy gives up what waits in it.
     let proxy = node.borrow_mut().proxies.remove(agent);
     if proxy.is_none() {
@@ -558,11 +628,14 @@ pub(super) async fn run(
         };
         let turn = or(or(pin!(stop), pin!(packet)), or(pin!(asked), pin!(timer))).await;
         let tasks = match turn {
-            Turn::Stop => return,
+            Turn::Stop => break,
             Turn::Packet(packet) => node.borrow_mut().take(&packet),
             Turn::Wanted(agents) => node.borrow_mut().look_for_all(agents),
-            Turn::Due => node.borrow_mut().on_deadline(),
+            Turn::Due => Vec::new(),
         };
+        // Also between packets that come all the time.
+        let due = node.borrow_mut().on_deadline();
+        let tasks = tasks.into_iter().chain(due);
         for task in tasks {
             tokio::task::spawn_local(task.run(Rc::clone(&node)));
         }
@@ -571,6 +644,16 @@ pub(super) async fn run(
             transport.publish(kind, to, packet);
         }
     }
+    let farewell = {
+        let mut node = node.borrow_mut();
+        let now = node.began.elapsed();
+        node.members.leave(now);
+        node.take_packets()
+    };
+    for (kind, to, packet) in farewell {
+        transport.publish(kind, to, packet);
+    }
+    transport.flush().await;
 }
 
 /// Whether a notice tells that a conversation timed out.

@@ -87,7 +87,8 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
     match opened.await {
         Ok(proxy) => {
             // It is where it was heard of last.
-            proxy.node.set(at);
+            let before = proxy.node.replace(at);
+            node.borrow_mut().move_unsettled(agent, before, at);
             Ok(Rc::clone(proxy))
         }
         Err(why) => {

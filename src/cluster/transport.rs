@@ -21,6 +21,8 @@ use crate::config::ClusterConfig;
 
 /// Number of packets that wait for the client, or for the server.
 const PACKETS_MAX: usize = 4_096;
+/// How long the end waits for the server.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 /// Longest time between two attempts to connect.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -120,6 +122,14 @@ impl Transport {
         // It is ready at once unless the client has no room.
         let publish = pin!(self.client.publish(subject, packet));
         let _ = publish.poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Waits until what was published is written, or [`FLUSHED_WITHIN`].
+    pub async fn flush(&self) {
+        if self.is_connected() {
+            // What is not written then gets lost.
+            let _ = tokio::time::timeout(FLUSHED_WITHIN, self.client.flush()).await;
+        }
     }
 
     /// Whether there is a connection.

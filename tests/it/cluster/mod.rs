@@ -2,4 +2,5 @@
 
 mod broker;
 mod broker_clients;
+mod conversations;
 mod nodes;

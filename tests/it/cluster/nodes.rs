@@ -11,19 +11,20 @@ use tempfile::TempDir;
 
 use super::broker::{Broker, Faults};
 use crate::common::{PATIENCE, bounded, on, shutdown, start_with, text_of};
+use crate::edge::wait_until;
 
 /// A router in the cluster.
-struct Node {
-    router: Router,
+pub(super) struct Node {
+    pub router: Router,
     cluster: Option<Cluster>,
 }
 
 impl Node {
-    fn start(number: u16, broker: &Broker) -> Self {
+    pub fn start(number: u16, broker: &Broker) -> Self {
         Self::start_with(number, broker, |_| {})
     }
 
-    fn start_with(number: u16, broker: &Broker, change: impl FnOnce(&mut Config)) -> Self {
+    pub fn start_with(number: u16, broker: &Broker, change: impl FnOnce(&mut Config)) -> Self {
         let router = start_with(2, |config| {
             let number = number.to_string();
             for (key, value) in
@@ -37,7 +38,7 @@ impl Node {
         Self { router, cluster }
     }
 
-    fn inbox(&self, name: &str) -> Inbox {
+    pub fn inbox(&self, name: &str) -> Inbox {
         self.router.inbox(name).blocking().open().expect("it is opened")
     }
 
@@ -59,7 +60,7 @@ impl Node {
         self.router.blocking().ask(question.build().expect("it is valid"), PATIENCE).map(|reply| text_of(&reply))
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.stop_within(PATIENCE);
     }
 
@@ -67,6 +68,23 @@ impl Node {
         let report = self.router.shutdown(deadline).expect("it stops");
         assert!(report.balances(), "{report:?}");
         self.cluster.take().expect("it is in the cluster").leave();
+    }
+}
+
+/// Waits until each node can reach the others.
+pub(super) fn meet(nodes: &[&Node]) {
+    for (number, node) in nodes.iter().enumerate() {
+        let name = format!("greeter-{number}");
+        let greeter = node.router.inbox(name.as_str()).blocking().open().expect("it is opened");
+        for (other, _) in nodes.iter().enumerate().filter(|(other, _)| *other != number) {
+            let hello = || to(&name, "hello");
+            wait_until("the message has come", || {
+                nodes[other].router.blocking().send(hello()).expect("it is accepted");
+                greeter.blocking().recv_within(Duration::from_secs(1)).is_ok()
+            });
+            // Those before it may come yet.
+            while greeter.blocking().recv_within(Duration::ZERO).is_ok() {}
+        }
     }
 }
 
