@@ -208,8 +208,8 @@ impl Node {
     }
 
     /// Forgets a proxy whose agent was removed.
-    pub fn forget(&mut self, proxy: &Proxy) {
-        self.proxies.remove(proxy.id());
+    pub fn forget(&mut self, proxy: &Rc<Proxy>) {
+        self.proxies.forget(proxy);
     }
 
     // From other nodes to agents here.
@@ -363,9 +363,9 @@ impl Node {
         is_new.then(|| Task::Admit(sender, AgentName::clone(&name), node))
     }
 
-    /// Sends what is to be sent again to a node, as far as there is room.
+    /// Sends what is to be sent again to a node, as far as there is room. Then its proxies go on.
     fn send_again(&mut self, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| !peer.again.is_empty()) else { return };
         while let Some((tag, unsettled)) = peer.again.pop_first() {
             let Unsettled { proxy, sender, message } = &unsettled;
             let remaining = self.router.lifetime_left(message);
@@ -376,6 +376,8 @@ impl Node {
             }
             peer.unsettled.insert(tag, unsettled);
         }
+        self.changed.notify_one();
+        self.wake(node);
     }
 
     /// Has what an agent's former node has not settled sent to its new one, before what follows.
@@ -569,11 +571,11 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
     if node.borrow().may_come_back(agent) {
         return;
     }
-    // Dropping a proxy gives up what waits in it.
     let proxy = node.borrow_mut().proxies.remove(agent);
-    if proxy.is_none() {
+    match proxy {
+        Some(proxy) => proxy.close(),
         // The router stops otherwise, which gives up all.
-        let _ = router.give_up_wanted(agent, why).await;
+        None => drop(router.give_up_wanted(agent, why).await),
     }
 }
 

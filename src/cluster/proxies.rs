@@ -27,11 +27,19 @@ pub(super) struct Proxy {
     pub node: Cell<NodeId>,
     /// Woken when there is room for it in the link, or it is found elsewhere.
     pub room: Notify,
+    is_closed: Cell<bool>,
 }
 
 impl Proxy {
     pub fn id(&self) -> AgentId {
         self.inbox.id()
+    }
+
+    /// Deregisters it: what waits in it is given up.
+    pub fn close(&self) {
+        self.is_closed.set(true);
+        self.inbox.close();
+        self.room.notify_one();
     }
 }
 
@@ -55,9 +63,16 @@ impl Proxies {
         self.0.values().filter_map(|cell| cell.get())
     }
 
-    /// Takes a proxy away. Dropping it deregisters it.
+    /// Takes an agent's proxy away.
     pub fn remove(&mut self, agent: AgentId) -> Option<Rc<Proxy>> {
         self.0.remove(&agent)?.get().cloned()
+    }
+
+    /// Takes this proxy away, unless another one has its place by now.
+    pub fn forget(&mut self, proxy: &Rc<Proxy>) {
+        if self.get(proxy.id()).is_some_and(|current| Rc::ptr_eq(current, proxy)) {
+            self.0.remove(&proxy.id());
+        }
     }
 }
 
@@ -80,7 +95,7 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
     };
     let opened = cell.get_or_try_init(async || {
         let inbox = router.inbox(name.clone()).proxy().open().await.map_err(|error| error.to_string())?;
-        let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room: Notify::new() });
+        let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room: Notify::new(), is_closed: Cell::new(false) });
         tokio::task::spawn_local(forward(Rc::clone(node), Rc::clone(&proxy)));
         Ok::<_, String>(proxy)
     });
@@ -101,7 +116,7 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
 /// Sends what arrives for a proxy to its node, until the proxy is gone.
 async fn forward(node: Shared, proxy: Rc<Proxy>) {
     let (mut wait, mut taken) = (None, Vec::new());
-    loop {
+    while !proxy.is_closed.get() {
         if !node.borrow().has_room(&proxy) {
             proxy.room.notified().await;
             continue;
@@ -124,7 +139,7 @@ async fn send(node: &Shared, proxy: &Rc<Proxy>, message: Message, is_kept: bool)
     let Some(sender) = node::name_of(node, message.sender()).await else {
         return node.borrow_mut().give_up(proxy, &message, is_kept, "its sender is not registered any more");
     };
-    loop {
+    while !proxy.is_closed.get() {
         let sent = node.borrow_mut().send(proxy, &sender, &message, is_kept);
         match sent {
             Ok(()) => return,
@@ -134,5 +149,8 @@ async fn send(node: &Shared, proxy: &Rc<Proxy>, message: Message, is_kept: bool)
             }
             Err(_) => proxy.room.notified().await,
         }
+    }
+    if !is_kept {
+        node.borrow_mut().count_lost(1);
     }
 }

@@ -20,6 +20,9 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
+/// Libraries that log every packet at lower levels. They do so only where a level is set for them.
+const TALKATIVE: [&str; 1] = ["async_nats"];
+
 /// What is accepted.
 const ALLOWED: &str =
     "off, error, warn, info, debug or trace, and up to 64 of target=LEVEL, such as info,caxton::event=debug";
@@ -36,7 +39,8 @@ impl LogLevels {
     /// Returns a filter for subscribers of the crate `tracing_subscriber`.
     pub fn to_filter(&self) -> Targets {
         let targets = self.targets.iter().map(|(target, level)| (target.as_str(), *level));
-        Targets::new().with_default(self.level).with_targets(targets)
+        let talkative = TALKATIVE.map(|target| (target, self.level.min(LevelFilter::INFO)));
+        Targets::new().with_default(self.level).with_targets(talkative).with_targets(targets)
     }
 }
 
@@ -145,5 +149,17 @@ mod tests {
         assert!(enabled("caxton::event", Level::DEBUG) && !enabled("caxton::event", Level::TRACE));
         assert!(enabled("caxton::router", Level::INFO) && !enabled("caxton::router", Level::DEBUG));
         assert!(enabled("hyper", Level::WARN) && !enabled("hyper", Level::INFO));
+    }
+
+    #[test]
+    fn libraries_that_log_every_packet_do_so_only_when_they_are_named() {
+        use tracing_subscriber::filter::LevelFilter as Level;
+        let enabled = |levels: &str, level: Level| {
+            let filter = levels.parse::<LogLevels>().expect("it is allowed").to_filter();
+            filter.would_enable("async_nats::connector", &level.into_level().expect("it is a level"))
+        };
+        assert!(enabled("debug", Level::INFO) && !enabled("debug", Level::DEBUG));
+        assert!(!enabled("warn", Level::INFO));
+        assert!(enabled("warn,async_nats=debug", Level::DEBUG));
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use caxton_router::agent::AgentKind;
 use caxton_router::cluster::Cluster;
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, FailureReason};
 use caxton_router::message::{DeliveryOptions, Performative, Reliability};
-use caxton_router::{Config, Inbox, Message, Outcome, Router};
+use caxton_router::{AgentId, Config, Inbox, Message, Outcome, Router};
 use tempfile::TempDir;
 
 use super::broker::{Broker, Faults};
@@ -177,6 +178,29 @@ fn an_agent_that_moved_is_found_where_it_is_now() {
         three.register("clerk");
         assert_eq!(one.ask("clerk", "second").expect("it answers"), "clerk got second");
         nodes.into_iter().for_each(Node::stop);
+    });
+}
+
+#[test]
+fn an_agent_that_is_gone_has_no_proxy_any_more() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        two.register("clerk");
+        one.ask("clerk", "hello").expect("it answers");
+        let clerk = AgentId::of_text("clerk");
+        let is_known = || {
+            let view = one.router.blocking().agent(clerk).expect("it runs");
+            view.is_some_and(|view| view.kind == Some(AgentKind::Proxy))
+        };
+        assert!(is_known());
+        assert!(two.router.blocking().deregister(clerk).expect("it runs"));
+        wait_until("it is not known any more", || {
+            one.ask("clerk", "are you there?").expect_err("it is gone");
+            !is_known()
+        });
+        one.stop();
+        two.stop();
     });
 }
 
