@@ -10,18 +10,18 @@
 //! nodes for the agent first.
 
 mod inbound;
-#[allow(dead_code, reason = "figures of links are shown by what follows")]
 mod link;
 mod lookup;
-#[allow(dead_code, unused_imports, reason = "figures of membership are shown by what follows")]
 mod membership;
 mod node;
 mod proxies;
 mod transport;
+mod view;
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -29,6 +29,7 @@ use tokio::task::LocalSet;
 
 use self::node::Node;
 use self::transport::Transport;
+pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView};
 use crate::router::Router;
 
 /// Maximum size of a packet, in bytes: what NATS servers take by default.
@@ -55,6 +56,7 @@ pub enum ClusterError {
 #[derive(Debug)]
 #[must_use = "dropping it leaves the cluster"]
 pub struct Cluster {
+    view: Arc<Mutex<ClusterView>>,
     /// Ends the thread when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -75,6 +77,8 @@ impl Cluster {
         let runtime = runtime.map_err(ClusterError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (begun, begins) = flume::bounded(1);
+        let view = Arc::new(Mutex::new(ClusterView::of(router.config())));
+        let shown = Arc::clone(&view);
         let router = router.clone();
         let serve = move || {
             let tasks = LocalSet::new();
@@ -92,17 +96,22 @@ impl Cluster {
                 };
                 let node = Node::new(&router, LARGEST_PACKET, secret.as_deref());
                 let _ = begun.send(Ok(()));
-                node::run(Rc::new(RefCell::new(node)), transport, packets, stopped).await;
+                node::run(Rc::new(RefCell::new(node)), transport, packets, (shown, stopped)).await;
             });
         };
         let thread = std::thread::Builder::new().name("caxton-cluster".to_owned()).spawn(serve);
         let thread = thread.map_err(ClusterError::Thread)?;
         match begins.recv() {
-            Ok(Ok(())) => Ok(Self { stop: Some(stop), thread: Some(thread) }),
+            Ok(Ok(())) => Ok(Self { view, stop: Some(stop), thread: Some(thread) }),
             Ok(Err(error)) => Err(error),
             // It ends without a word only by a panic.
             Err(flume::RecvError::Disconnected) => Err(ClusterError::Thread(io::Error::other("it panicked"))),
         }
+    }
+
+    /// Returns what this node knows of the cluster.
+    pub fn view(&self) -> ClusterView {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Leaves the cluster, and waits until its thread has ended. What is on its way to other nodes and not durable is lost.

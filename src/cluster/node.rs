@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
@@ -22,9 +23,10 @@ use tokio::time::sleep_until;
 use super::inbound::{self, Arrived, Inbound};
 use super::link::{Arrival, Incarnation, Link, LinkConfig, LinkEvent, Outgoing, Received, SendError, Tag};
 use super::lookup::{Located, Lookups, Question, Response};
-use super::membership::{Change, Health, Load, Member, Membership, Seal, To, Versions};
+use super::membership::{Change, Health, Known, Load, Member, Membership, Seal, To, Versions};
 use super::proxies::{self, Proxies, Proxy};
 use super::transport::{Destination, PacketKind, Transport};
+use super::view::{ClusterView, NodeView};
 use crate::router::Router;
 
 /// The state of a node, which the tasks of its thread share.
@@ -81,6 +83,8 @@ pub(super) struct Node {
     /// Packets of another router with this node's number, so far.
     namesakes: u64,
     reported_at_ms: u64,
+    /// Whether something is to be shown that was not.
+    has_news: bool,
     /// Wakes the task that publishes.
     changed: Rc<Notify>,
     began: Instant,
@@ -118,6 +122,7 @@ impl Node {
             members: Membership::new(Duration::ZERO, own, seal, router.boot_epoch()),
             namesakes: 0,
             reported_at_ms: 0,
+            has_news: true,
             changed: Rc::new(Notify::new()),
             began: Instant::now(),
             router: router.clone(),
@@ -285,6 +290,7 @@ impl Node {
     fn take_changes(&mut self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for change in self.members.take_changes() {
+            self.has_news = true;
             match change {
                 Change::Joined(member) | Change::Rejoined(member) if self.peer(member.node).is_some() => {
                     // It may have agents for which messages wait.
@@ -418,6 +424,16 @@ impl Node {
         self.changed.notify_one();
     }
 
+    /// Tells the other nodes that an agent is not here, if it was not known that it is elsewhere. Questions may get lost.
+    fn tell_gone(&mut self, agent: AgentId) {
+        if self.proxies.get(agent).is_none() {
+            for peer in self.peers.values_mut() {
+                peer.link.gone(agent);
+            }
+            self.changed.notify_one();
+        }
+    }
+
     /// Whether an agent's node may come back with it.
     fn may_come_back(&self, agent: AgentId) -> bool {
         let node = self.proxies.get(agent).map(|proxy| proxy.node.get());
@@ -463,6 +479,7 @@ impl Node {
         tasks.extend(ended.into_iter().map(|(agent, located)| Task::Located(agent, located)));
         if now_ms >= self.reported_at_ms + REPORTED_EVERY_MS {
             self.reported_at_ms = now_ms;
+            self.has_news = true;
             let stats = self.router.stats();
             let rounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
             let (agents, pending) = (rounded(stats.agents() as u64), rounded(stats.account().pending));
@@ -481,6 +498,32 @@ impl Node {
         }
         tasks.extend(self.take_changes());
         tasks
+    }
+
+    /// Returns what this node knows, if that has changed or is a second old.
+    fn next_view(&mut self, is_connected: bool) -> Option<ClusterView> {
+        if !std::mem::take(&mut self.has_news) {
+            return None;
+        }
+        let now = self.began.elapsed();
+        let node = |known: &Known| NodeView {
+            node: known.member.node,
+            boot_epoch: known.member.boot_epoch,
+            health: known.health,
+            for_time: now.saturating_sub(known.since),
+            shards: known.member.shards,
+            load: self.members.load_of(&known.member),
+            link: self.peers.get(&known.member.node).map(|peer| peer.link.figures()),
+        };
+        let nodes = self.members.members().map(node).collect();
+        let remote_agents = self.proxies.len();
+        Some(ClusterView {
+            is_connected,
+            remote_agents,
+            lost: self.lost,
+            nodes,
+            ..ClusterView::of(self.router.config())
+        })
     }
 
     /// Returns what is to be published now.
@@ -557,6 +600,7 @@ async fn respond(node: &Shared, router: &Router, question: Question) {
 
 /// Registers an agent that was found, or gives up what waits for one that was not.
 async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Located) {
+    node.borrow_mut().tell_gone(agent);
     let why = match located {
         Located::At(at, name) => match proxies::ensure(node, &name, at).await {
             Ok(proxy) => return proxy.room.notify_one(),
@@ -603,7 +647,7 @@ pub(super) async fn run(
     node: Shared,
     transport: Transport,
     [mut own, mut all]: [Subscriber; 2],
-    mut stopped: oneshot::Receiver<()>,
+    (shown, mut stopped): (Arc<Mutex<ClusterView>>, oneshot::Receiver<()>),
 ) {
     let (router, changed) = {
         let node = node.borrow();
@@ -644,6 +688,9 @@ pub(super) async fn run(
         let packets = node.borrow_mut().take_packets();
         for (kind, to, packet) in packets {
             transport.publish(kind, to, packet);
+        }
+        if let Some(view) = node.borrow_mut().next_view(transport.is_connected()) {
+            *shown.lock().unwrap_or_else(PoisonError::into_inner) = view;
         }
     }
     let farewell = {

@@ -133,7 +133,7 @@ impl Transport {
     }
 
     /// Whether there is a connection.
-    fn is_connected(&self) -> bool {
+    pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 }

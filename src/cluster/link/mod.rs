@@ -139,11 +139,6 @@ impl Link {
         Header::read(frame).map(|(header, _)| header.from)
     }
 
-    /// Returns the peer's run, once it is known.
-    pub fn peer(&self) -> Option<Incarnation> {
-        self.peer.map(|peer| Incarnation { node: self.node, boot_epoch: peer.boot_epoch })
-    }
-
     /// Whether a message for this agent would be taken, unless it is too large.
     pub fn room_for(&self, target: AgentId) -> bool {
         self.check(target, true).is_ok()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use caxton_router::agent::AgentKind;
-use caxton_router::cluster::Cluster;
+use caxton_router::cluster::{Cluster, Health};
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, FailureReason};
 use caxton_router::message::{DeliveryOptions, Performative, Reliability};
@@ -178,6 +178,30 @@ fn an_agent_that_moved_is_found_where_it_is_now() {
         three.register("clerk");
         assert_eq!(one.ask("clerk", "second").expect("it answers"), "clerk got second");
         nodes.into_iter().for_each(Node::stop);
+    });
+}
+
+#[test]
+fn a_node_shows_the_others_and_says_goodbye() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        two.register("clerk");
+        one.ask("clerk", "hello").expect("it answers");
+        let view = || one.cluster.as_ref().expect("it is in the cluster").view();
+        wait_until("the other node is shown", || {
+            let view = view();
+            let [other] = view.nodes.as_slice() else { return false };
+            let sent = other.link.is_some_and(|link| link.messages_sent > 0 && link.messages_received > 0);
+            sent && other.health == Health::Alive && other.load.is_some() && view.remote_agents > 0
+        });
+        let shown = view();
+        assert!(shown.is_connected);
+        assert_eq!((shown.name.as_str(), shown.node.into_inner(), shown.nodes[0].node.into_inner()), ("t", 1, 2));
+        assert_eq!(shown.nodes[0].shards, 2);
+        two.stop();
+        wait_until("the other node is dead", || view().nodes[0].health == Health::Dead);
+        one.stop();
     });
 }
 
