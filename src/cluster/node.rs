@@ -586,9 +586,16 @@ impl Task {
 async fn respond(node: &Shared, router: &Router, question: Question) {
     let mut agents = BTreeMap::new();
     for agent in question.agents {
-        let view = router.agent(agent).await.ok().flatten();
-        let is_here = |kind: Option<AgentKind>| matches!(kind, Some(AgentKind::Handler | AgentKind::Inbox));
-        let name = view.filter(|view| is_here(view.kind)).and_then(|view| AgentName::try_new(view.name).ok());
+        let Ok(view) = router.agent(agent).await else { continue };
+        let name = match view {
+            Some(view) => match view.kind {
+                Some(AgentKind::Handler | AgentKind::Inbox) => AgentName::try_new(view.name).ok(),
+                // It was here, and may be registered again: nothing can be said.
+                Some(AgentKind::Absent) if !view.name.is_empty() => continue,
+                _ => None,
+            },
+            None => None,
+        };
         agents.insert(agent, name);
     }
     let mut node = node.borrow_mut();
@@ -601,6 +608,7 @@ async fn respond(node: &Shared, router: &Router, question: Question) {
 /// Registers an agent that was found, or gives up what waits for one that was not.
 async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Located) {
     node.borrow_mut().tell_gone(agent);
+    let is_unknown = matches!(located, Located::Unknown(_));
     let why = match located {
         Located::At(at, name) => match proxies::ensure(node, &name, at).await {
             Ok(proxy) => return proxy.room.notify_one(),
@@ -612,7 +620,7 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
             format!("no node of the cluster says that it has it, and these did not respond: {}", nodes.join(", "))
         }
     };
-    if node.borrow().may_come_back(agent) {
+    if is_unknown && node.borrow().proxies.get(agent).is_some() || node.borrow().may_come_back(agent) {
         return;
     }
     let proxy = node.borrow_mut().proxies.remove(agent);
