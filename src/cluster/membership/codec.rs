@@ -18,6 +18,7 @@ const STATE_BYTES: usize = MEMBER_BYTES + 2 + 1;
 
 /// Why bytes are no packet, or a packet is no bytes.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The bytes end too early.
     #[error("the packet is cut off")]
