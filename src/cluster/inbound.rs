@@ -18,8 +18,8 @@ use caxton_shards::message::{AgentId, Message, Reliability};
 use super::link::Received;
 use super::node::Shared;
 use super::proxies;
-use crate::edge::doors::flow::{Flow, Flows};
 use crate::router::Router;
+use crate::router::flow::{Flow, Flows};
 
 /// Maximum number of messages that wait to be handed over. Credits keep their number far below.
 const WAITING_MAX: usize = 262_144;

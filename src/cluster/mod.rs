@@ -85,7 +85,7 @@ impl Cluster {
             tasks.block_on(&runtime, async move {
                 let config = router.config();
                 let secret = config.cluster.secret().map_err(|error| error.to_string());
-                let connected = Transport::connect(&config.cluster, config.node()).await;
+                let connected = Transport::connect(&config.cluster, config.router.node).await;
                 let connected = connected.and_then(|connected| Ok((connected, secret?)));
                 let ((transport, packets), secret) = match connected {
                     Ok(connected) => connected,

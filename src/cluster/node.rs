@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use bytes::Bytes;
-use caxton_shards::api::AgentKind;
+use caxton_shards::api::{AgentKind, tells_of_timeout};
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message};
 use futures_lite::StreamExt as _;
@@ -102,7 +102,7 @@ impl Node {
     /// Creates the state of this node, whose packets about membership are sealed with this secret.
     pub fn new(router: &Router, payload_bytes_max: usize, secret: Option<&[u8]>) -> Self {
         let config = router.config();
-        let (node, boot_epoch) = (config.node(), router.boot_epoch());
+        let (node, boot_epoch) = (config.router.node, router.boot_epoch());
         let shards = router.partition().shard_count();
         let own = Member { node, boot_epoch, renewal: 0, versions: VERSIONS, shards };
         let seal = Seal::new(config.cluster.name.as_str().unwrap_or_default(), secret);
@@ -488,7 +488,7 @@ impl Node {
             if same_node > std::mem::replace(&mut self.namesakes, same_node) {
                 tracing::error!(
                     node = self.own.node.into_inner(),
-                    "another router of the cluster has the same number: give each its own cluster.node"
+                    "another router of the cluster has the same number: give each its own router.node"
                 );
             }
         }
@@ -711,9 +711,4 @@ pub(super) async fn run(
         transport.publish(kind, to, packet);
     }
     transport.flush().await;
-}
-
-/// Whether a notice tells that a conversation timed out.
-fn tells_of_timeout(notice: &Message) -> bool {
-    notice.content().as_text().is_some_and(|text| text.starts_with("((conversation "))
 }

@@ -30,7 +30,7 @@ impl ClusterView {
     /// Returns what a node knows that has not heard of anybody.
     pub(super) fn of(config: &Config) -> Self {
         let name = config.cluster.name.as_str().unwrap_or_default().to_owned();
-        Self { name, node: config.node(), is_connected: false, remote_agents: 0, lost: 0, nodes: Vec::new() }
+        Self { name, node: config.router.node, is_connected: false, remote_agents: 0, lost: 0, nodes: Vec::new() }
     }
 }
 

@@ -162,13 +162,9 @@ impl Config {
             let allowed = format!("{}; cluster.nats turns the cluster on, which needs a name", ClusterName::ALLOWED);
             errors.push(self.refused("cluster.name", DomainError::not_allowed("cluster name", "", allowed)));
         }
-        let (node, router) = (cluster.node.into_inner(), self.router.node.into_inner());
-        if node == 0 {
-            let allowed = "1 to 65535, another number for each router of the cluster";
-            errors.push(self.refused("cluster.node", DomainError::not_allowed("node id", "0", allowed)));
-        } else if router != 0 && router != node {
-            let allowed = format!("0, or {node} as in cluster.node");
-            errors.push(self.refused("router.node", DomainError::not_allowed("node id", &router.to_string(), allowed)));
+        if self.router.node == NodeId::default() {
+            let allowed = "1 to 65535 in a cluster, another number for each of its routers";
+            errors.push(self.refused("router.node", DomainError::not_allowed("node id", "0", allowed)));
         }
         let files = [cluster.check_credentials(), cluster.check_ca(), cluster.secret().map(drop)];
         errors.extend(files.into_iter().filter_map(Result::err));
@@ -177,11 +173,6 @@ impl Config {
 
     fn refused(&self, key: &'static str, source: DomainError) -> ConfigError {
         ConfigError::BadValue { origin: self.origin(key).unwrap_or(super::Origin::Default), key, source }
-    }
-
-    /// Returns the router's number in message ids, for a router of a cluster.
-    pub(super) fn cluster_node(&self) -> Option<NodeId> {
-        self.cluster.is_enabled().then_some(self.cluster.node)
     }
 }
 

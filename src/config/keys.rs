@@ -192,9 +192,10 @@ fn preset_value<Value: Setting>(text: &str) -> Value {
 configuration! {
     /// The router as a whole.
     router: RouterConfig {
-        /// The router's number in its cluster; it is part of every message id.
+        /// The router's number: part of every message id, and its own in a cluster.
         ///
-        /// Unless it is 0, it is part of the names of the router's gateways, too.
+        /// Each router of a cluster needs another one, from 1 to 65535. Unless it is 0, the names of the router's gateways
+        /// contain it.
         node: NodeId = ["0", "0", "0"];
         /// Number of shards, each on its own core: auto, or a number.
         ///
@@ -589,14 +590,10 @@ configuration! {
     cluster: ClusterConfig {
         /// URLs of the cluster's NATS servers, with nats or tls as scheme, separated by commas; empty for no cluster.
         nats: NatsServers = ["", "", ""];
-        /// Name of the cluster: letters, digits, - and _; a cluster requires it.
+        /// Name of the cluster, of letters, digits, `-` and `_`; required with `cluster.nats`.
         ///
         /// Several clusters with different names can use the same NATS servers.
         name: ClusterName = ["", "", ""];
-        /// This router's number in the cluster, 1 to 65535, which no other router of it has; a cluster requires it.
-        ///
-        /// It takes the place of `router.node`.
-        node: NodeId = ["0", "0", "0"];
         /// File with credentials for NATS (.creds); empty for none.
         credentials: FilePath = ["", "", ""];
         /// PEM file with the certificates that those of the NATS servers are checked against; empty for the system's.
@@ -748,7 +745,6 @@ mod tests {
         ("agents.deploy", ["\"\""; 3]),
         ("cluster.nats", ["\"\""; 3]),
         ("cluster.name", ["\"\""; 3]),
-        ("cluster.node", ["0"; 3]),
         ("cluster.credentials", ["\"\""; 3]),
         ("cluster.ca", ["\"\""; 3]),
         ("cluster.key_file", ["\"\""; 3]),

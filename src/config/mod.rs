@@ -111,7 +111,6 @@ pub(crate) use value::Setting;
 #[cfg(feature = "wasm")]
 pub use wasi::{Grant, Grants};
 
-use caxton_shards::domain::NodeId;
 use keys::{KEYS, Key};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -220,13 +219,13 @@ impl Config {
         Ok(())
     }
 
-    /// Returns the router's number, which is part of every message id: that of its cluster, if it belongs to one.
-    pub fn node(&self) -> NodeId {
+    /// Whether the settings name a cluster.
+    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_self, reason = "only with the feature there is one"))]
+    pub(crate) fn is_in_cluster(&self) -> bool {
         #[cfg(feature = "cluster")]
-        if let Some(node) = self.cluster_node() {
-            return node;
-        }
-        self.router.node
+        return self.cluster.is_enabled();
+        #[cfg(not(feature = "cluster"))]
+        false
     }
 
     #[cfg(feature = "telemetry")]

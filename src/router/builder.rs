@@ -47,7 +47,6 @@ pub struct RouterBuilder {
     #[cfg(feature = "telemetry")]
     trace_sinks: Vec<TraceSink>,
     cancel: CancelStart,
-    looks_for_absent: bool,
 }
 
 impl fmt::Debug for RouterBuilder {
@@ -69,7 +68,6 @@ impl RouterBuilder {
             #[cfg(feature = "telemetry")]
             trace_sinks: Vec::new(),
             cancel: CancelStart::new(),
-            looks_for_absent: false,
         }
     }
 
@@ -170,15 +168,6 @@ impl RouterBuilder {
         self
     }
 
-    /// Has agents that are not registered looked for on other nodes: see [`Router::wanted`]. Otherwise a message for one is a
-    /// dead letter at once.
-    #[cfg(feature = "cluster")]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the settings of the cluster will use it"))]
-    pub(crate) fn look_for_absent(mut self, looks: bool) -> Self {
-        self.looks_for_absent = looks;
-        self
-    }
-
     /// Sets the switch that cancels the start.
     pub fn cancelled_by(mut self, cancel: &CancelStart) -> Self {
         self.cancel = cancel.clone();
@@ -208,7 +197,6 @@ impl RouterBuilder {
         }
         let rulebook = self.config.protocols.rulebook(&self.protocols)?;
         let extensions = Extensions {
-            looks_for_absent: self.looks_for_absent,
             failure_handlers: self.failure_handlers,
             #[cfg(feature = "wasm")]
             plugins: self.plugins,

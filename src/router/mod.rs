@@ -9,6 +9,8 @@ mod cursor;
 pub(crate) mod dead_letters;
 pub(crate) mod error;
 pub(crate) mod events;
+#[cfg(feature = "serve")]
+pub(crate) mod flow;
 pub(crate) mod inbox;
 mod inbox_builder;
 pub(crate) mod lifecycle;
@@ -296,8 +298,6 @@ impl fmt::Debug for Router {
 /// The embedder's additions to each shard.
 #[derive(Clone)]
 pub(crate) struct Extensions {
-    /// Whether agents that are not registered are looked for on other nodes.
-    pub looks_for_absent: bool,
     pub failure_handlers: Option<FailureHandlers>,
     #[cfg(feature = "wasm")]
     pub plugins: Vec<Plugin>,
@@ -410,12 +410,11 @@ fn start(
     let (ready_sender, ready) = flume::bounded(count);
     let mut failure = None;
     for (index, (port, work)) in ports.into_iter().zip(works).enumerate() {
+        #[cfg_attr(
+            not(any(feature = "store", feature = "telemetry")),
+            expect(unused_mut, reason = "nothing is changed")
+        )]
         let mut shard_config = shard_config(config, live, partition, index, boot_epoch);
-        shard_config.looks_for_absent = extensions.looks_for_absent;
-        #[cfg(feature = "cluster")]
-        if config.cluster.is_enabled() {
-            shard_config.looks_for_absent = true;
-        }
         #[cfg(feature = "store")]
         let store = store.as_mut().and_then(|store| store.launch(config, index, spare_cores, cancel));
         #[cfg(feature = "store")]
@@ -567,7 +566,7 @@ fn shard_config(
     boot_epoch: u64,
 ) -> ShardConfig {
     let shard_config = ShardConfig {
-        id_space: IdSpace { node: config.node(), boot_epoch, shard: index as u16 },
+        id_space: IdSpace { node: config.router.node, boot_epoch, shard: index as u16 },
         partition,
         mailbox_messages: config.mailbox.messages,
         mailbox_bytes: config.mailbox.bytes,
@@ -615,7 +614,7 @@ fn shard_config(
         durability: Durability::Unavailable,
         durable_lifetime_ms: 0,
         duplicates_window: 0,
-        looks_for_absent: false,
+        looks_for_absent: config.is_in_cluster(),
         watching: Watching::default(),
         seed: unpredictable() ^ boot_epoch ^ ((index as u64) << 32),
     };

@@ -140,21 +140,24 @@ impl Router {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // Tests fail by panicking.
 mod tests {
-
     use caxton_shards::api::{AskError, FailureReason, RegistrationError};
     use caxton_shards::dead_letter::DeadLetterReason;
     use caxton_shards::message::{Performative, Receipt};
     use futures_lite::future::block_on;
 
     use super::*;
-    use crate::config::Preset;
+    use crate::config::{Config, Preset};
     use crate::router::error::CallError;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn start() -> Router {
-        let builder = Router::builder().preset(Preset::Testing).shards(2.try_into().unwrap());
-        builder.look_for_absent(true).start().unwrap()
+        let mut config = Config::preset(Preset::Testing);
+        // Nobody joins the cluster: these tests do what the link thread would.
+        for (key, value) in [("cluster.nats", "nats://127.0.0.1:1"), ("cluster.name", "test"), ("router.node", "1")] {
+            config.set(key, value, "the test").unwrap();
+        }
+        Router::builder().config(config).shards(2.try_into().unwrap()).start().unwrap()
     }
 
     fn question(to: &str) -> Message {

@@ -222,17 +222,16 @@ mod cluster {
 
     const NATS: (&str, &str) = ("cluster.nats", "nats://127.0.0.1:4222");
     const NAME: (&str, &str) = ("cluster.name", "plant");
-    const NODE: (&str, &str) = ("cluster.node", "7");
+    const NODE: (&str, &str) = ("router.node", "7");
 
     #[test]
-    fn servers_turn_it_on_and_its_number_takes_the_place_of_the_routers() {
-        let off = config(&[NAME, NODE, ("router.node", "3")]);
+    fn servers_turn_it_on() {
+        let off = config(&[NAME]);
         off.check_files().expect("without servers there is no cluster");
-        assert_eq!((off.cluster.is_enabled(), off.node().into_inner()), (false, 3));
+        assert!(!off.cluster.is_enabled());
         let on = config(&[NATS, NAME, NODE]);
         on.check_files().expect("nothing is missing");
-        assert_eq!((on.cluster.is_enabled(), on.node().into_inner()), (true, 7));
-        assert_eq!(on.cluster.name.as_str(), Some("plant"));
+        assert_eq!((on.cluster.is_enabled(), on.cluster.name.as_str()), (true, Some("plant")));
     }
 
     #[test]
@@ -242,13 +241,9 @@ mod cluster {
             [
                 "preset development: cluster.name: cluster name \"\" is not allowed: expected a word of up to 64 letters of \
                  ASCII, digits, - and _; cluster.nats turns the cluster on, which needs a name",
-                "preset development: cluster.node: node id \"0\" is not allowed: expected 1 to 65535, another number for \
-                 each router of the cluster",
+                "preset development: router.node: node id \"0\" is not allowed: expected 1 to 65535 in a cluster, another \
+                 number for each of its routers",
             ]
-        );
-        assert_eq!(
-            refusals(&[NATS, NAME, NODE, ("router.node", "3")]),
-            ["--set: router.node: node id \"3\" is not allowed: expected 0, or 7 as in cluster.node"]
         );
         let started = caxton_router::Router::builder().config(config(&[NATS])).start();
         let Err(error) = started else { panic!("a start checks the same") };

@@ -1,6 +1,6 @@
 //! The router's own notices, and how they describe messages.
 
-use super::{AgentId, Message, MessageId, Performative};
+use super::{AgentId, ConversationId, Message, MessageId, Performative};
 
 /// The name of the router's own agent: the agent management system of FIPA SC00023.
 pub const ROUTER_NAME: &str = "ams";
@@ -19,6 +19,19 @@ pub fn processed_message(notice: &Message) -> Option<MessageId> {
     let about = notice.content().as_text()?.strip_prefix("((processed (")?;
     let digits = about.split(&[' ', ')']).nth(1)?.strip_prefix('m').filter(|digits| digits.len() == 32)?;
     MessageId::from_u128(u128::from_str_radix(digits, 16).ok()?)
+}
+
+/// Whether a notice of the router reports that a conversation timed out.
+pub fn tells_of_timeout(notice: &Message) -> bool {
+    is_notice(notice) && notice.content().as_text().is_some_and(|text| text.starts_with(TIMEOUT))
+}
+
+/// What the content of a notice about a timeout begins with.
+const TIMEOUT: &str = "((conversation ";
+
+/// Returns the content of the notice that a conversation timed out.
+pub(crate) fn describe_timeout(conversation: ConversationId) -> String {
+    format!("{TIMEOUT}{conversation}) (timed-out \"the conversation had no traffic for too long\"))")
 }
 
 /// Returns the id of the router's own agent.
@@ -73,5 +86,16 @@ mod tests {
         assert_eq!(of(router_id(), "processed"), id);
         assert_eq!(of(router_id(), "delivered"), None);
         assert_eq!(of(AgentId::of_text("mallory"), "processed"), None);
+    }
+
+    #[test]
+    fn a_timeout_is_told_by_a_notice_of_the_router() {
+        let timeout = describe_timeout(ConversationId::of_text("deal"));
+        let told = |sender, content: &str| {
+            let notice = Message::builder(Performative::Failure).sender(sender).receiver("buyer").content(content);
+            tells_of_timeout(&notice.build().unwrap())
+        };
+        assert!(told(router_id(), &timeout));
+        assert!(!told(AgentId::of_text("mallory"), &timeout) && !told(router_id(), "((request m1) (expired \"x\"))"));
     }
 }

@@ -220,7 +220,7 @@ fn tell(router: &Router, doors: &Doors, deployed: &Deployed) {
     if let Some(name) = cluster.name.as_str().filter(|_| cluster.is_enabled()) {
         complain(&format!(
             "cluster: node {} of {name}, over {}",
-            router.config().node(),
+            router.config().router.node,
             cluster.nats.urls().join(", ")
         ));
     }

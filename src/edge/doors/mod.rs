@@ -9,7 +9,6 @@
 pub(crate) mod audit;
 pub(crate) mod context;
 pub(crate) mod deliveries;
-pub(crate) mod flow;
 pub(crate) mod identity;
 pub(crate) mod outside;
 pub(crate) mod rates;

@@ -42,7 +42,7 @@ use self::heartbeats::Heartbeats;
 use self::prompts::PromptFigures;
 use super::doors::DoorContext;
 use super::doors::room::Room;
-use crate::edge::doors::flow::Flows;
+use crate::router::flow::Flows;
 
 /// Maximum size of a message of a client, its headers included, whatever the router's limit for content is.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;

@@ -29,7 +29,7 @@ impl Node {
         let router = start_with(2, |config| {
             let number = number.to_string();
             for (key, value) in
-                [("cluster.nats", broker.url().as_str()), ("cluster.name", "t"), ("cluster.node", &number)]
+                [("cluster.nats", broker.url().as_str()), ("cluster.name", "t"), ("router.node", &number)]
             {
                 config.set(key, value, "the test").expect("it is legal");
             }

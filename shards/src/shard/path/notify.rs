@@ -4,7 +4,7 @@ use crate::base::slab::NONE;
 use crate::domain::Priority;
 use crate::mailbox::{Envelope, EnvelopeKind, Held, Reservation};
 use crate::message::notice::tells_of_failure;
-use crate::message::notice::{describe, quote, router_id};
+use crate::message::notice::{describe, describe_timeout, quote, router_id};
 use crate::message::{AgentId, ConversationId, Correlation, Message, MessageBuilder, Performative, Receipt};
 use crate::outcome::DeadLetterReason;
 use crate::planted;
@@ -71,9 +71,7 @@ impl Shard {
         participants: &[AgentId],
     ) {
         for participant in participants {
-            let builder = Message::builder(Performative::Failure)
-                .receiver(*participant)
-                .content(format!("((conversation {id}) (timed-out \"the conversation had no traffic for too long\"))"));
+            let builder = Message::builder(Performative::Failure).receiver(*participant).content(describe_timeout(id));
             let builder = if *participant == initiator {
                 builder.conversation(id)
             } else {

@@ -49,13 +49,13 @@ use super::options::{ClientOptions, ServerInfo};
 use super::prompts::{Instance, Verb};
 use super::protocol::{self, Parser, ProtocolError};
 use super::{Door, Event, HandedOver, Post};
-use crate::edge::doors::flow::Flow;
 use crate::edge::doors::spin::TellingWaker;
 use crate::edge::doors::stream::DoorStream;
 use crate::edge::doors::{Attachment, DoorContext, Identity, OutsideError};
 use crate::message::is_notice;
 use crate::router::Inbox;
 use crate::router::error::{BatchError, CallError};
+use crate::router::flow::Flow;
 use crate::router::inbox::InboxWait;
 
 /// Maximum number of subscriptions of a connection.

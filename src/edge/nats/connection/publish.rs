@@ -14,7 +14,6 @@ use super::{
     Source, Step,
 };
 use crate::clock::wall_time;
-use crate::edge::doors::flow::Flow;
 use crate::edge::doors::reason;
 use crate::edge::nats::mapping::{self, Ack, Address, Plan, To};
 use crate::edge::nats::prompts::{self, Verb};
@@ -23,6 +22,7 @@ use crate::edge::nats::refusal::Refusal;
 use crate::edge::nats::{Event, Named, subjects};
 use crate::router::Inbox;
 use crate::router::error::CallError;
+use crate::router::flow::Flow;
 
 impl Connection {
     pub(super) fn publish(

@@ -5,7 +5,8 @@
 //! messages handed over and not known to be admitted, and those in the outbox, would fill it. Every quarter of the window
 //! the shard is asked, behind the messages handed over before, to respond once at most half of the window is on its way.
 //!
-//! All connections that send as the same agent share its window, and a connection has one for each of its agents.
+//! All who send as the same agent from outside share its window: the connections of the NATS door, each with one for each
+//! of its agents, and the link thread of a cluster.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ use crate::router::Router;
 /// Maximum number of bytes on their way. One message may be larger.
 const BYTES_MAX: usize = 1 << 20;
 
-/// The windows of all agents that clients of a door send as. Each is there for as long as a connection has its agent.
+/// The windows of all agents that are sent as from outside. Each is there for as long as somebody has it.
 pub(crate) struct Flows {
     router: Router,
     /// Maximum number of messages of an agent.
@@ -40,7 +41,7 @@ impl Flows {
         self.by_agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the window of an agent, for a connection that has it.
+    /// Returns the window of an agent.
     pub fn of(self: &Arc<Self>, agent: AgentId) -> Arc<Flow> {
         let mut by_agent = self.lock();
         if let Some(flow) = by_agent.get(&agent).and_then(Weak::upgrade) {
