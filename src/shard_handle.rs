@@ -413,6 +413,9 @@ pub(crate) struct Shared {
     /// Tells this run of the router from all others.
     #[cfg(feature = "cluster")]
     pub boot_epoch: AtomicU64,
+    /// Whether the router has a place in a cluster, or had one.
+    #[cfg(feature = "cluster")]
+    pub has_place_in_cluster: AtomicBool,
     /// The number of times the watchdog had to wake a stalled shard.
     pub watchdog_wakes: AtomicU64,
     stage: AtomicU8,
@@ -464,6 +467,8 @@ impl Shared {
             bell,
             #[cfg(feature = "cluster")]
             boot_epoch: AtomicU64::new(0),
+            #[cfg(feature = "cluster")]
+            has_place_in_cluster: AtomicBool::new(false),
             watchdog_wakes: AtomicU64::new(0),
             stage: AtomicU8::new(RouterPhase::Running as u8),
             changed: (Mutex::new(()), Condvar::new()),

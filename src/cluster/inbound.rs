@@ -1,9 +1,10 @@
 //! Messages from other nodes, on their way into this router in the names of their senders.
 //!
-//! Each sender has a queue and a window, so that one whose messages wait for a full mailbox holds up no other. What is
-//! handed over returns its credit to the node it came from once the sender has room for more.
+//! Each sender has a queue and a window, so that one whose messages wait for a full mailbox holds up no other. A message
+//! returns its credit to the node it came from when it is handed over, which waits for room in the window.
 //!
-//! Invariant: a queue holds no more than the credits that this node grants for the sender's receivers.
+//! Invariant: at most [`WAITING_MAX`] messages wait. Credits are per receiver: a sender may have as many messages here as
+//! its receivers have credits together.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -25,6 +26,8 @@ use crate::router::flow::{Flow, Flows};
 const WAITING_MAX: usize = 262_144;
 /// Maximum number of messages that are handed over together.
 const BATCH_MAX: usize = 256;
+/// The link thread's number among those that send as an agent: it has its proxies to itself.
+const LINK_THREAD: u32 = 0;
 /// Delay before a durable message is offered again that found no room, which doubles each time.
 const OFFERED_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const OFFERED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -46,6 +49,11 @@ pub(super) struct Inbound {
 impl Inbound {
     pub fn new(router: &Router) -> Self {
         Self { flows: Flows::new(router), queues: HashMap::new(), waiting: 0 }
+    }
+
+    /// Returns the window of a sender.
+    pub fn flow_of(&self, sender: AgentId) -> Arc<Flow> {
+        self.flows.of(sender)
     }
 
     /// Adds a message to its sender's queue. Returns whether the queue is new: then somebody has to [empty](empty) it.
@@ -86,25 +94,25 @@ impl Inbound {
 
 /// Hands a sender's messages to the router until its queue is empty. `from` is the node where it lives.
 pub(super) async fn empty(node: Shared, sender: AgentId, name: AgentName, from: NodeId) {
-    if let Err(why) = proxies::ensure(&node, &name, from).await {
-        let mut node = node.borrow_mut();
-        for Arrived { received, .. } in node.inbound.give_up(sender) {
-            node.return_credit(from, received);
-            node.refuse(from, received, &why);
+    let proxy = match proxies::ensure(&node, &name, from).await {
+        Ok(proxy) => proxy,
+        Err(why) => {
+            let mut node = node.borrow_mut();
+            for Arrived { received, .. } in node.inbound.give_up(sender) {
+                node.return_credit(from, received);
+                node.refuse(from, received, &why);
+            }
+            return;
         }
-        return;
-    }
-    let (router, flow) = {
-        let node = node.borrow();
-        (node.router.clone(), node.inbound.flows.of(sender))
     };
+    let router = node.borrow().router.clone();
     loop {
-        poll_fn(|context| flow.poll_room(0, context)).await;
+        poll_fn(|context| proxy.flow.poll_room(LINK_THREAD, context)).await;
         let batch = node.borrow_mut().inbound.next_batch(sender);
         if batch.is_empty() {
             return;
         }
-        hand_over(&node, &router, &flow, from, batch).await;
+        hand_over(&node, &router, &proxy.flow, from, batch).await;
     }
 }
 

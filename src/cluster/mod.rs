@@ -20,6 +20,7 @@ mod view;
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -30,10 +31,8 @@ use tokio::task::LocalSet;
 use self::node::Node;
 use self::transport::Transport;
 pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView};
+use crate::config::ConfigError;
 use crate::router::Router;
-
-/// Maximum size of a packet, in bytes: what NATS servers take by default.
-const LARGEST_PACKET: usize = 1 << 20;
 
 /// Why a router did not join a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +41,24 @@ pub enum ClusterError {
     /// The settings name no cluster.
     #[error("cluster.nats is not set: it lists the servers over which the nodes of a cluster reach each other")]
     NotConfigured,
-    /// A file or an address in the settings cannot be used.
-    #[error("{0}")]
-    Settings(String),
+    /// The router has joined a cluster before. Each run of a router joins once: links between the same two runs cannot
+    /// begin again.
+    #[error("the router has joined a cluster before: it can do so again after a restart")]
+    AlreadyJoined,
+    /// The secret in `cluster.key_file` cannot be used.
+    #[error(transparent)]
+    Secret(Box<ConfigError>),
+    /// The file in `cluster.credentials` cannot be read.
+    #[error("cluster.credentials: {path}: {source}", path = .path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The servers in `cluster.nats` cannot be connected to with these settings.
+    #[error("cluster.nats: {0}")]
+    Servers(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The thread cannot be started.
     #[error("the thread of the cluster could not be started: {0}")]
     Thread(#[source] io::Error),
@@ -68,11 +82,19 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// The settings name no cluster, or a file or an address that cannot be used.
+    /// The settings name no cluster, or a file or an address that cannot be used, or the router has joined before.
     pub fn join(router: &Router) -> Result<Self, ClusterError> {
         if !router.config().cluster.is_enabled() {
             return Err(ClusterError::NotConfigured);
         }
+        if !router.claim_place_in_cluster() {
+            return Err(ClusterError::AlreadyJoined);
+        }
+        // Nothing was said to other nodes unless it succeeds.
+        Self::start(router).inspect_err(|_| router.release_place_in_cluster())
+    }
+
+    fn start(router: &Router) -> Result<Self, ClusterError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(ClusterError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -84,17 +106,19 @@ impl Cluster {
             let tasks = LocalSet::new();
             tasks.block_on(&runtime, async move {
                 let config = router.config();
-                let secret = config.cluster.secret().map_err(|error| error.to_string());
-                let connected = Transport::connect(&config.cluster, config.router.node).await;
-                let connected = connected.and_then(|connected| Ok((connected, secret?)));
-                let ((transport, packets), secret) = match connected {
-                    Ok(connected) => connected,
+                let prepared = async {
+                    let secret = config.cluster.secret().map_err(|error| ClusterError::Secret(Box::new(error)))?;
+                    let connected = Transport::connect(&config.cluster, config.router.node).await?;
+                    Ok((secret, connected))
+                };
+                let (secret, (transport, packets)) = match prepared.await {
+                    Ok(prepared) => prepared,
                     Err(error) => {
-                        let _ = begun.send(Err(ClusterError::Settings(error)));
+                        let _ = begun.send(Err(error));
                         return;
                     }
                 };
-                let node = Node::new(&router, LARGEST_PACKET, secret.as_deref());
+                let node = Node::new(&router, secret.as_deref());
                 let _ = begun.send(Ok(()));
                 node::run(Rc::new(RefCell::new(node)), transport, packets, (shown, stopped)).await;
             });
@@ -114,7 +138,10 @@ impl Cluster {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Leaves the cluster, and waits until its thread has ended. What is on its way to other nodes and not durable is lost.
+    /// Leaves the cluster, and waits until its thread has ended. The router goes on alone, and cannot join again.
+    ///
+    /// Volatile messages on their way to other nodes are lost. What waits for agents of other nodes becomes dead letters; shut
+    /// the router down before this call to keep what is durable in the journal for the next start.
     pub fn leave(mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {

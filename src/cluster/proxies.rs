@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message};
@@ -16,6 +17,7 @@ use super::link::SendError;
 use super::node::{self, Shared};
 use crate::message::is_notice;
 use crate::router::Inbox;
+use crate::router::flow::Flow;
 
 /// Maximum number and size of messages that are taken out of an inbox together.
 const TAKEN_MAX: (usize, usize) = (128, 256 << 10);
@@ -27,6 +29,8 @@ pub(super) struct Proxy {
     pub node: Cell<NodeId>,
     /// Woken when there is room for it in the link, or it is found elsewhere.
     pub room: Notify,
+    /// What it sends to agents of this node.
+    pub flow: Arc<Flow>,
     is_closed: Cell<bool>,
 }
 
@@ -95,7 +99,8 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
     };
     let opened = cell.get_or_try_init(async || {
         let inbox = router.inbox(name.clone()).proxy().open().await.map_err(|error| error.to_string())?;
-        let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room: Notify::new(), is_closed: Cell::new(false) });
+        let (room, flow) = (Notify::new(), node.borrow().inbound.flow_of(agent));
+        let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room, flow, is_closed: Cell::new(false) });
         tokio::task::spawn_local(forward(Rc::clone(node), Rc::clone(&proxy)));
         Ok::<_, String>(proxy)
     });

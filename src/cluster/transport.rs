@@ -17,6 +17,7 @@ use async_nats::{Client, ConnectOptions, Subscriber};
 use bytes::Bytes;
 use caxton_shards::domain::NodeId;
 
+use super::ClusterError;
 use crate::config::ClusterConfig;
 
 /// Number of packets that wait for the client, or for the server.
@@ -79,7 +80,7 @@ impl Transport {
     /// # Errors
     ///
     /// A file that the settings name cannot be used, or an address is not allowed.
-    pub async fn connect(config: &ClusterConfig, node: NodeId) -> Result<(Self, [Subscriber; 2]), String> {
+    pub async fn connect(config: &ClusterConfig, node: NodeId) -> Result<(Self, [Subscriber; 2]), ClusterError> {
         let name = config.name.as_str().unwrap_or_default();
         let mut options = ConnectOptions::new()
             .name(format!("caxton node {node} of {name}"))
@@ -93,19 +94,18 @@ impl Transport {
             });
         if let Some(path) = config.credentials.path() {
             let read = options.credentials_file(path).await;
-            options = read.map_err(|error| format!("cluster.credentials: {}: {error}", path.display()))?;
+            options = read.map_err(|source| ClusterError::Credentials { path: path.to_owned(), source })?;
         }
         if let Some(path) = config.ca.path() {
             options = options.add_root_certificates(path.to_owned()).require_tls(true);
         }
-        let client = options.connect(config.nats.urls()).await.map_err(|error| format!("cluster.nats: {error}"))?;
+        let client = options.connect(config.nats.urls()).await.map_err(|error| ClusterError::Servers(error.into()))?;
         let prefix = format!("caxton.{name}").into_boxed_str();
         let transport = Self { client, prefix };
         let subscribe = |subject: String| transport.client.subscribe(subject);
         let own = subscribe(format!("{}.node.{node}.*", transport.prefix)).await;
         let all = subscribe(format!("{}.all.*", transport.prefix)).await;
-        let subscribers = [own, all].map(|subscriber| subscriber.map_err(|error| format!("cluster.nats: {error}")));
-        let [own, all] = subscribers;
+        let [own, all] = [own, all].map(|made| made.map_err(|error| ClusterError::Servers(error.into())));
         Ok((transport, [own?, all?]))
     }
 
@@ -130,6 +130,11 @@ impl Transport {
             // What is not written then gets lost.
             let _ = tokio::time::timeout(FLUSHED_WITHIN, self.client.flush()).await;
         }
+    }
+
+    /// Returns the maximum size of a packet that the server takes, in bytes, once it has said so.
+    pub fn payload_bytes_max(&self) -> Option<usize> {
+        Some(self.client.max_payload()).filter(|bytes| *bytes > 0)
     }
 
     /// Whether there is a connection.

@@ -39,16 +39,17 @@ impl WantedAgents {
         let _ = self.bell.try_send(());
     }
 
-    /// Waits until there are agents that were not taken, and takes all of them. Dropping the future takes none.
-    async fn take(&self) -> Vec<AgentId> {
-        loop {
-            let agents = std::mem::take(&mut *self.lock());
-            if !agents.is_empty() {
-                return agents.into_iter().collect();
-            }
+    /// Waits until there are agents that were not taken.
+    async fn wait(&self) {
+        while self.lock().is_empty() {
             // The bell is as old as this, so it is never gone.
             let _ = self.heard.recv_async().await;
         }
+    }
+
+    /// Takes all agents.
+    fn take(&self) -> Vec<AgentId> {
+        std::mem::take(&mut *self.lock()).into_iter().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
@@ -57,10 +58,15 @@ impl WantedAgents {
 }
 
 impl Router {
-    /// Waits until shards look for agents on other nodes, and returns those that were not returned before. Each is then
+    /// Waits until shards look for agents on other nodes that were not [taken](Self::take_wanted).
+    pub(crate) async fn wants(&self) {
+        self.shared().wanted.wait().await;
+    }
+
+    /// Returns the agents that shards look for on other nodes and that were not returned before. Each is then
     /// [registered](super::InboxBuilder::proxy) or [given up](Self::give_up_wanted).
-    pub(crate) async fn wanted(&self) -> Vec<AgentId> {
-        self.shared().wanted.take().await
+    pub(crate) fn take_wanted(&self) -> Vec<AgentId> {
+        self.shared().wanted.take()
     }
 
     /// Ends the search for an agent that no node has: what waits for it is given up with this explanation.
@@ -131,6 +137,16 @@ impl Router {
         self.shared().boot_epoch.load(Ordering::Relaxed)
     }
 
+    /// Takes the one place in a cluster that this run of the router has. False if it is taken.
+    pub(crate) fn claim_place_in_cluster(&self) -> bool {
+        !self.shared().has_place_in_cluster.swap(true, Ordering::Relaxed)
+    }
+
+    /// Gives back the place in a cluster, which was not used.
+    pub(crate) fn release_place_in_cluster(&self) {
+        self.shared().has_place_in_cluster.store(false, Ordering::Relaxed);
+    }
+
     async fn give(&self, shard: usize, inputs: Vec<Input>) -> Result<(), SendErrorKind> {
         let put = put(self.shared(), shard, Work::Inputs(inputs), || self.deadline()).await;
         put.map_err(|(error, _)| error)
@@ -164,6 +180,12 @@ mod tests {
         Message::builder(Performative::Request).receiver(to).content("x").build().unwrap()
     }
 
+    /// Waits until agents are looked for, and takes them.
+    async fn next_wanted(router: &Router) -> Vec<AgentId> {
+        router.wants().await;
+        router.take_wanted()
+    }
+
     #[test]
     fn an_agent_that_is_not_registered_is_looked_for_and_its_proxy_gets_what_waits() {
         let router = start();
@@ -174,7 +196,7 @@ mod tests {
             }
             let mut wanted = Vec::new();
             while wanted.len() < strangers.len() {
-                wanted.extend(router.wanted().await);
+                wanted.extend(next_wanted(&router).await);
             }
             for stranger in strangers {
                 assert!(wanted.contains(&AgentId::of_text(stranger)), "{stranger}");
@@ -193,7 +215,7 @@ mod tests {
         let router = start();
         block_on(async {
             let give_up = async {
-                let wanted = router.wanted().await;
+                let wanted = next_wanted(&router).await;
                 router.give_up_wanted(wanted[0], "no node has it").await.unwrap();
             };
             let (answer, ()) = futures_lite::future::zip(router.ask(question("nobody"), PATIENCE), give_up).await;
@@ -231,7 +253,7 @@ mod tests {
         let router = start();
         block_on(async {
             router.tell(question("nobody")).await.unwrap();
-            assert_eq!(router.wanted().await, [AgentId::of_text("nobody")]);
+            assert_eq!(next_wanted(&router).await, [AgentId::of_text("nobody")]);
             router.want_absent().await.unwrap();
         });
         let report = router.shutdown(PATIENCE).unwrap();

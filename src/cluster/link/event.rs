@@ -7,7 +7,7 @@ use std::time::Duration;
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message};
 
-use super::frame::Incarnation;
+use super::frame::NodeRun;
 
 /// Maximum length of the reason for a refusal, in bytes. A longer one is cut.
 pub const REASON_BYTES_MAX: usize = 512;
@@ -93,11 +93,11 @@ pub enum SendError {
 #[non_exhaustive]
 pub enum LinkEvent {
     /// The peer was met for the first time.
-    Connected(Incarnation),
+    Connected(NodeRun),
     /// The peer was started again. Everything on its way is lost.
     PeerRestarted {
         /// The peer's new run.
-        peer: Incarnation,
+        peer: NodeRun,
         /// Number of volatile messages that it may not have received.
         volatile_lost: u64,
         /// Tags of messages that were not settled, in ascending order. They can be sent again.
@@ -120,11 +120,6 @@ pub enum LinkEvent {
     Room(AgentId),
     /// A link that was full takes messages again.
     Writable,
-    /// Nothing came from the peer for [`LinkConfig::silence_ms_max`](super::LinkConfig::silence_ms_max). Nothing is
-    /// dropped.
-    Silent,
-    /// Something came from a peer that was silent.
-    Alive,
 }
 
 /// What a link has done, and what is on its way.
@@ -168,4 +163,6 @@ pub struct LinkFigures {
     pub targets: usize,
     /// Estimated time to the peer and back.
     pub round_trip_ms: Option<u64>,
+    /// Whether nothing comes from the peer at the moment. Nothing is dropped because of it.
+    pub is_silent: bool,
 }

@@ -11,13 +11,13 @@ const MAGIC: [u8; 4] = *b"CxLk";
 /// The version of the header of a hello, which all versions of the protocol can read.
 const HELLO_VERSION: u8 = 0;
 /// The versions of the protocol that this router speaks.
-pub(super) const VERSIONS: Versions = Versions { lowest: 1, highest: 1 };
+pub const VERSIONS: Versions = Versions { lowest: 1, highest: 1 };
 /// Length of a frame's header, in bytes.
 pub(super) const HEADER_BYTES: usize = 42;
 
 /// A run of a node: a router's node id, and its boot epoch, which is higher after each start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Incarnation {
+pub struct NodeRun {
     /// The node in the cluster.
     pub node: NodeId,
     /// The run of the router on that node; never zero.
@@ -67,10 +67,12 @@ pub(super) enum Kind {
     Nak = 4,
 }
 
-/// The versions of the protocol that a node speaks.
+/// The versions of the protocol between nodes that a node speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Versions {
+pub struct Versions {
+    /// The lowest.
     pub lowest: u8,
+    /// The highest; not below the lowest.
     pub highest: u8,
 }
 
@@ -87,9 +89,9 @@ impl Versions {
 pub(super) struct Header {
     pub version: u8,
     pub kind: Kind,
-    pub from: Incarnation,
+    pub from: NodeRun,
     /// Boot epoch zero if it is not known.
-    pub to: Incarnation,
+    pub to: NodeRun,
     /// Of a frame of data its place in the stream, from one; of a nak the first missing one.
     pub sequence: u64,
     /// Everything up to this place in the other direction was received.
@@ -128,8 +130,8 @@ impl Header {
         let header = Self {
             version,
             kind,
-            from: from.incarnation()?,
-            to: from.incarnation()?,
+            from: from.node_run()?,
+            to: from.node_run()?,
             sequence: from.u64("sequence number")?,
             acknowledged: from.u64("acknowledgement")?,
         };
@@ -170,9 +172,9 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u128::from_le_bytes)
     }
 
-    fn incarnation(&mut self) -> Result<Incarnation, FrameError> {
+    fn node_run(&mut self) -> Result<NodeRun, FrameError> {
         let node = NodeId::try_new(self.u16("node")?).map_err(|_| FrameError::Illegal("node"))?;
-        Ok(Incarnation { node, boot_epoch: self.u64("boot epoch")? })
+        Ok(NodeRun { node, boot_epoch: self.u64("boot epoch")? })
     }
 }
 
@@ -185,8 +187,8 @@ mod tests {
         Header {
             version: if kind == Kind::Hello { HELLO_VERSION } else { 1 },
             kind,
-            from: Incarnation { node: node(7), boot_epoch: 1 << 50 },
-            to: Incarnation { node: node(65_535), boot_epoch: 0 },
+            from: NodeRun { node: node(7), boot_epoch: 1 << 50 },
+            to: NodeRun { node: node(65_535), boot_epoch: 0 },
             sequence: 1 << 40,
             acknowledged: u64::MAX,
         }

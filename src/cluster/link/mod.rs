@@ -35,8 +35,8 @@ use caxton_shards::message::AgentId;
 use self::credits::Targets;
 use self::entry::Transfer;
 pub use self::event::{Arrival, LinkEvent, LinkFigures, Outgoing, Received, SendError, Tag};
-pub use self::frame::{FrameError, Incarnation};
-use self::frame::{HEADER_BYTES, Header, Kind, VERSIONS};
+pub use self::frame::{FrameError, NodeRun, VERSIONS, Versions};
+use self::frame::{HEADER_BYTES, Header, Kind};
 use self::inbound::Inbound;
 use self::names::{NamesReceived, NamesSent};
 use self::outbound::{Outbound, UNSETTLED_MAX};
@@ -101,7 +101,7 @@ impl Stream {
 /// One end of the connection between two nodes.
 pub struct Link {
     config: LinkConfig,
-    own: Incarnation,
+    own: NodeRun,
     node: NodeId,
     peer: Option<Peer>,
     stream: Stream,
@@ -115,7 +115,7 @@ pub struct Link {
 impl Link {
     /// Creates a link from this run of this node to another node, of which nothing is known yet. Messages can be sent
     /// at once; they leave when the peer responds.
-    pub fn new(config: LinkConfig, own: Incarnation, peer: NodeId) -> Self {
+    pub fn new(config: LinkConfig, own: NodeRun, peer: NodeId) -> Self {
         let payload_bytes_max = config.payload_bytes_max.clamp(PAYLOAD_BYTES_MIN, MESSAGE_BYTES_MAX);
         Self {
             config: LinkConfig { payload_bytes_max, ..config },
@@ -135,7 +135,7 @@ impl Link {
     ///
     /// # Errors
     /// The bytes are not a frame.
-    pub fn sender_of(frame: &[u8]) -> Result<Incarnation, FrameError> {
+    pub fn sender_of(frame: &[u8]) -> Result<NodeRun, FrameError> {
         Header::read(frame).map(|(header, _)| header.from)
     }
 
@@ -236,7 +236,7 @@ impl Link {
 
     fn header(&self, kind: Kind, sequence: u64) -> Header {
         let (boot_epoch, version) = self.peer.map_or((0, VERSIONS.lowest), |peer| (peer.boot_epoch, peer.version));
-        let to = Incarnation { node: self.node, boot_epoch };
+        let to = NodeRun { node: self.node, boot_epoch };
         Header { version, kind, from: self.own, to, sequence, acknowledged: self.stream.inbound.taken() }
     }
 
@@ -298,7 +298,7 @@ impl Link {
     }
 
     /// Does what is due by now. Frames may be waiting afterwards.
-    pub fn on_deadline(&mut self, now_ms: u64, events: &mut Vec<LinkEvent>) {
+    pub fn on_deadline(&mut self, now_ms: u64) {
         let sign_of_life_at = self.sign_of_life_at();
         let Some(peer) = &mut self.peer else {
             self.is_hello_due |= self.hello_at.is_some_and(|at| at <= now_ms);
@@ -306,7 +306,6 @@ impl Link {
         };
         if !peer.is_silent && peer.heard_ms.saturating_add(self.config.silence_ms_max) <= now_ms {
             peer.is_silent = true;
-            events.push(LinkEvent::Silent);
         }
         self.stream.outbound.on_deadline(now_ms);
         self.stream.inbound.on_deadline(now_ms);
@@ -324,6 +323,7 @@ impl Link {
             unsettled: unsettled.len(),
             targets: targets.len(),
             round_trip_ms: outbound.round_trip().estimate_ms(),
+            is_silent: self.peer.is_some_and(|peer| peer.is_silent),
             ..self.figures
         }
     }

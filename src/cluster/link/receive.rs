@@ -55,7 +55,7 @@ impl Link {
         if !self.stream.outbound.acknowledge(now_ms, header.acknowledged) {
             return Err(FrameError::Illegal("acknowledgement"));
         }
-        self.heard(now_ms, events);
+        self.heard(now_ms);
         match header.kind {
             Kind::Data => self.take_data(now_ms, header.sequence, body, events),
             Kind::Nak => self.stream.outbound.repeat(header.sequence, Cursor(body).u64("missing frames")?),
@@ -83,19 +83,15 @@ impl Link {
         let version = version.ok_or(FrameError::NoCommonVersion(lowest, highest))?;
         self.is_hello_due |= header.to.boot_epoch != self.own.boot_epoch;
         if header.from.boot_epoch == epoch {
-            self.heard(now_ms, events);
+            self.heard(now_ms);
             return Ok(());
         }
-        let was_silent = self.peer.is_some_and(|peer| peer.is_silent);
         let peer = Peer { boot_epoch: header.from.boot_epoch, version, heard_ms: now_ms, is_silent: false };
         let is_first = self.peer.replace(peer).is_none();
         (self.hello_at, self.sent_ms) = (None, now_ms);
         if is_first {
             events.push(LinkEvent::Connected(header.from));
             return Ok(());
-        }
-        if was_silent {
-            events.push(LinkEvent::Alive);
         }
         let mut former = std::mem::replace(&mut self.stream, Stream::new(self.config.payload_bytes_max));
         let volatile_lost = former.outbound.volatile();
@@ -109,11 +105,10 @@ impl Link {
     }
 
     /// Notes that the peer is alive.
-    fn heard(&mut self, now_ms: u64, events: &mut Vec<LinkEvent>) {
+    fn heard(&mut self, now_ms: u64) {
         if let Some(peer) = &mut self.peer {
             peer.heard_ms = now_ms;
             if std::mem::take(&mut peer.is_silent) {
-                events.push(LinkEvent::Alive);
                 self.stream.outbound.begin_again(now_ms);
             }
         }

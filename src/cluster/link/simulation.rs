@@ -163,9 +163,9 @@ impl Simulation {
             let taken = std::mem::take(&mut events[to]);
             self.take(to, taken);
         }
-        for (place, mut events) in events.into_iter().enumerate() {
+        for (place, events) in events.into_iter().enumerate() {
             if self.sides[place].link.next_deadline_ms().is_some_and(|at| at <= self.now_ms) {
-                self.sides[place].link.on_deadline(self.now_ms, &mut events);
+                self.sides[place].link.on_deadline(self.now_ms);
             }
             self.take(place, events);
         }

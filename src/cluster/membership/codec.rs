@@ -7,10 +7,11 @@ use bytes::{Buf, BufMut, TryGetError};
 use caxton_shards::domain::NodeId;
 use foca::{Codec, Header, Message, State};
 
-use super::member::{Member, Versions};
+use super::member::Member;
+use crate::cluster::link::Versions;
 
 /// Size of a member, in bytes.
-pub const MEMBER_BYTES: usize = 20;
+pub const MEMBER_BYTES: usize = 18;
 /// Maximum size of a header, in bytes: two members, an incarnation, a kind, and what belongs to the kind.
 const HEADER_BYTES_MAX: usize = 3 * MEMBER_BYTES + 2 + 1 + 1;
 /// Size of what is known of a member, in bytes.
@@ -43,8 +44,8 @@ pub fn put_member(member: &Member, buffer: &mut impl BufMut) -> Result<(), Codec
     buffer.put_u16(member.node.into_inner());
     buffer.put_u64(member.boot_epoch);
     buffer.put_u32(member.renewal);
-    buffer.put_u16(member.versions.min);
-    buffer.put_u16(member.versions.max);
+    buffer.put_u8(member.versions.lowest);
+    buffer.put_u8(member.versions.highest);
     buffer.put_u16(member.shards);
     Ok(())
 }
@@ -53,9 +54,9 @@ pub fn put_member(member: &Member, buffer: &mut impl BufMut) -> Result<(), Codec
 pub fn get_member(buffer: &mut impl Buf) -> Result<Member, CodecError> {
     let node = get_node(buffer)?;
     let (boot_epoch, renewal) = (buffer.try_get_u64()?, buffer.try_get_u32()?);
-    let versions = Versions { min: buffer.try_get_u16()?, max: buffer.try_get_u16()? };
+    let versions = Versions { lowest: buffer.try_get_u8()?, highest: buffer.try_get_u8()? };
     let shards = buffer.try_get_u16()?;
-    if versions.min > versions.max || shards == 0 {
+    if versions.lowest > versions.highest || shards == 0 {
         return Err(CodecError::NotAllowed);
     }
     Ok(Member { node, boot_epoch, renewal, versions, shards })
@@ -158,9 +159,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn member() -> impl Strategy<Value = Member> {
-        let numbers = (1..=u16::MAX, any::<u64>(), any::<u32>(), any::<u16>(), any::<u16>(), 1..=u16::MAX);
+        let numbers = (1..=u16::MAX, any::<u64>(), any::<u32>(), any::<u8>(), any::<u8>(), 1..=u16::MAX);
         numbers.prop_map(|(node, boot_epoch, renewal, one, other, shards)| {
-            let versions = Versions { min: one.min(other), max: one.max(other) };
+            let versions = Versions { lowest: one.min(other), highest: one.max(other) };
             Member { node: NodeId::try_new(node).expect("it is legal"), boot_epoch, renewal, versions, shards }
         })
     }

@@ -3,14 +3,7 @@
 use caxton_shards::domain::NodeId;
 use foca::Identity;
 
-/// The versions of the protocol between nodes that a node speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Versions {
-    /// The lowest.
-    pub min: u16,
-    /// The highest; not below the lowest.
-    pub max: u16,
-}
+use crate::cluster::link::Versions;
 
 /// One incarnation of a node: a restart, or a return after it was declared dead, makes another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -31,7 +31,7 @@ use rand::rngs::SmallRng;
 use codec::MemberCodec;
 pub use loads::Load;
 use loads::{Loads, Report};
-pub use member::{Member, Versions};
+pub use member::Member;
 pub use seal::Seal;
 use timers::Timers;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::cluster::link::VERSIONS;
 
 const SECRET: &[u8] = &[7; 32];
 /// Within this time all nodes know that a node is dead, up to 20 nodes, without loss.
@@ -14,7 +15,7 @@ fn seconds(seconds: u64) -> Duration {
 
 fn member(node: u16, boot_epoch: u64) -> Member {
     let node = NodeId::try_new(node).expect("it is legal");
-    Member { node, boot_epoch, renewal: 0, versions: Versions { min: 1, max: 1 }, shards: 2 }
+    Member { node, boot_epoch, renewal: 0, versions: VERSIONS, shards: 2 }
 }
 
 struct Node {

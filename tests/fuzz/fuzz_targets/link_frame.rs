@@ -7,21 +7,21 @@
 
 // The router's crate is large, and its links private.
 #[path = "../../../src/cluster/link/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod link;
 
 use caxton_shards::domain::NodeId;
 use libfuzzer_sys::fuzz_target;
 
-use self::link::{Incarnation, Link, LinkConfig};
+use self::link::{NodeRun, Link, LinkConfig};
 
 const FRAMES_MAX: usize = 64;
 
 fuzz_target!(|input: &[u8]| {
     let node = |number| NodeId::try_new(number).expect("it is one");
     let config = LinkConfig { payload_bytes_max: 1 << 20, silence_ms_max: 3_000 };
-    let mut link = Link::new(config, Incarnation { node: node(1), boot_epoch: 1 }, node(2));
-    let mut peer = Link::new(config, Incarnation { node: node(2), boot_epoch: 1 }, node(1));
+    let mut link = Link::new(config, NodeRun { node: node(1), boot_epoch: 1 }, node(2));
+    let mut peer = Link::new(config, NodeRun { node: node(2), boot_epoch: 1 }, node(1));
     let mut events = Vec::new();
     for _ in 0..2 {
         while let Some(frame) = peer.next_frame(0) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use caxton_router::agent::AgentKind;
-use caxton_router::cluster::{Cluster, Health};
+use caxton_router::cluster::{Cluster, ClusterError, Health};
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, FailureReason};
 use caxton_router::message::{DeliveryOptions, Performative, Reliability};
@@ -275,6 +275,48 @@ fn a_router_without_the_settings_joins_no_cluster() {
         let router = start_with(1, |_| {});
         let error = Cluster::join(&router).expect_err("no cluster is named");
         assert!(error.to_string().contains("cluster.nats"), "{error}");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_router_joins_once() {
+    bounded(|| {
+        let broker = Broker::start();
+        let one = Node::start(1, &broker);
+        let error = Cluster::join(&one.router).expect_err("it has joined");
+        assert!(matches!(error, ClusterError::AlreadyJoined), "{error}");
+        let Node { router, cluster } = one;
+        cluster.expect("it is in the cluster").leave();
+        assert!(Cluster::join(&router).is_err(), "links between the same two runs cannot begin again");
+        shutdown(&router);
+    });
+}
+
+#[test]
+fn a_router_whose_settings_cannot_be_used_says_which_and_may_try_again() {
+    bounded(|| {
+        let directory = TempDir::new().expect("it is made");
+        let key_file = directory.path().join("key");
+        std::fs::write(&key_file, [7; 32]).expect("it is written");
+        let broker = Broker::start();
+        let router = start_with(1, |config| {
+            let key_file = key_file.to_str().expect("it is text");
+            let settings = [
+                ("cluster.nats", broker.url()),
+                ("cluster.name", "t".to_owned()),
+                ("router.node", "1".to_owned()),
+                ("cluster.key_file", key_file.to_owned()),
+            ];
+            for (key, value) in settings {
+                config.set(key, &value, "the test").expect("it is legal");
+            }
+        });
+        std::fs::write(&key_file, [7; 8]).expect("it is written");
+        let error = Cluster::join(&router).expect_err("the secret is too short");
+        assert!(matches!(error, ClusterError::Secret(_)) && error.to_string().contains("8 bytes"), "{error}");
+        std::fs::write(&key_file, [7; 32]).expect("it is written");
+        Cluster::join(&router).expect("it joins now").leave();
         shutdown(&router);
     });
 }
