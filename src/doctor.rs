@@ -58,7 +58,7 @@ const CLOCK_STEP_MAX: Duration = Duration::from_millis(20);
 const QUICK_CLOCK_SOURCES: [&str; 5] =
     ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "riscv_clocksource"];
 
-/// The result of one check of the host.
+/// The result of one check of the host, or of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was examined, such as `memory lock`.
@@ -88,9 +88,9 @@ impl fmt::Display for Finding {
 pub enum Status {
     /// Nothing is wrong.
     Ok,
-    /// The router runs, but slower or smaller than it could.
+    /// The router runs, but slower or smaller than it could; the cluster works, but somebody should look at it.
     Warning,
-    /// The router does not start.
+    /// The router does not start; messages do not reach a node of the cluster.
     Problem,
 }
 
@@ -148,15 +148,15 @@ pub fn examine_host(host: &Host, demand: &Demand) -> Vec<Finding> {
 }
 
 impl Finding {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, status: Status::Ok, found: found.into(), mend: None }
     }
 
-    fn warning(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn warning(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { name, status: Status::Warning, found: found.into(), mend: Some(mend.into()) }
     }
 
-    fn problem(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn problem(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { name, status: Status::Problem, found: found.into(), mend: Some(mend.into()) }
     }
 }

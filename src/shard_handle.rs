@@ -441,6 +441,9 @@ pub(crate) struct Shared {
     /// The agents that are looked for on other nodes.
     #[cfg(feature = "cluster")]
     pub wanted: crate::router::remote::WantedAgents,
+    /// What the node knows of its cluster, as long as it is in one.
+    #[cfg(feature = "cluster")]
+    cluster: Mutex<std::sync::Weak<crate::cluster::SharedView>>,
     /// The databases of the shards, once they are written.
     #[cfg(all(feature = "store", feature = "telemetry"))]
     pub databases: OnceLock<Vec<std::path::PathBuf>>,
@@ -486,6 +489,8 @@ impl Shared {
             nats: Arc::default(),
             #[cfg(feature = "cluster")]
             wanted: crate::router::remote::WantedAgents::default(),
+            #[cfg(feature = "cluster")]
+            cluster: Mutex::default(),
             #[cfg(all(feature = "store", feature = "telemetry"))]
             databases: OnceLock::new(),
             #[cfg(feature = "wasm")]
@@ -503,6 +508,19 @@ impl Shared {
     #[cfg(feature = "wasm")]
     pub fn set_plugins(&self, plugins: Vec<crate::wasm::Plugin>) {
         *self.plugins.lock().unwrap_or_else(PoisonError::into_inner) = plugins.into();
+    }
+
+    /// Shows what the node knows of its cluster, until it leaves it.
+    #[cfg(feature = "cluster")]
+    pub fn show_cluster(&self, view: &Arc<crate::cluster::SharedView>) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(view);
+    }
+
+    /// Returns what the node knows of its cluster, if it is in one.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(&self) -> Option<crate::cluster::Look> {
+        let view = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        view.map(|view| view.look(Instant::now()))
     }
 
     pub fn phase(&self) -> RouterPhase {

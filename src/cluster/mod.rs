@@ -9,6 +9,7 @@
 //! router in the name of its sender, for which that node has a proxy. If no proxy is registered, `lookup` asks all
 //! nodes for the agent first.
 
+mod findings;
 mod inbound;
 mod link;
 mod lookup;
@@ -22,16 +23,20 @@ use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+pub(crate) use self::findings::complaint;
 use self::node::Node;
 use self::transport::Transport;
-pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView};
+pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView, PacketsDropped, Versions};
+pub(crate) use self::view::{Look, SharedView};
 use crate::config::ConfigError;
+use crate::doctor::Finding;
 use crate::router::Router;
 
 /// Why a router did not join a cluster.
@@ -70,7 +75,7 @@ pub enum ClusterError {
 #[derive(Debug)]
 #[must_use = "dropping it leaves the cluster"]
 pub struct Cluster {
-    view: Arc<Mutex<ClusterView>>,
+    view: Arc<SharedView>,
     /// Ends the thread when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -99,8 +104,9 @@ impl Cluster {
         let runtime = runtime.map_err(ClusterError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (begun, begins) = flume::bounded(1);
-        let view = Arc::new(Mutex::new(ClusterView::of(router.config())));
+        let view = Arc::new(SharedView::new(ClusterView::of(router), Instant::now()));
         let shown = Arc::clone(&view);
+        router.shared().show_cluster(&view);
         let router = router.clone();
         let serve = move || {
             let tasks = LocalSet::new();
@@ -135,7 +141,12 @@ impl Cluster {
 
     /// Returns what this node knows of the cluster.
     pub fn view(&self) -> ClusterView {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        ClusterView::clone(&self.view.look(Instant::now()).view)
+    }
+
+    /// Returns what is wrong with the cluster, and what is in order, as this node sees it.
+    pub fn findings(&self) -> Vec<Finding> {
+        findings::examine(&self.view.look(Instant::now()))
     }
 
     /// Leaves the cluster, and waits until its thread has ended. The router goes on alone, and cannot join again.

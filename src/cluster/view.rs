@@ -1,12 +1,15 @@
 //! What a node knows of its cluster, for people and programs.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use caxton_shards::domain::NodeId;
 
-pub use super::link::LinkFigures;
+use super::link::VERSIONS;
+pub use super::link::{LinkFigures, Versions};
+use super::membership::Figures;
 pub use super::membership::{Health, Load};
-use crate::config::Config;
+use crate::router::Router;
 
 /// A cluster as one of its nodes saw it within the last second.
 #[derive(Clone, PartialEq, Debug)]
@@ -16,21 +19,37 @@ pub struct ClusterView {
     pub name: String,
     /// This node's number.
     pub node: NodeId,
+    /// Tells this node's run from others.
+    pub boot_epoch: u64,
+    /// What this node speaks.
+    pub versions: Versions,
     /// Whether this node is connected to NATS.
     pub is_connected: bool,
     /// Number of agents of other nodes that are known here.
     pub remote_agents: usize,
     /// Volatile messages and notices that got lost on their way, so far.
     pub lost: u64,
+    /// Packets about membership that were dropped, so far.
+    pub dropped: PacketsDropped,
     /// The other nodes, by number: those that are alive, and those that died not long ago.
     pub nodes: Vec<NodeView>,
 }
 
 impl ClusterView {
     /// Returns what a node knows that has not heard of anybody.
-    pub(super) fn of(config: &Config) -> Self {
-        let name = config.cluster.name.as_str().unwrap_or_default().to_owned();
-        Self { name, node: config.router.node, is_connected: false, remote_agents: 0, lost: 0, nodes: Vec::new() }
+    pub(super) fn of(router: &Router) -> Self {
+        let config = router.config();
+        Self {
+            name: config.cluster.name.as_str().unwrap_or_default().to_owned(),
+            node: config.router.node,
+            boot_epoch: router.boot_epoch(),
+            versions: VERSIONS,
+            is_connected: false,
+            remote_agents: 0,
+            lost: 0,
+            dropped: PacketsDropped::default(),
+            nodes: Vec::new(),
+        }
     }
 }
 
@@ -42,6 +61,8 @@ pub struct NodeView {
     pub node: NodeId,
     /// Tells its run from others.
     pub boot_epoch: u64,
+    /// What it speaks.
+    pub versions: Versions,
     /// Whether it is alive, as far as is known.
     pub health: Health,
     /// For how long that has been so.
@@ -52,4 +73,132 @@ pub struct NodeView {
     pub load: Option<Load>,
     /// Figures of the link to it, if there is one.
     pub link: Option<LinkFigures>,
+}
+
+/// Numbers of packets about membership that were dropped, by the reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct PacketsDropped {
+    /// Their seal was missing, or not made with this node's secret.
+    pub unsealed: u64,
+    /// They are no packets.
+    pub malformed: u64,
+    /// They are from another router with this node's number.
+    pub same_node: u64,
+}
+
+impl From<Figures> for PacketsDropped {
+    fn from(figures: Figures) -> Self {
+        Self { unsealed: figures.unsealed, malformed: figures.malformed, same_node: figures.same_node }
+    }
+}
+
+/// The view that the cluster's thread renews each second, and other threads read.
+#[derive(Debug)]
+pub(crate) struct SharedView(Mutex<Latest>);
+
+#[derive(Debug)]
+struct Latest {
+    view: Arc<ClusterView>,
+    renewed: Instant,
+    connection_changed: Instant,
+    unsealed: Option<Instant>,
+    same_node: Option<Instant>,
+}
+
+/// The view at one moment, and how long ago what only several views show was so.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    pub view: Arc<ClusterView>,
+    /// How old it is. More than a second or two means that the thread stands still.
+    pub age: Duration,
+    /// For how long this node has been connected to NATS, or has not been.
+    pub connection_for: Duration,
+    /// How long ago a packet was dropped for its seal, if one was.
+    pub unsealed_ago: Option<Duration>,
+    /// How long ago another router with this node's number was heard, if one was.
+    pub same_node_ago: Option<Duration>,
+}
+
+impl SharedView {
+    pub fn new(view: ClusterView, now: Instant) -> Self {
+        let view = Arc::new(view);
+        Self(Mutex::new(Latest { view, renewed: now, connection_changed: now, unsealed: None, same_node: None }))
+    }
+
+    /// Replaces the view. Only the cluster's thread may call this.
+    pub fn renew(&self, view: ClusterView, now: Instant) {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut latest.view, Arc::new(view));
+        latest.renewed = now;
+        if latest.view.is_connected != former.is_connected {
+            latest.connection_changed = now;
+        }
+        let (dropped, before) = (latest.view.dropped, former.dropped);
+        latest.unsealed = Some(now).filter(|_| dropped.unsealed > before.unsealed).or(latest.unsealed);
+        latest.same_node = Some(now).filter(|_| dropped.same_node > before.same_node).or(latest.same_node);
+    }
+
+    /// Returns the view, and how long ago things were so.
+    pub fn look(&self, now: Instant) -> Look {
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |then: Instant| now.saturating_duration_since(then);
+        Look {
+            view: Arc::clone(&latest.view),
+            age: since(latest.renewed),
+            connection_for: since(latest.connection_changed),
+            unsealed_ago: latest.unsealed.map(since),
+            same_node_ago: latest.same_node.map(since),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Returns a number of a node.
+    pub fn number(number: u16) -> NodeId {
+        NodeId::try_new(number).expect("it is legal")
+    }
+
+    /// Returns the view of node 1 of a cluster with these other nodes, all of which it can reach.
+    pub fn view_of(others: &[u16]) -> ClusterView {
+        let of_node = |other: &u16| NodeView {
+            node: number(*other),
+            boot_epoch: 1,
+            versions: VERSIONS,
+            health: Health::Alive,
+            for_time: Duration::from_mins(1),
+            shards: 2,
+            load: None,
+            link: Some(LinkFigures { is_open: true, ..LinkFigures::default() }),
+        };
+        ClusterView {
+            name: "test".to_owned(),
+            node: number(1),
+            boot_epoch: 1,
+            versions: VERSIONS,
+            is_connected: true,
+            remote_agents: 0,
+            lost: 0,
+            dropped: PacketsDropped::default(),
+            nodes: others.iter().map(of_node).collect(),
+        }
+    }
+
+    #[test]
+    fn a_look_says_how_long_ago_something_was_so() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        let shared = SharedView::new(ClusterView { is_connected: false, ..view_of(&[]) }, start);
+        let look = shared.look(start + seconds(1));
+        assert_eq!((look.age, look.connection_for, look.same_node_ago), (seconds(1), seconds(1), None));
+        let dropped = PacketsDropped { same_node: 3, ..PacketsDropped::default() };
+        shared.renew(ClusterView { dropped, ..view_of(&[2]) }, start + seconds(2));
+        shared.renew(ClusterView { dropped, ..view_of(&[2]) }, start + seconds(5));
+        let look = shared.look(start + seconds(6));
+        assert!(look.view.is_connected && look.view.nodes.len() == 1);
+        assert_eq!((look.age, look.connection_for), (seconds(1), seconds(4)));
+        assert_eq!((look.same_node_ago, look.unsealed_ago), (Some(seconds(4)), None));
+    }
 }

@@ -300,6 +300,8 @@ pub(crate) fn observe(shared: &Shared) -> Health {
     if shared.config.metrics.listen.address().is_some() {
         findings.push(edge(shared, &mut seen, now));
     }
+    #[cfg(feature = "cluster")]
+    findings.extend(shared.cluster().map(|look| cluster(&look)));
     let wall = wall_time();
     let components: Vec<_> = findings.into_iter().map(|finding| dated(finding, &seen.components, wall)).collect();
     seen.components.clone_from(&components);
@@ -543,6 +545,12 @@ fn edge(shared: &Shared, seen: &mut Seen, now: Instant) -> Finding {
     let why =
         || format!("{closed} HTTP connections were closed because there were too many: check which clients open them");
     Finding::of("edge", (closed > 0).then(|| (Status::Degraded, why())))
+}
+
+/// Finds what is wrong with the cluster. A node works alone, so that it is ready all the same.
+#[cfg(feature = "cluster")]
+fn cluster(look: &crate::cluster::Look) -> Finding {
+    Finding::of("cluster", crate::cluster::complaint(look).map(|why| (Status::Degraded, why)))
 }
 
 #[cfg(test)]

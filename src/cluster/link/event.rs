@@ -163,6 +163,10 @@ pub struct LinkFigures {
     pub targets: usize,
     /// Estimated time to the peer and back.
     pub round_trip_ms: Option<u64>,
-    /// Whether nothing comes from the peer at the moment. Nothing is dropped because of it.
+    /// Whether the peer was met, so that messages leave.
+    pub is_open: bool,
+    /// Whether nothing has come from the peer for a while, although it says that it is alive several times in that time.
     pub is_silent: bool,
+    /// Whether a message that is to be settled would not be taken now: too much is not acknowledged or not settled.
+    pub is_full: bool,
 }

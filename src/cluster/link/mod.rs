@@ -144,12 +144,15 @@ impl Link {
         self.check(target, true).is_ok()
     }
 
+    /// Whether no message would be taken, whomever it is for.
+    fn is_full(&self, has_tag: bool) -> bool {
+        self.stream.outbound.is_full() || (has_tag && self.stream.unsettled.len() >= UNSETTLED_MAX)
+    }
+
     fn check(&self, target: AgentId, has_tag: bool) -> Result<(), SendError> {
-        let stream = &self.stream;
-        let is_full = stream.outbound.is_full()
-            || (has_tag && stream.unsettled.len() >= UNSETTLED_MAX)
-            || (stream.targets.is_full() && !stream.targets.is_known(target));
-        match stream.targets.has_room(target) {
+        let targets = &self.stream.targets;
+        let is_full = self.is_full(has_tag) || (targets.is_full() && !targets.is_known(target));
+        match targets.has_room(target) {
             _ if is_full => Err(SendError::Full),
             true => Ok(()),
             false => Err(SendError::NoRoom),
@@ -323,7 +326,9 @@ impl Link {
             unsettled: unsettled.len(),
             targets: targets.len(),
             round_trip_ms: outbound.round_trip().estimate_ms(),
+            is_open: self.peer.is_some(),
             is_silent: self.peer.is_some_and(|peer| peer.is_silent),
+            is_full: self.is_full(true),
             ..self.figures
         }
     }

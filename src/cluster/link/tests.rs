@@ -184,9 +184,11 @@ fn a_full_link_takes_messages_again_when_half_is_acknowledged() {
         sent += 1;
     }
     assert!(left.figures().bytes_in_flight < LINK_BYTES_MAX + (1 << 20) && sent > 30, "{sent}");
+    assert!(left.figures().is_full);
     let (on_left, on_right) = exchange(1, &mut left, &mut right);
     assert_eq!(arrivals(&on_right).len(), sent);
     assert_eq!(on_left, [LinkEvent::Writable]);
+    assert!(!left.figures().is_full);
 }
 
 #[test]
@@ -290,6 +292,7 @@ fn a_peer_counts_as_silent_until_something_comes_and_says_that_it_is_alive_befor
         left.on_deadline(now_ms);
         frames(&mut left, now_ms);
     }
+    assert!(left.figures().is_open);
     right.on_deadline(now_ms);
     exchange(now_ms, &mut left, &mut right);
     assert!(!left.figures().is_silent);

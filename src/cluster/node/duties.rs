@@ -86,6 +86,7 @@ impl Node {
         let node = |known: &Known| NodeView {
             node: known.member.node,
             boot_epoch: known.member.boot_epoch,
+            versions: known.member.versions,
             health: known.health,
             for_time: now.saturating_sub(known.since),
             shards: known.member.shards,
@@ -98,8 +99,9 @@ impl Node {
             is_connected,
             remote_agents,
             lost: self.lost,
+            dropped: self.members.figures().into(),
             nodes,
-            ..ClusterView::of(self.router.config())
+            ..ClusterView::of(&self.router)
         })
     }
 

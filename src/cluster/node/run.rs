@@ -2,8 +2,8 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use futures_lite::StreamExt as _;
@@ -15,7 +15,7 @@ use tokio::time::sleep_until;
 use super::Shared;
 use super::tasks::Task;
 use crate::cluster::transport::Transport;
-use crate::cluster::view::ClusterView;
+use crate::cluster::view::SharedView;
 use crate::router::Router;
 
 /// Maximum number of packets of a subscription that are taken before anything is published.
@@ -75,7 +75,7 @@ pub(in crate::cluster) async fn run(
     node: Shared,
     transport: Transport,
     packets: [Subscriber; 2],
-    (shown, stopped): (Arc<Mutex<ClusterView>>, oneshot::Receiver<()>),
+    (shown, stopped): (Arc<SharedView>, oneshot::Receiver<()>),
 ) {
     let mut sources = {
         let node = node.borrow();
@@ -108,7 +108,7 @@ pub(in crate::cluster) async fn run(
         }
         publish(&node);
         if let Some(view) = node.borrow_mut().next_view(transport.is_connected()) {
-            *shown.lock().unwrap_or_else(PoisonError::into_inner) = view;
+            shown.renew(view, Instant::now());
         }
         // The other tasks go on, however fast packets come.
         yield_now().await;

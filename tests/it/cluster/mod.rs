@@ -4,3 +4,4 @@ mod broker;
 mod broker_clients;
 mod conversations;
 mod nodes;
+mod operations;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use caxton_router::agent::AgentKind;
-use caxton_router::cluster::{Cluster, ClusterError, Health};
+use caxton_router::cluster::{Cluster, ClusterError, ClusterView, Health};
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, FailureReason};
 use caxton_router::message::{DeliveryOptions, Performative, Reliability};
@@ -37,6 +37,14 @@ impl Node {
         });
         let cluster = Some(Cluster::join(&router).expect("it joins"));
         Self { router, cluster }
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("it is in the cluster")
+    }
+
+    pub fn view(&self) -> ClusterView {
+        self.cluster().view()
     }
 
     pub fn inbox(&self, name: &str) -> Inbox {
@@ -188,19 +196,18 @@ fn a_node_shows_the_others_and_says_goodbye() {
         let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
         two.register("clerk");
         one.ask("clerk", "hello").expect("it answers");
-        let view = || one.cluster.as_ref().expect("it is in the cluster").view();
         wait_until("the other node is shown", || {
-            let view = view();
+            let view = one.view();
             let [other] = view.nodes.as_slice() else { return false };
             let sent = other.link.is_some_and(|link| link.messages_sent > 0 && link.messages_received > 0);
             sent && other.health == Health::Alive && other.load.is_some() && view.remote_agents > 0
         });
-        let shown = view();
+        let shown = one.view();
         assert!(shown.is_connected);
         assert_eq!((shown.name.as_str(), shown.node.into_inner(), shown.nodes[0].node.into_inner()), ("t", 1, 2));
         assert_eq!(shown.nodes[0].shards, 2);
         two.stop();
-        wait_until("the other node is dead", || view().nodes[0].health == Health::Dead);
+        wait_until("the other node is dead", || one.view().nodes[0].health == Health::Dead);
         one.stop();
     });
 }

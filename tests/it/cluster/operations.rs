@@ -1,0 +1,107 @@
+//! What operators see of a cluster: findings, health, metrics, the HTTP API, and the commands.
+
+use caxton_router::Router;
+use caxton_router::doctor::Status;
+use caxton_router::health::Status as HealthStatus;
+
+use super::broker::Broker;
+use super::nodes::Node;
+use crate::common::{bounded, shutdown, start};
+use crate::edge::wait_until;
+
+/// Returns the health of a router's part `cluster`, and what is wrong with it.
+fn health(router: &Router) -> Option<(HealthStatus, String)> {
+    let health = router.health();
+    let part = health.component("cluster")?;
+    Some((part.status(), part.why().unwrap_or_default().to_owned()))
+}
+
+/// Waits until the cluster is healthy as a node sees it.
+fn wait_until_healthy(node: &Node) {
+    wait_until("the cluster is healthy", || {
+        health(&node.router).is_some_and(|(status, _)| status == HealthStatus::Healthy)
+    });
+}
+
+/// Waits until the cluster is degraded because of this, as a node sees it.
+fn wait_until_degraded(node: &Node, because: &str) {
+    wait_until(&format!("the cluster is degraded: {because}"), || {
+        health(&node.router).is_some_and(|(status, why)| status == HealthStatus::Degraded && why.contains(because))
+    });
+}
+
+/// Returns what is not in order, as a node sees it: the name, and what was found.
+fn troubles(node: &Node) -> Vec<(&'static str, String)> {
+    let findings = node.cluster().findings().into_iter().filter(|finding| finding.status != Status::Ok);
+    findings.map(|finding| (finding.name, finding.found)).collect()
+}
+
+#[test]
+fn a_node_that_is_cut_off_or_alone_is_degraded_and_ready() {
+    bounded(|| {
+        let mut broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        for node in [&one, &two] {
+            wait_until_healthy(node);
+        }
+        wait_until("nothing is wrong", || troubles(&one).is_empty());
+        broker.stop();
+        wait_until_degraded(&one, "not connected to NATS");
+        assert!(one.router.health().is_ready(), "a node works alone");
+        assert_eq!(troubles(&one).first().map(|(name, _)| *name), Some("nats"));
+        broker.restart();
+        wait_until("the nodes see each other again", || troubles(&one).is_empty() && troubles(&two).is_empty());
+        wait_until_healthy(&one);
+        two.stop();
+        wait_until_degraded(&one, "node 2 has been dead");
+        assert!(one.router.health().is_ready());
+        one.stop();
+    });
+}
+
+#[test]
+fn two_routers_with_one_number_are_found() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, other) = (Node::start(1, &broker), Node::start(1, &broker));
+        wait_until_degraded(&one, "another router of the cluster has this node's number, 1");
+        wait_until("the other one is told too", || troubles(&other).iter().any(|(name, _)| *name == "number"));
+        one.stop();
+        other.stop();
+    });
+}
+
+#[test]
+fn nodes_with_different_secrets_are_found() {
+    bounded(|| {
+        let broker = Broker::start();
+        let directory = tempfile::tempdir().expect("a directory");
+        let start = |number: u16| {
+            let file = directory.path().join(number.to_string());
+            std::fs::write(&file, [u8::try_from(number).expect("it is small"); 32]).expect("it can be written");
+            Node::start_with(number, &broker, |config| {
+                config.set("cluster.key_file", &file.display().to_string(), "the test").expect("it is legal");
+            })
+        };
+        let (one, two) = (start(1), start(2));
+        wait_until_degraded(&one, "packets about membership have a wrong seal");
+        assert!(one.view().dropped.unsealed > 0 && one.view().nodes.is_empty());
+        one.stop();
+        two.stop();
+    });
+}
+
+#[test]
+fn a_router_in_no_cluster_has_no_health_of_one() {
+    bounded(|| {
+        let router = start(1);
+        assert_eq!(health(&router), None);
+        shutdown(&router);
+        let broker = Broker::start();
+        let node = Node::start(1, &broker);
+        let router = node.router.clone();
+        assert!(health(&router).is_some());
+        node.stop();
+        assert_eq!(health(&router), None, "it has left");
+    });
+}
