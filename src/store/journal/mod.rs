@@ -13,10 +13,14 @@
 
 mod backlog;
 mod catalogue;
+mod prepare;
 mod progress;
+mod projection;
 mod scan;
 mod segment;
+mod state;
 mod trouble;
+mod write;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,40 +28,26 @@ use std::path::{Path, PathBuf};
 use std::task::Waker;
 use std::time::Duration;
 
-use caxton_shards::journal::frame::{
-    BLOCK_BYTES, FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, encode_header, frame_bytes,
-};
-use caxton_shards::journal::record::{Lsn, Projects, RECORD_HEADER_BYTES, RecordClass};
+use caxton_shards::journal::record::{Lsn, RECORD_HEADER_BYTES, RecordClass};
 
 use backlog::Backlog;
 pub use backlog::Projection;
 use catalogue::Ledger;
 pub use catalogue::{CATALOGUE, Catalogue, JournalId};
+pub use progress::{MARK_IDLE_MS, MARK_INTERVAL_MS};
 pub use scan::{
     JournalError, JournalSummary, SegmentSummary, has_frames, read_catalogue, read_frame_at, salvage, scan,
 };
 pub(crate) use segment::path as segment_path;
 use segment::{Active, Sealed, Spare};
+pub use state::{GATHERED_BYTES_BUSY, JournalState, WRITE_TIME_MAX_MS};
 use trouble::Trouble;
 pub use trouble::{RETRY_INTERVAL_MS, Severity, no_room, severity};
 
 use super::disk::{Buffer, Disk, DiskFile, WriteMode};
 
-/// Gathered bytes beyond which the journal is [busy](JournalState::Busy): as many as a few frames.
-pub const GATHERED_BYTES_BUSY: usize = 8 << 20;
-/// A write that takes longer than this makes the journal [obstructed](JournalState::Obstructed), in milliseconds.
-pub const WRITE_TIME_MAX_MS: u64 = 5_000;
 /// Polling interval while the first segment or the last entry of the catalogue is written.
 const WAIT: Duration = Duration::from_millis(1);
-/// Interval at which the catalogue records the journal's progress while it is written, in milliseconds.
-pub const MARK_INTERVAL_MS: u64 = 1_000;
-/// Idle time after which the catalogue records the progress, in milliseconds.
-pub const MARK_IDLE_MS: u64 = 50;
-/// Time limit for the entry of the catalogue that ends a start. Nothing is served yet, and a disk that is busy with the
-/// work of others can hold up a sync for many seconds.
-const BEGIN_WITHIN: Duration = Duration::from_mins(1);
-/// Time limit for the last entry of the catalogue.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The settings of a journal.
 #[derive(Clone, Debug)]
@@ -75,25 +65,6 @@ pub struct JournalOptions {
     pub retained_messages: u64,
     /// The number of newest conversation steps passed to the projection; older waiting ones are skipped.
     pub history: u64,
-}
-
-/// Whether a journal accepts records.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum JournalState {
-    /// It accepts records.
-    Ready,
-    /// It accepts records, and has much to write already.
-    Busy,
-    /// It has the maximum number of segments, and all of them are needed.
-    Full,
-    /// There is no room for more: the file system is full, a quota is used up, or the file size limit is reached. With
-    /// a description.
-    NoSpace(String),
-    /// The system cannot provide what the journal needs now: it has no descriptors or memory left, or does not complete
-    /// a write. With a description.
-    Obstructed(String),
-    /// A write failed, and nothing is written any more. With a description.
-    Failed(String),
 }
 
 /// The journal of one shard. It belongs to one thread, and never blocks it after creation.
@@ -226,11 +197,6 @@ impl<D: Disk> Journal<D> {
         })
     }
 
-    /// Returns how its segments are written.
-    pub fn mode(&self) -> WriteMode {
-        self.active.file.mode()
-    }
-
     /// Appends concatenated records, which have the next LSNs.
     pub fn append(&mut self, records: &[u8]) {
         if self.failure.is_some() {
@@ -269,184 +235,6 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Takes the next stretches for the projection to read, of about this many bytes together. They are durable, and
-    /// stay until [`Journal::projected`] is called with the last one's last record; nothing more is taken before that.
-    pub fn take_projections(&mut self, bytes: usize) -> Vec<Projection> {
-        if self.reading.is_some() {
-            return Vec::new();
-        }
-        let taken = self.projections.take(bytes);
-        let ends = taken.first().zip(taken.last());
-        self.reading = ends.map(|(first, last)| (first.segment, last.last));
-        taken
-    }
-
-    /// Takes all waiting stretches, although the projection may still be reading others: for the end of the journal.
-    pub fn take_last_projections(&mut self) -> Vec<Projection> {
-        self.projections.take(usize::MAX)
-    }
-
-    /// Records that the projection contains everything up to this record.
-    pub fn projected(&mut self, sequence: Lsn) {
-        self.reading = self.reading.filter(|(_, last)| *last > sequence);
-    }
-
-    /// Returns the first segment that the projection still has to read.
-    fn first_unread(&self) -> u64 {
-        let reading = self.reading.map(|(segment, _)| segment);
-        reading.or(self.projections.first_segment()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether stretches wait for the projection, besides those that it is reading.
-    pub fn has_unread(&self) -> bool {
-        !self.projections.is_empty()
-    }
-
-    /// Whether stretches wait that the projection can take.
-    pub fn has_projections(&self) -> bool {
-        self.reading.is_none() && !self.projections.is_empty()
-    }
-
-    /// Returns the number of conversation steps skipped because so many newer ones waited.
-    pub fn steps_left_out(&self) -> u64 {
-        self.projections.left_out
-    }
-
-    /// Whether a segment had to be reused before the projection had read it: then the projection has to be rebuilt.
-    /// Returns true once, and forgets what waits.
-    pub fn take_overrun(&mut self) -> bool {
-        let overrun = std::mem::take(&mut self.overrun);
-        if overrun {
-            self.forget_projections();
-        }
-        overrun
-    }
-
-    /// Forgets what waits for the projection, which is rebuilt.
-    pub fn forget_projections(&mut self) {
-        self.projections.forget();
-        self.reading = None;
-    }
-
-    /// Returns the last committed record.
-    pub fn committed(&self) -> Lsn {
-        Lsn(self.committed)
-    }
-
-    /// Whether something is being written, or waits to be.
-    pub fn is_busy(&self) -> bool {
-        self.failure.is_none() && (self.in_flight.is_some() || !self.waiting.is_empty() || self.postponed.is_some())
-    }
-
-    /// Whether something is being written.
-    pub fn is_writing(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
-    /// Whether the next segment is being created, which occupies the disk for a while.
-    pub fn makes_segment(&self) -> bool {
-        self.failure.is_none() && self.segment_trouble.is_none() && self.spare.is_being_made()
-    }
-
-    /// Whether it can only wait to retry something that failed.
-    pub fn is_stuck(&self) -> bool {
-        self.in_flight.is_none() && matches!(self.state(), JournalState::NoSpace(_) | JournalState::Obstructed(_))
-    }
-
-    /// Whether the next segment is being created after a failure: it has to be polled although nothing else happens.
-    pub fn mends(&self) -> bool {
-        self.failure.is_none() && self.segment_trouble.is_some() && self.spare.is_being_made()
-    }
-
-    /// Returns when something that failed is retried, in milliseconds, unless it is being [mended](Journal::mends)
-    /// already.
-    pub fn retry_at_ms(&self) -> Option<u64> {
-        let trouble =
-            self.segment_trouble.as_ref().filter(|_| self.failure.is_none() && !self.spare.is_being_made())?;
-        Some(trouble.retry_at_ms())
-    }
-
-    /// Returns whether it accepts records.
-    pub fn state(&self) -> JournalState {
-        if let Some(what) = &self.failure {
-            return JournalState::Failed(what.clone());
-        }
-        if self.is_troubled()
-            && let Some(state) = self.troubled_state()
-        {
-            return state;
-        }
-        if self.gathered.len() - self.taken > GATHERED_BYTES_BUSY {
-            return if self.is_full() { JournalState::Full } else { JournalState::Busy };
-        }
-        if self.is_full() && !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes) {
-            return JournalState::Full;
-        }
-        JournalState::Ready
-    }
-
-    /// Whether something may keep it from accepting records.
-    fn is_troubled(&self) -> bool {
-        self.frame_trouble.is_some()
-            || self.segment_trouble.is_some()
-            || self.catalogue_trouble.is_some()
-            || self.write_takes_long()
-    }
-
-    fn write_takes_long(&self) -> bool {
-        self.in_flight.is_some() && self.now_ms.saturating_sub(self.began_ms) > WRITE_TIME_MAX_MS
-    }
-
-    #[cold]
-    fn troubled_state(&self) -> Option<JournalState> {
-        let state = |trouble: &Option<Trouble>| trouble.as_ref().and_then(Trouble::state).cloned();
-        if let Some(state) = state(&self.frame_trouble) {
-            return Some(state);
-        }
-        // While the current segment has room, nobody has to wait for the next one.
-        if !self.active.has_room(2 * FRAME_BYTES_MAX as u64, self.options.segment_bytes)
-            && let Some(state) = state(&self.segment_trouble).or_else(|| state(&self.catalogue_trouble))
-        {
-            return Some(state);
-        }
-        let directory = self.options.directory.display();
-        self.write_takes_long().then(|| {
-            JournalState::Obstructed(format!(
-                "a write in {directory} has taken longer than {} s: the disk does not respond",
-                WRITE_TIME_MAX_MS / 1_000
-            ))
-        })
-    }
-
-    fn is_full(&self) -> bool {
-        matches!(self.spare, Spare::None) && self.sealed.len() + 1 >= self.options.segments_max
-    }
-
-    /// Sleeps until a write is complete, until it is woken, or for this long. For a thread with nothing else to do.
-    pub fn wait(&mut self, timeout: Duration) {
-        self.disk.wait(timeout);
-    }
-
-    /// Returns a waker that ends a [`wait`](Journal::wait), the current one or the next.
-    pub fn waker(&self) -> Waker {
-        self.disk.waker()
-    }
-
-    /// Returns the number of segments, including the current and the spare one.
-    pub fn segments(&self) -> usize {
-        self.sealed.len() + 1 + usize::from(!matches!(self.spare, Spare::None))
-    }
-
-    /// If more than half of the segments are in use, returns the last record of the oldest one, if something in it is
-    /// still needed. Rewriting its needed records frees the segment.
-    pub fn wants_carried(&self) -> Option<Lsn> {
-        if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
-            return None;
-        }
-        let oldest = self.sealed.front()?;
-        (oldest.held.needed > 0).then_some(Lsn(oldest.last))
-    }
-
     /// Makes progress: finishes completed writes, begins the next one, prepares the next segment. Returns whether more
     /// is durable than before.
     pub fn poll(&mut self, now_ms: u64) -> bool {
@@ -469,224 +257,24 @@ impl<D: Disk> Journal<D> {
         self.committed > before
     }
 
-    fn finish_write(&mut self, now_ms: u64) {
-        if self.in_flight.is_none() {
-            return;
-        }
-        let Some((result, buffer)) = self.active.file.poll() else { return };
-        let Some(write) = self.in_flight.take() else { return };
-        match result {
-            Ok(()) => {
-                self.written_bytes += buffer.bytes().len() as u64;
-                self.commits += 1;
-                (self.committed, self.committed_frame) = (write.last, write.frame);
-                self.committed_ms = now_ms;
-                self.frame_trouble = None;
-                self.buffers.push(buffer);
-                if let Some(projection) = write.projection {
-                    self.projections.push(projection);
-                }
-            }
-            Err(error) => {
-                let offset = self.active.offset - buffer.bytes().len() as u64;
-                self.postpone("a write to the journal failed", &error, (offset, buffer, write), now_ms);
-            }
-        }
+    /// Returns the last committed record.
+    pub fn committed(&self) -> Lsn {
+        Lsn(self.committed)
     }
 
-    /// Postpones a frame that could not be written now, unless the error is final.
-    #[cold]
-    fn postpone(&mut self, what: &str, error: &io::Error, frame: (u64, Buffer, InFlight), now_ms: u64) {
-        let trouble = Trouble::of(error, what, &self.options.directory, self.frame_trouble.as_ref(), now_ms);
-        if trouble.is_none() {
-            return self.fail(what, error);
+    /// If more than half of the segments are in use, returns the last record of the oldest one, if something in it is
+    /// still needed. Rewriting its needed records frees the segment.
+    pub fn wants_carried(&self) -> Option<Lsn> {
+        if (self.sealed.len() + 1) * 2 <= self.options.segments_max {
+            return None;
         }
-        self.frame_trouble = trouble;
-        self.postponed = Some(frame);
+        let oldest = self.sealed.front()?;
+        (oldest.held.needed > 0).then_some(Lsn(oldest.last))
     }
 
-    fn fail(&mut self, what: &str, error: &io::Error) {
-        let directory = self.options.directory.display();
-        self.failure =
-            Some(format!("{what} in {directory}: {error}; it takes nothing more until the router is restarted"));
-    }
-
-    /// Writes what was gathered as one frame.
-    fn begin_write(&mut self, now_ms: u64) {
-        if let Some((offset, buffer, write)) = self.postponed.take() {
-            if self.frame_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
-                self.postponed = Some((offset, buffer, write));
-                return;
-            }
-            return self.submit(offset, buffer, write, now_ms);
-        }
-        if self.waiting.is_empty() {
-            return;
-        }
-        let (mut records, mut bytes) = (0_usize, 0_usize);
-        for (length, _) in &self.waiting {
-            if records > 0 && bytes + *length as usize > FRAME_BYTES_MAX - HEADER_BYTES {
-                break;
-            }
-            records += 1;
-            bytes += *length as usize;
-        }
-        let length = frame_bytes(bytes);
-        if !self.active.has_room(length as u64, self.options.segment_bytes) && !self.next_segment(length) {
-            return;
-        }
-        self.frame += 1;
-        let header = FrameHeader {
-            shard: self.options.id.shard,
-            boot_epoch: self.options.id.boot_epoch,
-            segment: self.active.number,
-            frame: self.frame,
-            first_sequence: self.framed + 1,
-            records: u32::try_from(records).unwrap_or(u32::MAX),
-            payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            tag: self.tag,
-        };
-        let mut buffer = self.take_buffer(length);
-        let place = buffer.resize(length);
-        let payload = &self.gathered[self.taken..self.taken + bytes];
-        place[..HEADER_BYTES].copy_from_slice(&encode_header(&header, payload));
-        place[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(payload);
-        place[HEADER_BYTES + bytes..].fill(0);
-        self.taken += bytes;
-        // The rest is moved to the front only if it is less than what is gone.
-        if self.taken * 2 >= self.gathered.len() {
-            self.gathered.drain(..self.taken);
-            self.taken = 0;
-        }
-        let (mut steps, mut state) = (0, false);
-        for (_, class) in self.waiting.drain(..records) {
-            self.framed += 1;
-            self.messages += u64::from(class.arrives);
-            self.active.held.push(class.holds);
-            steps += u64::from(class.projects == Projects::History);
-            state |= class.projects == Projects::State;
-        }
-        let projects = state || steps > 0;
-        let offset = self.active.offset;
-        self.active.offset += length as u64;
-        let projection = projects.then(|| Projection {
-            path: segment::path(&self.options.directory, self.active.number),
-            segment: self.active.number,
-            tag: self.tag,
-            offset,
-            bytes: length,
-            last: Lsn(self.framed),
-            steps,
-            state,
-        });
-        self.submit(offset, buffer, InFlight { last: self.framed, frame: self.frame, projection }, now_ms);
-    }
-
-    fn submit(&mut self, offset: u64, buffer: Buffer, write: InFlight, now_ms: u64) {
-        self.began_ms = now_ms;
-        match self.active.file.submit(offset, buffer) {
-            Ok(()) => self.in_flight = Some(write),
-            Err((error, buffer)) => {
-                self.postpone("a write to the journal could not be begun", &error, (offset, buffer, write), now_ms);
-            }
-        }
-    }
-
-    fn take_buffer(&mut self, length: usize) -> Buffer {
-        match self.buffers.pop() {
-            Some(buffer) if buffer.capacity() >= length => buffer,
-            _ => Buffer::new(length.max(FRAME_BYTES_MAX + BLOCK_BYTES)),
-        }
-    }
-
-    /// Switches to the spare segment. Returns whether there was one, with room for a frame of this length.
-    fn next_segment(&mut self, length: usize) -> bool {
-        if length as u64 > self.options.segment_bytes && self.active.offset > 0 && self.spare.is_ready() {
-            // A record longer than a segment gets its own, which grows for it.
-        } else if !self.spare.is_ready() {
-            return false;
-        }
-        let Some((file, number)) = self.spare.take() else { return false };
-        let next = Active::new(file, number, self.frame + 1, self.framed + 1);
-        let full = std::mem::replace(&mut self.active, next);
-        self.sealed.push_back(Sealed {
-            number: full.number,
-            first_frame: full.first_frame,
-            last: self.framed,
-            messages: self.messages,
-            held: full.held,
-        });
-        true
-    }
-
-    /// Prepares the next segment before it is needed: a reusable one or, up to the maximum, a new one.
-    fn look_after_segments(&mut self, now_ms: u64) {
-        if self.spare.is_ready() || self.segment_trouble.as_ref().is_some_and(|trouble| !trouble.is_over(now_ms)) {
-            return;
-        }
-        let tried = if self.spare.is_being_made() {
-            self.spare.poll(&mut self.disk, &self.options.directory, &mut self.ledger)
-        } else {
-            self.begin_segment()
-        };
-        match tried {
-            // None can be created beyond the maximum.
-            Ok(()) if !self.spare.is_being_made() => self.segment_trouble = None,
-            Ok(()) => {}
-            Err(error) => self.segment_failed(&error, now_ms),
-        }
-    }
-
-    #[cold]
-    fn segment_failed(&mut self, error: &io::Error, now_ms: u64) {
-        let what = "a segment of the journal could not be made";
-        let before = self.segment_trouble.as_ref();
-        let trouble = Trouble::of(error, what, &self.options.directory, before, now_ms);
-        if trouble.is_none() {
-            return self.fail(what, error);
-        }
-        self.segment_trouble = trouble;
-        // A new segment that finds no room releases what it has: a reusable one may replace it, and others need the
-        // room meanwhile.
-        if severity(error) == Severity::NoRoom && self.spare.remove_unfinished(&mut self.disk, &self.options.directory)
-        {
-            self.numbered -= 1;
-        }
-    }
-
-    /// Begins to create the next segment. If that fails, all segments are unchanged.
-    fn begin_segment(&mut self) -> io::Result<()> {
-        let first_unread = self.first_unread();
-        let crowded = self.sealed.len() + 2 > self.options.segments_max;
-        let number = self.numbered + 1;
-        let unneeded = self.sealed.front().filter(|segment| {
-            // If there is no more room, the projection is not waited for: it is rebuilt.
-            segment.held.needed == 0
-                && (crowded
-                    || segment.number < first_unread
-                        && segment.messages + self.options.retained_messages <= self.messages)
-        });
-        if let Some(segment) = unneeded {
-            let old = segment.number;
-            self.sealed.pop_front();
-            self.overrun |= old >= first_unread;
-            self.numbered = number;
-            self.spare = self.give_up(old);
-        } else if !crowded {
-            self.check_room()?;
-            self.spare = Spare::begin(&mut self.disk, &self.options, number)?;
-            self.numbered = number;
-        }
-        Ok(())
-    }
-
-    /// After a segment that found no room, none is begun before there seems to be enough room.
-    fn check_room(&self) -> io::Result<()> {
-        if !matches!(self.segment_trouble.as_ref().and_then(Trouble::state), Some(JournalState::NoSpace(_))) {
-            return Ok(());
-        }
-        let free = self.disk.free_space(&self.options.directory)?;
-        if free < self.options.segment_bytes { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    /// Returns the number of segments, including the current and the spare one.
+    pub fn segments(&self) -> usize {
+        self.sealed.len() + 1 + usize::from(!matches!(self.spare, Spare::None))
     }
 
     /// Returns the numbers of the first and the last segment in use.
@@ -694,21 +282,19 @@ impl<D: Disk> Journal<D> {
         (self.sealed.front().map_or(self.active.number, |oldest| oldest.number), self.active.number)
     }
 
-    /// Stops accepting records, because what is written would be lost; `complaint` says why.
-    pub fn lose(&mut self, complaint: String) {
-        self.failure.get_or_insert(complaint);
+    /// Sleeps until a write is complete, until it is woken, or for this long. For a thread with nothing else to do.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.disk.wait(timeout);
     }
 
-    /// Records in the catalogue that the oldest segment is given up for the next one. Its file is renamed after that.
-    fn give_up(&mut self, old: u64) -> Spare<D::File> {
-        let number = self.numbered;
-        let oldest = self.sealed.front().map(|segment| (segment.first_frame, segment.held.first));
-        let (first_frame, first) = oldest.unwrap_or((self.active.first_frame, self.active.held.first));
-        let change = self.ledger.name(|entry| {
-            (entry.first, entry.last, entry.reused) = (old + 1, number, Some(old));
-            (entry.first_frame, entry.first_record) = (first_frame, Lsn(first));
-        });
-        Spare::GivingUp { old, number, change }
+    /// Returns a waker that ends a [`wait`](Journal::wait), the current one or the next.
+    pub fn waker(&self) -> Waker {
+        self.disk.waker()
+    }
+
+    /// Returns how its segments are written.
+    pub fn mode(&self) -> WriteMode {
+        self.active.file.mode()
     }
 
     /// Returns the directory of its segments.

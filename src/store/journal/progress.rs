@@ -8,7 +8,17 @@ use caxton_shards::message::WallTime;
 use super::super::disk::{Disk, Files};
 use super::scan::scan;
 use super::trouble::Trouble;
-use super::{BEGIN_WITHIN, CLOSE_WITHIN, Journal, MARK_IDLE_MS, MARK_INTERVAL_MS, WAIT};
+use super::{Journal, WAIT};
+
+/// Interval at which the catalogue records the journal's progress while it is written, in milliseconds.
+pub const MARK_INTERVAL_MS: u64 = 1_000;
+/// Idle time after which the catalogue records the progress, in milliseconds.
+pub const MARK_IDLE_MS: u64 = 50;
+/// Time limit for the entry of the catalogue that ends a start. Nothing is served yet, and a disk that is busy with the
+/// work of others can hold up a sync for many seconds.
+const BEGIN_WITHIN: Duration = Duration::from_mins(1);
+/// Time limit for the last entry of the catalogue.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 impl<D: Disk> Journal<D> {
     #[cold]
