@@ -1,5 +1,5 @@
-//! Benchmark of the search for the agents whose messages wait longest, among all agents of one shard: how long its turns
-//! take, with cold caches, which is how long a message waits because of it.
+//! Benchmark of the search for the agents whose messages wait longest, among all agents of one shard. It measures how
+//! long the turns of the search take with cold caches: a message that arrives meanwhile waits as long.
 //!
 //! `cargo bench -p caxton-shards --bench survey -- [AGENTS]`
 
@@ -17,15 +17,15 @@ use caxton_shards::message::{AgentId, Message, Performative, WallTime};
 use caxton_shards::shard::Shard;
 use caxton_shards::sim::Setup;
 
-/// The same as the program's.
+/// The allocator that the command uses too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Number of searches.
 const SEARCHES: usize = 9;
-/// What is read between two turns, so that nothing of the last one is left in the caches.
+/// Number of bytes read between two turns, so that nothing of the last turn is left in the caches.
 const OTHER_BYTES: usize = 64 << 20;
-/// Of so many agents, one has messages that wait.
+/// One of this many agents has messages that wait.
 const ONE_WITH_MAIL_IN: usize = 100;
 const REGISTERED_AT_ONCE: usize = 10_000;
 
@@ -68,7 +68,7 @@ impl Bench {
             self.turn();
         }
         for number in (0..agents).step_by(ONE_WITH_MAIL_IN) {
-            // The first one is handed out, and the second one waits.
+            // The first message is handed out, and the second one waits.
             for _ in 0..2 {
                 let message = Message::builder(Performative::Inform).receiver(AgentId::of_text(&name(number)));
                 self.inputs.push_back(Input::Tell(message.content("x").build().unwrap()));

@@ -1,4 +1,4 @@
-//! Back-pressure: what happens to messages for a full mailbox, and who waits for one.
+//! Back-pressure: what happens to messages for a full mailbox, and what waits for room.
 
 pub(crate) mod policy;
 pub(crate) mod room;
@@ -15,12 +15,12 @@ use crate::message::AgentId;
 use room::RoomWaiters;
 use wait_queues::WaitQueues;
 
-/// Who waits for room.
+/// The messages and callers that wait for room.
 #[derive(Default)]
 pub(crate) struct FlowControl {
-    /// Messages, for receivers with full mailboxes.
+    /// Messages whose receivers' mailboxes are full.
     pub queues: WaitQueues,
-    /// Callers outside, for what their agents have on their way.
+    /// Callers outside that wait until their agents have less on the way.
     pub room: RoomWaiters,
 }
 

@@ -1,4 +1,4 @@
-//! Callers outside that wait until an agent has less on its way, so that they hand over more.
+//! Callers outside that wait until an agent has less on its way, before they hand over more.
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -12,7 +12,7 @@ pub const ROOM_WAITERS_MAX: usize = 16;
 /// A caller that waits.
 struct RoomWaiter {
     token: Token,
-    /// The number of messages on their way with which it goes on.
+    /// It waits until at most this many messages of the agent are on their way.
     at_most: u32,
 }
 

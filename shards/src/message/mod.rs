@@ -455,7 +455,7 @@ impl Message {
         MessageBuilder::of(self)
     }
 
-    /// Returns the end of the lifetime of a message that was admitted, in milliseconds of monotonic time; none if it has no
+    /// Returns when the lifetime of an admitted message ends, in milliseconds of monotonic time, or `None` if it has no
     /// end.
     pub fn ends_at_ms(&self) -> Option<u64> {
         Some(self.delivery_meta().deadline_ms).filter(|deadline_ms| (1..u64::MAX).contains(deadline_ms))

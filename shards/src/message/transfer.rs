@@ -1,7 +1,8 @@
-//! The encoding of a message on its way to another node: the journal's, with the rest of its lifetime beside it.
+//! The encoding of a message that goes to another node. It is that of the journal; the remaining lifetime is passed
+//! separately.
 //!
-//! A message's lifetime counts from its admission. A node passes on how much of it is left, so that the clocks of nodes
-//! do not matter and the way so far counts.
+//! A message's lifetime counts from its admission. A node passes on how much of it is left. So the time on the way so
+//! far counts, and the nodes' clocks need not agree.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
     message.store(out, Extent::Whole);
 }
 
-/// Decodes a message written by [`encode`], which has this much of its lifetime left. `None` leaves its lifetime as it
-/// is. The rest is rounded down to milliseconds, but is at least one, and at most `u32::MAX` milliseconds.
+/// Decodes a message written by [`encode`]. `remaining` becomes its lifetime, rounded down to milliseconds, but at
+/// least one and at most `u32::MAX`. `None` leaves its lifetime as it is.
 ///
 /// # Errors
-/// The bytes are no message of this version. It is also an error if its act is a new word for which the vocabulary has
-/// no room.
+///
+/// The bytes are not a message of this version, or its act is a new word and the vocabulary has no room for it.
 pub fn decode(bytes: &[u8], remaining: Option<Duration>) -> Result<Message, RecordError> {
     let mut reader = Reader::new(bytes);
     let mut message = Message::restore(&mut reader)?;

@@ -8,9 +8,9 @@ use pending_replies::{PENDING_REPLIES_MAX, PendingReplies};
 
 /// The replies that are expected.
 pub(crate) struct Replies {
-    /// By callers outside, for whom the gateway asked.
+    /// Expected by callers outside, in whose place the gateway asked.
     pub asks: Asks,
-    /// By agents.
+    /// Expected by agents.
     pub pending: PendingReplies,
 }
 

@@ -27,7 +27,7 @@ pub enum Placement {
 #[derive(Clone, Copy, Debug)]
 pub struct Partition {
     shards: u16,
-    /// Only the names of the node's own agents depend on it.
+    /// Only the names of the gateways depend on it.
     node: NodeId,
 }
 
@@ -37,8 +37,8 @@ impl Partition {
         Self { shards: shards.into_inner(), node: NodeId::default() }
     }
 
-    /// Makes it the map of this node. Agents are mapped as before, but the [gateways](Self::gateway_name) of two nodes have
-    /// different names.
+    /// Returns the same map for this node. Agents keep their shards, but the [gateways](Self::gateway_name) of two
+    /// nodes have different names.
     #[must_use]
     pub fn of_node(self, node: NodeId) -> Self {
         Self { node, ..self }

@@ -66,8 +66,9 @@ pub struct ShardConfig {
     pub durable_lifetime_ms: u32,
     /// Minimum size of the deduplication window, in durable messages.
     pub duplicates_window: usize,
-    /// Whether agents that are not registered here are looked for on other nodes: see
-    /// [`Output::Wanted`](crate::api::Output::Wanted). Otherwise a message for one is a dead letter at once.
+    /// Whether an agent that is not registered here is looked for on other nodes: see
+    /// [`Output::Wanted`](crate::api::Output::Wanted). If not, a message for such an agent becomes a dead letter
+    /// immediately.
     pub looks_for_absent: bool,
     /// Which messages are watched from the beginning.
     pub watching: Watching,

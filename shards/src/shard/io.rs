@@ -131,19 +131,21 @@ pub enum Input {
     /// [stop](Self::Stop), and its owner may still read the router's notices. Ignored if the agent has another inbox,
     /// or none.
     Returned(AgentId, InboxNumber, Vec<Message>),
-    /// Delivers a notice of another node's router to an agent of this router, like one of its own. One for an agent that
-    /// is not registered is dropped, as is a message that is no [notice](crate::message::notice::is_notice).
+    /// Delivers a notice of another node's router to an agent of this router, like one of its own notices. It is
+    /// dropped if the agent is not registered, or if it is not a [notice](crate::message::notice::is_notice).
     Notice(Message),
     /// No node has this agent, which was [wanted](Output::Wanted). The messages that wait for it are given up, except
     /// those of an earlier run. Ignored if it is not wanted any more.
     Unwanted {
         /// The agent.
         agent: AgentId,
-        /// The reason in words, for dead letters and senders.
+        /// Why the messages are given up. The text stands in their dead letters and in the failure reports to their
+        /// senders.
         why: Box<str>,
     },
-    /// Looks for agents that are not registered and for which messages of an earlier run wait, except persistent ones, on
-    /// other nodes: up to [`WANTED_MAX`](crate::api::WANTED_MAX) in all, those first that were not looked for last time.
+    /// Starts to look on other nodes for agents that are not registered and that messages of an earlier run wait for.
+    /// Persistent agents are not looked for. At most [`WANTED_MAX`](crate::api::WANTED_MAX) agents are looked for at
+    /// the same time; agents that have not had their turn come first.
     WantAbsent,
     /// Responds with [`Answer::Providers`].
     Discover(Term, Token),
@@ -271,9 +273,9 @@ pub enum Output {
     CloseInbox(InboxNumber),
     /// The inbox has no agent any more: it gets nothing further.
     InboxEnded(InboxNumber),
-    /// An agent that is not registered here, and for which messages wait, may be an agent of another node. Either it is
-    /// registered, as a [proxy](crate::shard::agent::Registration::proxy) or otherwise, and gets them, or an
-    /// [`Input::Unwanted`] has to follow. Until then it is not reported again.
+    /// Messages wait for an agent that is not registered here and may live on another node. The owner of the shard
+    /// either registers it, usually as a [proxy](crate::shard::agent::Registration::proxy), or responds with
+    /// [`Input::Unwanted`]. Until then the agent is not reported again.
     Wanted(AgentId),
     /// An event for observers.
     Event(Event),

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use crate::base::index::AgentIndex;
 use crate::message::AgentId;
 
-/// Maximum number of agents of a shard that are looked for at the same time. Messages for others that are not registered are
-/// dead letters.
+/// Maximum number of agents that a shard looks for at the same time. Beyond it, a message for an agent that is not
+/// registered becomes a dead letter.
 pub const WANTED_MAX: usize = 4_096;
 
 /// What waits for an agent that is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::shard) enum Waiting {
-    /// Messages that were sent to it since it is looked for.
+    /// Only messages that were sent since the search began.
     New,
-    /// Also messages of an earlier run, which are kept if no node has the agent.
+    /// Also messages of an earlier run. They are kept even if no node has the agent.
     Restored,
 }
 
-/// The agents that are looked for, each until it is registered or no node turns out to have it.
+/// The agents that are looked for. The search for an agent ends when it is registered, or when no node has it.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Wanted {
     agents: BTreeMap<AgentId, Waiting>,
-    /// The place of the last agent with messages of an earlier run that was looked for.
+    /// The index of the agent where the last round of restored agents ended.
     last_restored: Option<AgentIndex>,
 }
 
@@ -32,7 +32,7 @@ impl Wanted {
         self.agents.contains_key(&agent)
     }
 
-    /// Returns the number of agents that may be looked for besides those that are.
+    /// Returns how many more agents may be looked for.
     pub fn room(&self) -> usize {
         WANTED_MAX.saturating_sub(self.agents.len())
     }
@@ -57,8 +57,9 @@ impl Wanted {
         self.agents.clear();
     }
 
-    /// Returns those agents with messages of an earlier run that are to be looked for next, as many as there is room for.
-    /// `candidates` are all of them in the order of their places.
+    /// Returns the agents with messages of an earlier run to look for next, as many as there is room for. Each call
+    /// continues behind the last agent of the call before, and begins again at the end. `candidates` are all such
+    /// agents, sorted by index.
     pub fn next_restored(&mut self, mut candidates: Vec<(AgentIndex, AgentId)>) -> Vec<AgentId> {
         let begun = candidates.partition_point(|(index, _)| self.last_restored.is_some_and(|last| index.0 <= last.0));
         candidates.rotate_left(begun);

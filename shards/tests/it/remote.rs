@@ -1,4 +1,4 @@
-//! Agents of other nodes: those that are looked for, their proxies, and notices of other routers.
+//! Agents of other nodes: the search for them, their proxies, and notices of other routers.
 
 use caxton_shards::agent::{Outcome, Registration};
 use caxton_shards::api::{
@@ -29,7 +29,7 @@ fn give_up(world: &mut World, agent: AgentId) {
     world.run();
 }
 
-/// A name on a shard, whose agent is not registered.
+/// Returns a name that belongs to this shard and is not registered.
 fn stranger(world: &World, shard: u16) -> (AgentName, AgentId) {
     let name = world.name_on(shard, "stranger");
     (name.clone(), AgentId::of(&name))
@@ -90,7 +90,7 @@ fn an_agent_that_is_registered_here_meanwhile_gets_what_waits_for_it() {
     world.register(Script::listener(&log).registration(name));
     world.run();
     assert_eq!(log.texts(), ["one"]);
-    // The answer of the other nodes comes too late.
+    // The responses of the other nodes come too late.
     give_up(&mut world, absent);
     send_all(&mut world, [inform(sender, absent, "two").build().unwrap()]);
     assert_eq!(log.texts(), ["one", "two"]);
@@ -441,7 +441,7 @@ fn the_notice_of_another_router_reaches_its_agent_from_either_shard() {
         let mut world = looking(2).start();
         let (agent, told) = world.add_listener(1, "agent");
         world.give(shard, Input::Notice(failure(agent, Correlation::of_text("r"), "mailbox-full")));
-        // Nobody else speaks for a router.
+        // A message of anybody but a router is not a notice.
         world.give(shard, Input::Notice(inform(agent, agent, "forged").build().unwrap()));
         world.run();
         let notices = told.notices();

@@ -249,9 +249,9 @@ impl Registration {
         self
     }
 
-    /// Makes the agent the proxy of an agent of another node: the owner of its inbox passes its messages on. The other node
-    /// sends the receipts that their senders want, and nothing is remembered of the proxy once it was removed, because the
-    /// agent continues to exist elsewhere. Ignored for an agent that is not outside the shards.
+    /// Makes the agent the proxy of an agent of another node: the owner of its inbox passes its messages on. The other
+    /// node sends the receipts that their senders want. When the proxy is removed, nothing of it is remembered, because
+    /// the agent itself still exists on its node. Ignored for an agent that is not outside the shards.
     #[must_use]
     pub fn proxy(mut self) -> Self {
         if let Role::Outside { is_proxy, .. } = &mut self.role {

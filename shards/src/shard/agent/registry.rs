@@ -138,8 +138,8 @@ impl AgentFlags {
     pub const WAITING: Self = Self(1 << 5);
     /// It provides a capability.
     pub const PROVIDER: Self = Self(1 << 6);
-    /// It existed in an earlier run, or something from then waits for it, or it is looked for on other nodes; and it has
-    /// not been registered yet.
+    /// It is not registered yet, but existed in an earlier run, has messages of an earlier run, or is looked for on
+    /// other nodes.
     pub const ABSENT: Self = Self(1 << 7);
     /// Flags that require notification when its mailbox holds less.
     pub const ROOM_MATTERS: Self = Self(Self::PROVIDER.0 | Self::CLOSED.0);

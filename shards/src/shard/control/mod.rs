@@ -1,6 +1,7 @@
 //! The control plane. Its stages in calling order, the lowest first: `journal`, `replies`, `backpressure`, `commits`,
-//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `wanting`, `admin`, `survey`, `peers`, `replay`, `inboxes`, `stop`,
-//! `inspect`, `reconfigure`, `inputs`, `restore`. A stage calls components, the stages of the path, and those before it.
+//! `breakers`, `offers`, `remove`, `start`, `lifecycle`, `register`, `wanting`, `admin`, `survey`, `peers`, `replay`,
+//! `inboxes`, `stop`, `inspect`, `reconfigure`, `inputs`, `restore`. A stage calls components, the stages of the path,
+//! and those before it.
 
 pub mod admin;
 pub mod backpressure;
@@ -29,7 +30,7 @@ use survey::Surveys;
 
 use crate::shard::wanted::Wanted;
 
-/// What takes several turns.
+/// Operations that take several turns.
 #[derive(Default)]
 pub(in crate::shard) struct Operations {
     pub(in crate::shard) replays: Replays,

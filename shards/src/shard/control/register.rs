@@ -209,8 +209,8 @@ impl Shard {
         (name == ROUTER_NAME).then(|| RegistrationError::Reserved { name: name.to_owned() })
     }
 
-    /// Whether an agent of this name existed in an earlier run and waits to be registered again, or is looked for. The name
-    /// is unknown if only messages for it are there.
+    /// Whether an agent of this name is absent: it existed in an earlier run and waits to be registered again, or it is
+    /// looked for. The name is unknown if there are only messages for it.
     fn is_absent(&self, index: AgentIndex, name: &str) -> bool {
         let is_named = |slot: &AgentSlot| slot.name.is_empty() || &*slot.name == name;
         self.agents.get(index).is_some_and(|slot| slot.flags.is(AgentFlags::ABSENT) && is_named(slot))
@@ -229,8 +229,8 @@ impl Shard {
         index
     }
 
-    /// Sends the "delivered" receipts of what waits for an agent that was looked for and is registered now, unless it is of
-    /// another node.
+    /// Sends the "delivered" receipts of the messages that waited while the agent was looked for. If it is the proxy of
+    /// an agent of another node, that node sends them.
     #[cold]
     fn say_what_waits_delivered(&mut self, index: AgentIndex) {
         let Some(slot) = self.agents.get(index).filter(|slot| !slot.is_proxy()) else { return };

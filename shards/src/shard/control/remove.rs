@@ -87,7 +87,7 @@ impl Shard {
             self.timers.cancel(drain.deadline);
             self.outputs.answer(drain.token, Answer::Drained(Ok(Drained { left: held + drain.given_back })));
         }
-        // A message for an agent of another node is still for that agent.
+        // A removed proxy is not remembered as a former agent: the agent itself still exists on its node.
         if why != StopReason::NotStarted && !is_proxy {
             self.agents.bury(id, name, why, total);
         }
@@ -98,7 +98,7 @@ impl Shard {
         self.empty_with(index, reason, "");
     }
 
-    /// Like [`Shard::empty`], with an explanation.
+    /// Like [`Shard::empty`], with a detail for the dead letters.
     pub(in crate::shard) fn empty_with(&mut self, index: AgentIndex, reason: DeadLetterReason, detail: &str) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.

@@ -318,7 +318,7 @@ impl Shard {
         let Some(slot) = slot.filter(|slot| !slot.is_leaving()) else {
             return if self.config.looks_for_absent { Ok(()) } else { Err(ReplayError::NoReceiver { id }) };
         };
-        // Only a durable message can wait for an agent that is not registered yet, unless that is looked for.
+        // Only a durable message can wait for an agent that is not registered yet, unless the agent is looked for.
         if slot.flags.is(AgentFlags::ABSENT)
             && letter.message.reliability() != Reliability::Durable
             && !self.operations.wanted.has(receiver)

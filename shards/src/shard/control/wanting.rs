@@ -1,10 +1,12 @@
-//! Agents of other nodes: those that are looked for because something was sent to them, and what the routers of their nodes
-//! report.
+//! Agents of other nodes: the search for agents that messages were sent to, and the notices of other nodes' routers.
 //!
-//! Invariants: an agent is looked for once at a time, and until that has an end its messages wait in the mailbox of an
-//! absent agent, under the limits of any mailbox; a registration takes that over. Nothing is looked for once the router
-//! drains. What waits since an earlier run is never given up because no node has its receiver: that may not have started
-//! yet.
+//! While an agent is looked for, an absent agent stands in its place. Messages wait in its mailbox, which has the same
+//! limits as any other. When the agent is registered, it takes over this mailbox.
+//!
+//! Invariants:
+//! - An agent is looked for once at a time.
+//! - Nothing is looked for once the router drains.
+//! - Messages of an earlier run are not given up because no node has their receiver: its node may not have started yet.
 
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
 use crate::message::notice::{is_notice, router_id};
@@ -15,7 +17,8 @@ use crate::shard::wanted::{WANTED_MAX, Waiting};
 use crate::shard::{Shard, ShardPhase};
 
 impl Shard {
-    /// Keeps a message for an agent that is not registered, and has the agent looked for; or gives the message up.
+    /// Keeps a message for an agent that is not registered, and starts to look for the agent. If it cannot be looked
+    /// for, the message becomes a dead letter.
     #[cold]
     pub(in crate::shard) fn want(&mut self, envelope: Envelope, target: AgentId) {
         if self.phase != ShardPhase::Running || target == router_id() {
@@ -33,7 +36,7 @@ impl Shard {
         debug_assert!(self.agents.get(index).is_some_and(|slot| slot.id == target), "delivering removes nobody");
     }
 
-    /// Has the agents looked for whose messages wait since an earlier run.
+    /// Starts to look for agents that messages of an earlier run wait for.
     #[cold]
     pub(in crate::shard) fn want_absent(&mut self) {
         if self.phase != ShardPhase::Running || !self.config.looks_for_absent {
@@ -84,24 +87,25 @@ impl Shard {
         self.remove_slot(index);
     }
 
-    /// Whether messages for the agent are, or may be, for an agent of another node, which sends the receipts.
+    /// Whether the agent lives on another node, or may do so because it is still looked for. The other node sends the
+    /// receipts then.
     pub(in crate::shard) fn is_elsewhere(&self, index: AgentIndex) -> bool {
         self.agents.get(index).is_some_and(|slot| slot.is_proxy() || self.operations.wanted.has(slot.id))
     }
 
-    /// Returns the dead letter reason of a message for an agent that does not exist here.
+    /// Returns why a new message for this agent, which does not exist here, becomes a dead letter.
     pub(in crate::shard) fn reason_of_unknown(&self, target: AgentId) -> DeadLetterReason {
         let former = self.agents.find_former(target);
         former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late())
     }
 
-    /// Returns the dead letter reason of a message whose receiver was removed while it was delayed or being made
-    /// durable.
+    /// Returns why a message becomes a dead letter if its receiver was removed while the message was delayed or being
+    /// journalled.
     #[cold]
     pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
         match target.and_then(|target| self.agents.find_former(target)) {
             Some(former) => former.why.for_what_waited(),
-            // It was looked for in vain, or was an agent of another node.
+            // No node had the agent, or it was the proxy of an agent of another node.
             None if self.config.looks_for_absent => DeadLetterReason::UnknownReceiver,
             None => DeadLetterReason::Deregistered,
         }
