@@ -30,7 +30,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-pub(crate) use self::findings::complaint;
+pub(crate) use self::findings::{complaint, examine};
 use self::node::Node;
 use self::transport::Transport;
 pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView, PacketsDropped, Versions};
@@ -146,7 +146,7 @@ impl Cluster {
 
     /// Returns what is wrong with the cluster, and what is in order, as this node sees it.
     pub fn findings(&self) -> Vec<Finding> {
-        findings::examine(&self.view.look(Instant::now()))
+        examine(&self.view.look(Instant::now()))
     }
 
     /// Leaves the cluster, and waits until its thread has ended. The router goes on alone, and cannot join again.

@@ -3,6 +3,8 @@
 mod access;
 mod agents;
 mod clients;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod document;
 mod messages;
 mod operate;

@@ -106,6 +106,20 @@ pub enum Health {
     Dead,
 }
 
+impl Health {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Alive, Self::Suspect, Self::Dead];
+
+    /// Returns the health as one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// What changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {

@@ -72,6 +72,7 @@ reasons! {
     MALFORMED_MESSAGE = "malformed-message", 400, Both;
     MESSAGE_ID_GIVEN = "message-id-given", 422, Http;
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, Http;
+    NO_CLUSTER = "no-cluster", 404, Http;
     NO_REPLY = "no-reply", 504, Both;
     NO_RESPONDERS = "no-responders", 503, Nats;
     NO_STORE = "no-store", 409, Http;

@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod body;
 mod caller;
+mod cluster;
 mod conversations;
 mod dead_letters;
 mod document;
@@ -117,6 +118,7 @@ fn endpoints() -> Vec<Endpoint> {
         dead_letters::endpoints(),
         route::endpoints(),
         figures::endpoints(),
+        cluster::endpoints(),
         backup::endpoints(),
         document::endpoints(),
     ];

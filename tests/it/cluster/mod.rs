@@ -1,7 +1,7 @@
 //! Routers of a cluster, and what they need: a server of NATS with faults.
 
-mod broker;
+pub mod broker;
 mod broker_clients;
 mod conversations;
-mod nodes;
+pub mod nodes;
 mod operations;

@@ -15,7 +15,7 @@ use crate::common::{PATIENCE, bounded, on, shutdown, start_with, text_of};
 use crate::edge::wait_until;
 
 /// A router in the cluster.
-pub(super) struct Node {
+pub struct Node {
     pub router: Router,
     cluster: Option<Cluster>,
 }
@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// Registers an agent that says "NAME got CONTENT" to whoever sends it something.
-    fn register(&self, name: &'static str) {
+    pub fn register(&self, name: &'static str) {
         let reply = move || {
             on(move |message, context| {
                 let content = format!("{name} got {}", text_of(message));

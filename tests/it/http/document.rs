@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use super::{OCCURRED, Served, access, agents, messages, operate, receive, socket};
+use super::{OCCURRED, Served, access, agents, cluster, messages, operate, receive, socket};
 use crate::common::bounded;
 
 const MANUAL: &str = include_str!("../../../src/manual/http.md");
@@ -59,6 +59,7 @@ fn fits(template: &str, path: &str) -> bool {
         && template.iter().zip(path).all(|(part, found)| part.starts_with('{') || *part == found)
 }
 
+#[cfg(feature = "cluster")]
 #[test]
 fn the_documented_responses_occur() {
     let tests: &[fn()] = &[
@@ -71,6 +72,7 @@ fn the_documented_responses_occur() {
         agents::agents_are_listed_by_name_capability_shard_state_and_kind,
         agents::an_outside_agent_is_registered_shown_and_deregistered,
         agents::agents_are_suspended_resumed_and_drained,
+        cluster::the_cluster_is_shown_as_the_node_sees_it,
         messages::a_message_is_accepted_confirmed_or_answered,
         messages::messages_come_and_go_in_the_string_form_too,
         messages::what_cannot_be_sent_is_refused_with_the_reason,

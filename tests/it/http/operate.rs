@@ -262,3 +262,12 @@ pub fn a_backup_is_made_while_the_router_runs() {
         plain.stop();
     });
 }
+
+#[test]
+pub fn a_router_in_no_cluster_shows_none() {
+    bounded(|| {
+        let served = Served::start();
+        served.client().get("/v1/cluster").problem(404, "no-cluster");
+        served.stop();
+    });
+}

@@ -1,0 +1,64 @@
+//! The cluster as a node sees it, over HTTP.
+
+use caxton_router::cluster::Cluster;
+use serde_json::json;
+
+use super::Served;
+use crate::cluster::broker::Broker;
+use crate::cluster::nodes::Node;
+use crate::common::bounded;
+use crate::edge::wait_until;
+
+#[test]
+pub fn the_cluster_is_shown_as_the_node_sees_it() {
+    bounded(|| {
+        let mut broker = Broker::start();
+        let other = Node::start(2, &broker);
+        other.register("clerk");
+        let url = broker.url();
+        let served = Served::with(|config| {
+            for (key, value) in [("cluster.nats", url.as_str()), ("cluster.name", "t"), ("router.node", "1")] {
+                config.set(key, value, "this test").expect("it is legal");
+            }
+        });
+        let mut client = served.client();
+        client.get("/v1/cluster").problem(404, "no-cluster");
+        let cluster = Cluster::join(&served.router).expect("it joins");
+        let request = json!({"performative": "request", "receiver": ["clerk"], "content": "tea"});
+        client.post("/v1/messages?wait=reply", &request).expect(200);
+        let mut show = || client.get("/v1/cluster").expect(200);
+        wait_until("the other node is shown", || {
+            let view = show();
+            let node = &view["nodes"][0];
+            node["link"]["messages_received"] == 1 && node["load"]["agents"].as_u64() > Some(0)
+        });
+        let view = show();
+        assert_eq!(
+            (&view["name"], &view["node"], &view["connected"]),
+            (&"t".into(), &1.into(), &true.into()),
+            "{view}"
+        );
+        assert_eq!((&view["lost"], &view["remote_agents"]), (&0.into(), &1.into()), "{view}");
+        let node = &view["nodes"][0];
+        assert_eq!(
+            (&node["node"], &node["health"], &node["shards"]),
+            (&2.into(), &"alive".into(), &2.into()),
+            "{node}"
+        );
+        assert_eq!(node["versions"], view["versions"]);
+        assert_eq!((&node["link"]["open"], &node["link"]["full"]), (&true.into(), &false.into()), "{node}");
+        assert_eq!(
+            (&node["link"]["messages_sent"], &node["link"]["messages_received"]),
+            (&1.into(), &1.into()),
+            "{node}"
+        );
+        let found = view["findings"].as_array().expect("it is a list");
+        assert!(found.iter().all(|finding| finding["status"] == "ok" && finding["mend"].is_null()), "{view}");
+        broker.stop();
+        wait_until("the connection is gone", || show()["connected"] == json!(false));
+        assert_eq!(show()["findings"][0]["name"], "nats");
+        other.stop();
+        served.stop();
+        cluster.leave();
+    });
+}
