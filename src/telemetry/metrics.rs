@@ -4,18 +4,14 @@
 //! A name is that of OpenTelemetry; [`prometheus_name`](Metric::prometheus_name) makes the other one of it. Names of
 //! agents are never labels, because there may be millions.
 
-#[cfg(feature = "serve")]
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod read;
 
-use caxton_shards::api::{LaneFigures, Stage};
-use caxton_shards::dead_letter::DeadLetterReason;
+#[cfg(feature = "serve")]
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::telemetry::conventions;
-#[cfg(feature = "store")]
-use crate::telemetry::figures::Disk;
-use crate::telemetry::figures::{ExportTotals, Figures, ShardFigures};
 use crate::telemetry::latency::Latency;
-use crate::telemetry::metric::{Audience, Kind, Metric, Points, Read};
+use crate::telemetry::metric::{Audience, Kind, Metric, Read};
 
 /// Generates the table: for each metric its audience, kind, name, unit in UCUM, labels and meaning, and how it is read.
 macro_rules! metrics {
@@ -47,10 +43,10 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.account.processed));
     Public Counter "caxton.messages.dead_lettered", "{message}", ["reason"],
         "Deliveries given up, by reason."
-        = Read::Shard(dead_lettered);
+        = Read::Shard(read::dead_lettered);
     Public Counter "caxton.messages.expired", "{message}", ["stage"],
         "Deliveries whose lifetime ended before they were handled, by what they waited for."
-        = Read::Shard(expired);
+        = Read::Shard(read::expired);
     Public Counter "caxton.messages.recovered", "{message}", [],
         "Durable deliveries that an earlier run left unsettled."
         = Read::Shard(|shard, points| points.add(shard.snapshot.account.recovered));
@@ -77,7 +73,7 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.account.pending));
     Public Gauge "caxton.messages.crossing", "{message}", [],
         "Deliveries between two shards."
-        = Read::Router(crossing);
+        = Read::Router(read::crossing);
     Public Gauge "caxton.calls.queued", "{call}", [],
         "Calls from other threads that their shards have not taken yet."
         = Read::Shard(|shard, points| points.add(shard.queued));
@@ -122,10 +118,10 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.memory_bytes_max));
     Public Gauge "caxton.agents", "{agent}", [],
         "Registered agents, without the router's own."
-        = Read::Router(agents);
+        = Read::Router(read::agents);
     Public Gauge "caxton.breakers", "{agent}", ["state"],
         "Agents whose circuit breaker is not closed, by its state."
-        = Read::Shard(breakers);
+        = Read::Shard(read::breakers);
     Public Counter "caxton.breakers.opened", "{opening}", [],
         "The number of times that a circuit breaker opened."
         = Read::Shard(|shard, points| points.add(shard.snapshot.breakers_opened));
@@ -137,7 +133,7 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.dead_letters));
     Public Gauge "caxton.dead_letters.oldest.age", "s", [],
         "Time since the oldest dead letter kept was given up; zero if there is none."
-        = Read::Router(oldest_dead_letter);
+        = Read::Router(read::oldest_dead_letter);
     Public Counter "caxton.dead_letters.dropped", "{letter}", [],
         "Dead letters dropped for newer ones."
         = Read::Shard(|shard, points| points.add(shard.snapshot.dead_letters_dropped));
@@ -152,16 +148,16 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.conversations_opened));
     Public Counter "caxton.conversations.closed", "{conversation}", ["how"],
         "Conversations closed, by how: completed or timed-out."
-        = Read::Shard(closed);
+        = Read::Shard(read::closed);
     Public Gauge "caxton.protocol.conversations", "{conversation}", ["protocol"],
         "Open conversations that are checked against a protocol."
-        = Read::Shard(open_by_protocol);
+        = Read::Shard(read::open_by_protocol);
     Public Gauge "caxton.protocol.states", "{conversation}", ["protocol", "state"],
         "Open conversations that are checked against a protocol, by their state in it."
-        = Read::Shard(open_by_state);
+        = Read::Shard(read::open_by_state);
     Public Counter "caxton.protocol.conversations.begun", "{conversation}", ["protocol"],
         "Conversations that began to be checked against a protocol."
-        = Read::Shard(begun_by_protocol);
+        = Read::Shard(read::begun_by_protocol);
     Public Counter "caxton.protocol.steps", "{message}", [],
         "Messages that followed the protocol of their conversation."
         = Read::Shard(|shard, points| points.add(shard.snapshot.conformance.steps));
@@ -173,7 +169,7 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.conformance.unchecked));
     Public Counter "caxton.protocol.violations", "{message}", ["protocol", "kind", "action"],
         "Messages that violated a protocol, by what did (act, or the protocol named) and what followed (observed, refused)."
-        = Read::Shard(violations);
+        = Read::Shard(read::violations);
     Public Gauge "caxton.questions", "{message}", [],
         "Messages with reply-by whose reply is awaited."
         = Read::Shard(|shard, points| points.add(shard.snapshot.questions));
@@ -194,10 +190,10 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.snapshot.account.notices_coalesced));
     Public Gauge "caxton.rings.messages", "{message}", [],
         "Messages and notices in the rings between shards."
-        = Read::Shard(|shard, points| points.add(in_rings(shard)));
+        = Read::Shard(|shard, points| points.add(read::in_rings(shard)));
     Public Gauge "caxton.rings.exhausted", "{ring}", [],
         "Rings whose sender has no credit left."
-        = Read::Shard(|shard, points| points.add(rings_exhausted(shard)));
+        = Read::Shard(|shard, points| points.add(read::rings_exhausted(shard)));
     Public Gauge "caxton.shards", "{shard}", [],
         "Shards."
         = Read::Router(|figures, points| points.add(figures.shards.len()));
@@ -253,11 +249,11 @@ metrics! {
     #[cfg(feature = "store")]
     Public Gauge "caxton.disk.available", "By", [],
         "Space left on the file system of the store's directory."
-        = Read::Router(|figures, points| points.add_all(disk(figures).map(|disk| disk.available_bytes)));
+        = Read::Router(|figures, points| points.add_all(read::disk(figures).map(|disk| disk.available_bytes)));
     #[cfg(feature = "store")]
     Public Gauge "caxton.disk.size", "By", [],
         "Size of the file system of the store's directory."
-        = Read::Router(|figures, points| points.add_all(disk(figures).map(|disk| disk.size_bytes)));
+        = Read::Router(|figures, points| points.add_all(read::disk(figures).map(|disk| disk.size_bytes)));
     #[cfg(feature = "wasm")]
     Public Counter "caxton.wasm.slices", "{slice}", [],
         "Slices of calls that WebAssembly guests of this process ran, from the first scrape on."
@@ -277,14 +273,14 @@ metrics! {
     #[cfg(feature = "wasm")]
     Public Counter "caxton.plugin.inspected", "{message}", ["plugin"],
         "Messages that a routing plugin inspected."
-        = Read::Router(inspected);
+        = Read::Router(read::inspected);
     #[cfg(feature = "wasm")]
     Public Counter "caxton.plugin.outcomes", "{message}", ["plugin", "outcome"],
         "Messages that a routing plugin rerouted, refused, annotated, or failed on."
-        = Read::Router(plugin_outcomes);
+        = Read::Router(read::plugin_outcomes);
     Public Gauge "caxton.health", "1", ["component"],
         "Health of the parts of the router: 0 healthy, 1 degraded, 2 unhealthy."
-        = Read::Router(health);
+        = Read::Router(read::health);
     Public Counter "caxton.telemetry.records", "{record}", [],
         "Records of sampled messages that were taken from the shards."
         = Read::Router(|figures, points| points.add(figures.records_taken));
@@ -305,19 +301,19 @@ metrics! {
         = Read::Router(|figures, points| points.add(figures.messages_given_up));
     Public Counter "caxton.telemetry.exported", "{item}", ["destination", "signal", "outcome"],
         "Spans, data points and log records by what became of them: exported, dropped, failed, or rejected by the collector."
-        = Read::Router(exported);
+        = Read::Router(read::exported);
     Public Counter "caxton.telemetry.export.failures", "{item}", ["destination"],
         "Spans, data points and log records that were not exported."
-        = Read::Router(export_failures);
+        = Read::Router(read::export_failures);
     Public Counter "caxton.telemetry.export.retries", "{attempt}", ["destination"],
         "Attempts to export that were repeated after a failure."
-        = Read::Router(|figures, points| of_exports(figures, points, |export| export.retries));
+        = Read::Router(|figures, points| read::of_exports(figures, points, |export| export.retries));
     Public Gauge "caxton.telemetry.export.queued", "{request}", ["destination"],
         "Requests that wait to be exported."
-        = Read::Router(|figures, points| of_exports(figures, points, |export| export.queued_requests));
+        = Read::Router(|figures, points| read::of_exports(figures, points, |export| export.queued_requests));
     Public Gauge "caxton.telemetry.export.memory", "By", ["destination"],
         "Size of the requests that wait to be exported."
-        = Read::Router(|figures, points| of_exports(figures, points, |export| export.queued_bytes));
+        = Read::Router(|figures, points| read::of_exports(figures, points, |export| export.queued_bytes));
     Public Gauge "caxton.telemetry.sampling", "1", [],
         "Part of all conversations that is sampled, if something takes what is measured."
         = Read::Router(|figures, points| points.add_all(figures.sampling));
@@ -329,7 +325,7 @@ metrics! {
         = Read::Router(|figures, points| points.add(figures.connections_refused));
     Public Counter "caxton.edge.connections.closed", "{connection}", ["reason"],
         "HTTP connections closed by the router: idle for long, too slow, or to make room for another."
-        = Read::Router(connections_closed);
+        = Read::Router(read::connections_closed);
     Public Counter "caxton.edge.requests", "{request}", [],
         "HTTP requests."
         = Read::Router(|figures, points| points.add(figures.requests));
@@ -340,26 +336,26 @@ metrics! {
     #[cfg(feature = "serve")]
     Public Counter "caxton.nats.connections.closed", "{connection}", ["reason"],
         "Connections of clients of NATS that have ended, by why: client if it went by itself."
-        = Read::Router(|figures, points| by_reason(&figures.nats.closed, points));
+        = Read::Router(|figures, points| read::by_reason(&figures.nats.closed, points));
     #[cfg(feature = "serve")]
     Public Counter "caxton.nats.messages", "{message}", ["direction"],
         "Messages that clients of NATS published (in), and copies of messages that were written to them (out)."
-        = Read::Router(|figures, points| of_traffic(figures, points, |traffic| &traffic.messages));
+        = Read::Router(|figures, points| read::of_traffic(figures, points, |traffic| &traffic.messages));
     #[cfg(feature = "serve")]
     Public Counter "caxton.nats.traffic", "By", ["direction"],
         "Their payloads and headers."
-        = Read::Router(|figures, points| of_traffic(figures, points, |traffic| &traffic.bytes));
+        = Read::Router(|figures, points| read::of_traffic(figures, points, |traffic| &traffic.bytes));
     #[cfg(feature = "serve")]
     Public Counter "caxton.nats.refused", "{operation}", ["reason"],
         "Messages of clients of NATS that were refused, by the reason they are told, and subscriptions."
-        = Read::Router(|figures, points| by_reason(&figures.nats.refused, points));
+        = Read::Router(|figures, points| read::by_reason(&figures.nats.refused, points));
     #[cfg(feature = "serve")]
     Public Counter "caxton.nats.replies.dropped", "{message}", ["reason"],
         "Replies that no client of NATS got, by why: its subscription, its connection, its agent or the question is gone, or it was too slow."
-        = Read::Router(|figures, points| by_reason(&figures.nats.dropped, points));
+        = Read::Router(|figures, points| read::by_reason(&figures.nats.dropped, points));
     Public Counter conventions::PROCESS_CPU_TIME, "s", ["mode"],
         "CPU time of the process."
-        = Read::Router(cpu_time);
+        = Read::Router(read::cpu_time);
     Public Gauge conventions::PROCESS_MEMORY_USAGE, "By", [],
         "Physical memory of the process."
         = Read::Router(|figures, points| points.add(figures.process.resident_bytes));
@@ -444,185 +440,19 @@ metrics! {
         = Read::Shard(|shard, points| points.add(shard.journal.records.saturating_sub(shard.journal.projected)));
     Internal Gauge "caxton.ring.messages", "{message}", ["shard", "to"],
         "Messages and notices in the ring from one shard to another."
-        = Read::Shard(|shard, points| of_lanes(shard, points, |lane| lane.in_flight as u64));
+        = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.in_flight as u64));
     Internal Gauge "caxton.ring.credits", "{message}", ["shard", "to"],
         "Messages that can be sent through the ring now."
-        = Read::Shard(|shard, points| of_lanes(shard, points, |lane| lane.credits as u64));
+        = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.credits as u64));
     Internal Gauge "caxton.ring.capacity", "{message}", ["shard", "to"],
         "Messages that the ring has room for."
-        = Read::Shard(|shard, points| of_lanes(shard, points, |lane| lane.credits_max as u64));
+        = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.credits_max as u64));
     Internal Counter "caxton.ring.sent", "{message}", ["shard", "to"],
         "Messages sent through the ring."
-        = Read::Shard(|shard, points| of_lanes(shard, points, |lane| lane.sent));
+        = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.sent));
     Internal Gauge "caxton.ring.waiting", "{agent}", ["shard", "to"],
         "Agents whose outboxes wait for a credit of the ring."
-        = Read::Shard(|shard, points| of_lanes(shard, points, |lane| lane.senders_waiting as u64));
-}
-
-fn dead_lettered(shard: &ShardFigures, points: &mut Points) {
-    for (reason, count) in DeadLetterReason::ALL.iter().zip(shard.snapshot.account.dead_by_reason) {
-        points.add_labelled([("reason", reason.as_str().into())], count);
-    }
-}
-
-fn expired(shard: &ShardFigures, points: &mut Points) {
-    for (stage, count) in Stage::ALL.iter().zip(shard.snapshot.account.expired_by_stage) {
-        points.add_labelled([("stage", stage.as_str().into())], count);
-    }
-}
-
-fn crossing(figures: &Figures, points: &mut Points) {
-    let account = |read: fn(&ShardFigures) -> u64| figures.shards.iter().map(read).sum::<u64>();
-    let departed = account(|shard| shard.snapshot.account.departed);
-    // The shards' figures are not of the same moment.
-    points.add(departed.saturating_sub(account(|shard| shard.snapshot.account.arrived)));
-}
-
-fn agents(figures: &Figures, points: &mut Points) {
-    let all: usize = figures.shards.iter().map(|shard| shard.snapshot.agents).sum();
-    points.add(all.saturating_sub(figures.own_agents));
-}
-
-fn breakers(shard: &ShardFigures, points: &mut Points) {
-    let half_open = shard.details.breakers_half_open.min(shard.snapshot.breakers_open);
-    points.add_labelled([("state", "open".into())], shard.snapshot.breakers_open - half_open);
-    points.add_labelled([("state", "half-open".into())], half_open);
-}
-
-fn oldest_dead_letter(figures: &Figures, points: &mut Points) {
-    let oldest = figures.shards.iter().filter_map(|shard| shard.details.oldest_dead_letter).min();
-    points.add(oldest.map_or(0.0, |since| figures.now.0.saturating_sub(since.0) as f64 / 1e3));
-}
-
-fn closed(shard: &ShardFigures, points: &mut Points) {
-    let (closed, timed_out) = (shard.details.conversations_closed, shard.details.conversations_timed_out);
-    points.add_labelled([("how", "completed".into())], closed - timed_out);
-    points.add_labelled([("how", "timed-out".into())], timed_out);
-}
-
-fn open_by_protocol(shard: &ShardFigures, points: &mut Points) {
-    for protocol in &shard.details.protocols {
-        points.add_labelled([("protocol", protocol.name.to_string().into())], protocol.open);
-    }
-}
-
-fn open_by_state(shard: &ShardFigures, points: &mut Points) {
-    for protocol in &shard.details.protocols {
-        for state in &protocol.states {
-            let labels = [("protocol", protocol.name.to_string().into()), ("state", state.name.to_string().into())];
-            points.add_labelled(labels, state.open);
-        }
-    }
-}
-
-fn begun_by_protocol(shard: &ShardFigures, points: &mut Points) {
-    for protocol in &shard.details.protocols {
-        points.add_labelled([("protocol", protocol.name.to_string().into())], protocol.begun);
-    }
-}
-
-fn violations(shard: &ShardFigures, points: &mut Points) {
-    for protocol in &shard.details.protocols {
-        for (action, counts) in [("observed", protocol.observed), ("refused", protocol.refused)] {
-            for (kind, count) in ["act", "protocol"].into_iter().zip(counts) {
-                let protocol = protocol.name.to_string().into();
-                points.add_labelled([("protocol", protocol), ("kind", kind.into()), ("action", action.into())], count);
-            }
-        }
-    }
-}
-
-fn of_lanes(shard: &ShardFigures, points: &mut Points, read: fn(&LaneFigures) -> u64) {
-    for (to, lane) in shard.details.lanes.iter().enumerate().filter(|(_, lane)| lane.credits_max > 0) {
-        points.add_labelled([("to", to.to_string().into())], read(lane));
-    }
-}
-
-fn in_rings(shard: &ShardFigures) -> usize {
-    shard.details.lanes.iter().map(|lane| lane.in_flight).sum()
-}
-
-fn rings_exhausted(shard: &ShardFigures) -> usize {
-    shard.details.lanes.iter().filter(|lane| lane.credits_max > 0 && lane.credits == 0).count()
-}
-
-#[cfg(feature = "store")]
-fn disk(figures: &Figures) -> Option<Disk> {
-    figures.store.as_ref()?.disk
-}
-
-#[cfg(feature = "wasm")]
-fn inspected(figures: &Figures, points: &mut Points) {
-    for plugin in &figures.plugins {
-        points.add_labelled([("plugin", plugin.name.to_string().into())], plugin.inspected);
-    }
-}
-
-#[cfg(feature = "wasm")]
-fn plugin_outcomes(figures: &Figures, points: &mut Points) {
-    for plugin in &figures.plugins {
-        for (outcome, count) in plugin.outcomes {
-            let plugin = plugin.name.to_string().into();
-            points.add_labelled([("plugin", plugin), ("outcome", outcome.into())], count);
-        }
-    }
-}
-
-fn exported(figures: &Figures, points: &mut Points) {
-    for export in &figures.exports {
-        for (signal, outcomes) in &export.outcomes {
-            for (outcome, count) in outcomes {
-                let destination = ("destination", export.destination.into());
-                points
-                    .add_labelled([destination, ("signal", (*signal).into()), ("outcome", (*outcome).into())], *count);
-            }
-        }
-    }
-}
-
-fn export_failures(figures: &Figures, points: &mut Points) {
-    for export in &figures.exports {
-        let outcomes = export.outcomes.iter().flat_map(|(_, outcomes)| outcomes);
-        let lost: u64 = outcomes.filter(|(outcome, _)| *outcome != "exported").map(|(_, count)| count).sum();
-        points.add_labelled([("destination", export.destination.into())], lost);
-    }
-}
-
-fn of_exports(figures: &Figures, points: &mut Points, read: fn(&ExportTotals) -> u64) {
-    for export in &figures.exports {
-        points.add_labelled([("destination", export.destination.into())], read(export));
-    }
-}
-
-fn connections_closed(figures: &Figures, points: &mut Points) {
-    for (reason, count) in figures.connections_closed {
-        points.add_labelled([("reason", reason.into())], count);
-    }
-}
-
-#[cfg(feature = "serve")]
-fn by_reason(counts: &crate::edge::ByReason, points: &mut Points) {
-    for (reason, count) in counts.all() {
-        points.add_labelled([("reason", reason.into())], count);
-    }
-}
-
-#[cfg(feature = "serve")]
-fn of_traffic(figures: &Figures, points: &mut Points, read: fn(&crate::edge::Traffic) -> &AtomicU64) {
-    for (direction, traffic) in [("in", &figures.nats.published), ("out", &figures.nats.delivered)] {
-        points.add_labelled([("direction", direction.into())], read(traffic).load(Relaxed));
-    }
-}
-
-fn health(figures: &Figures, points: &mut Points) {
-    for component in &figures.health {
-        points.add_labelled([("component", component.name().to_owned().into())], component.status() as u64);
-    }
-}
-
-fn cpu_time(figures: &Figures, points: &mut Points) {
-    points.add_labelled([("mode", "user".into())], figures.process.user_seconds);
-    points.add_labelled([("mode", "system".into())], figures.process.system_seconds);
+        = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.senders_waiting as u64));
 }
 
 #[cfg(all(test, feature = "serve"))]
