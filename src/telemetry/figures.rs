@@ -55,6 +55,9 @@ pub(crate) struct Figures {
     pub requests: u64,
     #[cfg(feature = "serve")]
     pub nats: Arc<crate::edge::NatsFigures>,
+    /// None if the router is in no cluster.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<crate::cluster::Look>,
     pub health: Vec<ComponentHealth>,
     pub process: ProcessFigures,
     #[cfg(feature = "store")]
@@ -177,6 +180,8 @@ impl Figures {
             requests: shared.edge.requests.load(Relaxed),
             #[cfg(feature = "serve")]
             nats: Arc::clone(&shared.nats),
+            #[cfg(feature = "cluster")]
+            cluster: shared.cluster(),
             health: observe(shared).components().to_vec(),
             process: ProcessFigures::read(shared.running_for()),
             #[cfg(feature = "store")]

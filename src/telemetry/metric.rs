@@ -17,7 +17,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    #[cfg(all(test, feature = "serve"))]
+    #[cfg(all(test, feature = "cluster"))]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -63,7 +63,7 @@ pub(crate) enum Read {
 impl Metric {
     /// Returns its name in Prometheus and `OpenMetrics`, without the suffix of counters: dots become underscores, and the
     /// unit follows.
-    #[cfg(all(test, feature = "serve"))]
+    #[cfg(all(test, feature = "cluster"))]
     pub fn prometheus_name(&self) -> String {
         let mut name = self.name.replace('.', "_");
         if let Some(unit) = self.prometheus_unit() {
@@ -82,7 +82,7 @@ impl Metric {
     }
 
     /// Returns the names of the series that a scrape of it contains.
-    #[cfg(all(test, feature = "serve"))]
+    #[cfg(all(test, feature = "cluster"))]
     pub fn series(&self) -> Vec<String> {
         let name = self.prometheus_name();
         match self.kind {

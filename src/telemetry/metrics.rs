@@ -4,6 +4,8 @@
 //! A name is that of OpenTelemetry; [`prometheus_name`](Metric::prometheus_name) makes the other one of it. Names of
 //! agents are never labels, because there may be millions.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod read;
 
 #[cfg(feature = "serve")]
@@ -353,6 +355,54 @@ metrics! {
     Public Counter "caxton.nats.replies.dropped", "{message}", ["reason"],
         "Replies that no client of NATS got, by why: its subscription, its connection, its agent or the question is gone, or it was too slow."
         = Read::Router(|figures, points| read::by_reason(&figures.nats.dropped, points));
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.connected", "1", [],
+        "Whether the node of a cluster is connected to NATS."
+        = Read::Router(cluster::connected);
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.nodes", "{node}", ["health"],
+        "Other nodes of the cluster, by their health: alive, suspect, or dead for less than ten minutes."
+        = Read::Router(cluster::nodes);
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.agents", "{agent}", [],
+        "Agents of other nodes that are known here."
+        = Read::Router(cluster::agents);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.messages.lost", "{message}", [],
+        "Volatile messages and notices that got lost on their way to or from other nodes."
+        = Read::Router(cluster::lost);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.packets.dropped", "{packet}", ["reason"],
+        "Packets about membership that were dropped: their seal was wrong, they were malformed, or another router with this node's number sent them."
+        = Read::Router(cluster::packets_dropped);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.link.messages", "{message}", ["node", "direction"],
+        "Messages and notices that came from another node (in), and those that went to it (out)."
+        = Read::Router(cluster::messages);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.link.frames", "{frame}", ["node", "direction"],
+        "Frames that came from another node (in) and went to it (out), repetitions and those without messages included."
+        = Read::Router(cluster::frames);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.link.traffic", "By", ["node", "direction"],
+        "Size of these frames."
+        = Read::Router(cluster::traffic);
+    #[cfg(feature = "cluster")]
+    Public Counter "caxton.cluster.link.retransmitted", "{frame}", ["node"],
+        "Frames that were sent to another node again."
+        = Read::Router(cluster::retransmitted);
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.link.in_flight", "{frame}", ["node"],
+        "Frames that were sent to another node and not acknowledged."
+        = Read::Router(cluster::in_flight);
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.link.unsettled", "{message}", ["node"],
+        "Durable messages that were sent to another node and not settled."
+        = Read::Router(cluster::unsettled);
+    #[cfg(feature = "cluster")]
+    Public Gauge "caxton.cluster.link.round_trip", "s", ["node"],
+        "Estimated time to another node and back."
+        = Read::Router(cluster::round_trip);
     Public Counter conventions::PROCESS_CPU_TIME, "s", ["mode"],
         "CPU time of the process."
         = Read::Router(read::cpu_time);
@@ -455,7 +505,7 @@ metrics! {
         = Read::Shard(|shard, points| read::of_lanes(shard, points, |lane| lane.senders_waiting as u64));
 }
 
-#[cfg(all(test, feature = "serve"))]
+#[cfg(all(test, feature = "cluster"))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -7,7 +7,7 @@ pub const ALERTS: &str = include_str!("alerts.yaml");
 /// A dashboard for Grafana, in JSON.
 pub const DASHBOARD: &str = include_str!("dashboard.json");
 
-#[cfg(all(test, feature = "serve"))]
+#[cfg(all(test, feature = "cluster"))]
 mod tests {
     use super::*;
     use crate::telemetry::metrics::METRICS;

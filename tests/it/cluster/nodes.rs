@@ -64,7 +64,7 @@ impl Node {
         self.router.blocking().register(name, reply).expect("it is registered");
     }
 
-    fn ask(&self, agent: &str, content: &str) -> Result<String, AskError> {
+    pub fn ask(&self, agent: &str, content: &str) -> Result<String, AskError> {
         let question = Message::builder(Performative::Request).receiver(agent).content(content);
         self.router.blocking().ask(question.build().expect("it is valid"), PATIENCE).map(|reply| text_of(&reply))
     }

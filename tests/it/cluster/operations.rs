@@ -105,3 +105,51 @@ fn a_router_in_no_cluster_has_no_health_of_one() {
         assert_eq!(health(&router), None, "it has left");
     });
 }
+
+/// Returns the value of a metric, if there is such a series.
+fn metric(router: &Router, series: &str) -> Option<f64> {
+    let text = router.metrics();
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))?;
+    line.parse().ok()
+}
+
+#[test]
+fn the_metrics_of_a_node_are_those_of_its_view() {
+    const MESSAGES: usize = 20;
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        two.register("clerk");
+        for _ in 0..MESSAGES {
+            one.ask("clerk", "hello").expect("it answers");
+        }
+        let of = |series: &str| metric(&one.router, series);
+        let of_link = |name: &str, labels: &str| of(&format!("caxton_cluster_link_{name}{{node=\"2\"{labels}}}"));
+        let count = Some(MESSAGES as f64);
+        wait_until("all is counted", || {
+            of_link("messages_total", ",direction=\"out\"") == count
+                && of_link("messages_total", ",direction=\"in\"") == count
+        });
+        assert_eq!((of("caxton_cluster_connected"), of("caxton_cluster_agents")), (Some(1.0), Some(1.0)));
+        for (health, number) in [("alive", 1.0), ("suspect", 0.0), ("dead", 0.0)] {
+            assert_eq!(of(&format!("caxton_cluster_nodes{{health=\"{health}\"}}")), Some(number));
+        }
+        for reason in ["unsealed", "malformed", "same-node"] {
+            assert_eq!(of(&format!("caxton_cluster_packets_dropped_total{{reason=\"{reason}\"}}")), Some(0.0));
+        }
+        for direction in ["in", "out"] {
+            let labels = format!(",direction=\"{direction}\"");
+            assert!(
+                of_link("frames_total", &labels) > Some(0.0) && of_link("traffic_bytes_total", &labels) > Some(0.0)
+            );
+        }
+        assert!(of_link("round_trip_seconds", "").is_some() && of_link("unsettled", "") == Some(0.0));
+        assert!(of_link("in_flight", "").is_some() && of_link("retransmitted_total", "").is_some());
+        let lost = one.view().lost as f64;
+        assert_eq!(of("caxton_cluster_messages_lost_total"), Some(lost));
+        let router = one.router.clone();
+        one.stop();
+        two.stop();
+        assert!(!router.metrics().contains("\ncaxton_cluster_connected "), "it has left");
+    });
+}
