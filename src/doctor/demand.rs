@@ -55,6 +55,14 @@ const OPEN_FILES_OF_EDGE: u64 = 8;
 #[cfg(feature = "serve")]
 const THREADS_OF_DOORS: u64 = 2;
 
+/// Threads of the cluster: its own, and one that looks up the names of servers.
+#[cfg(feature = "cluster")]
+const THREADS_OF_CLUSTER: u64 = 2;
+
+/// Open files of the cluster, rounded up: those of its thread, the connection to NATS, and one that is being made.
+#[cfg(feature = "cluster")]
+const OPEN_FILES_OF_CLUSTER: u64 = 8;
+
 /// Memory of a connection at the door for HTTP that waits for messages, in bytes, rounded up.
 #[cfg(feature = "serve")]
 const MEMORY_BYTES_PER_HTTP_CONNECTION: u64 = 24 << 10;
@@ -94,6 +102,9 @@ pub struct Demand {
     /// The clients that the doors serve.
     #[cfg(feature = "serve")]
     doors: DoorsDemand,
+    /// Whether the router is to join a cluster.
+    #[cfg(feature = "cluster")]
+    joins_cluster: bool,
     /// The maximum number of WebAssembly guests.
     #[cfg(feature = "wasm")]
     pub guests: u32,
@@ -202,6 +213,8 @@ impl Demand {
             beside: Beside::of(config),
             #[cfg(feature = "serve")]
             doors: DoorsDemand::of(config),
+            #[cfg(feature = "cluster")]
+            joins_cluster: config.cluster.is_enabled(),
             #[cfg(feature = "wasm")]
             guests: config.wasm.guests.into_inner(),
             #[cfg(feature = "store")]
@@ -248,6 +261,8 @@ impl Demand {
         let shards = shards + self.beside.open_files();
         #[cfg(feature = "serve")]
         let shards = shards + if self.doors.are_open() { OPEN_FILES_OF_EDGE } else { 0 };
+        #[cfg(feature = "cluster")]
+        let shards = shards + if self.joins_cluster { OPEN_FILES_OF_CLUSTER } else { 0 };
         shards
     }
 
@@ -266,6 +281,8 @@ impl Demand {
         let shards = shards + self.beside.threads();
         #[cfg(feature = "serve")]
         let shards = shards + if self.doors.are_open() { THREADS_OF_DOORS } else { 0 };
+        #[cfg(feature = "cluster")]
+        let shards = shards + if self.joins_cluster { THREADS_OF_CLUSTER } else { 0 };
         shards
     }
 

@@ -331,6 +331,15 @@ fn the_clients_of_the_doors_are_counted() {
     assert!(examine_host(&host, &both).iter().all(|finding| finding.status == Status::Ok), "{findings:?}");
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn the_thread_and_the_connection_of_a_cluster_are_counted() {
+    let cluster = [("cluster.nats", "nats://127.0.0.1:4222"), ("cluster.name", "plant"), ("router.node", "7")];
+    let (alone, joined) = (demand(&cluster[1..]), demand(&cluster));
+    assert_eq!((joined.threads() - alone.threads(), joined.open_files() - alone.open_files()), (2, 8));
+    assert!(joined.address_bytes() > alone.address_bytes());
+}
+
 #[test]
 fn rings_that_do_not_fit_into_memory_are_told_with_their_size_before_they_are_made() {
     let finding = found(&[("router.shards", "1024")], "memory");
