@@ -25,6 +25,8 @@ enum Verb {
     Agent(cli::agent::AgentArguments),
     /// Measure the router on this machine
     Bench(cli::bench::BenchArguments),
+    /// Show the cluster of a running router, and say what is wrong with it
+    Cluster(cli::remote::cluster::ClusterArguments),
     /// List or draw the conversations in a data directory, or an open one of a running router
     Conv(cli::store::ConversationArguments),
     /// Check or show the configuration
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Verb::Acl(arguments) => cli::acl::run(&arguments),
         Verb::Agent(arguments) => cli::agent::run(&arguments),
         Verb::Bench(mut arguments) => cli::bench::run_verb(&mut arguments),
+        Verb::Cluster(arguments) => cli::remote::cluster::run(&arguments),
         Verb::Conv(arguments) => cli::store::run_conversations(&arguments),
         Verb::Config(arguments) => cli::config::run(&arguments),
         Verb::Dlq(arguments) => cli::store::run_letters(&arguments),

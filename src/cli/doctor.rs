@@ -49,15 +49,20 @@ fn can_start(findings: &[Finding]) -> bool {
 }
 
 fn as_text(findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        let Finding { name, status, found, mend } = finding;
-        writeln!(text, "{:<8} {name}: {}", status.name(), printable(found)).expect("writing to a string does not fail");
-        if let Some(mend) = mend {
-            writeln!(text, "         to fix it: {}", printable(mend)).expect("writing to a string does not fail");
-        }
-    }
+    let explain =
+        |finding: &Finding| explain(finding.status.name(), finding.name, &finding.found, finding.mend.as_deref());
+    let mut text: String = findings.iter().map(explain).collect();
     text.push_str(if can_start(findings) { "The router can start.\n" } else { "The router cannot start.\n" });
+    text
+}
+
+/// Returns a finding for people: a line, and another one if something is to be done.
+pub fn explain(status: &str, name: &str, found: &str, mend: Option<&str>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{status:<8} {}: {}", printable(name), printable(found));
+    if let Some(mend) = mend {
+        let _ = writeln!(text, "         to fix it: {}", printable(mend));
+    }
     text
 }
 

@@ -21,6 +21,8 @@ mod cli_agent;
 #[cfg(feature = "cli")]
 mod cli_bench;
 #[cfg(feature = "cli")]
+mod cli_cluster;
+#[cfg(feature = "cli")]
 mod cli_config;
 #[cfg(feature = "cli")]
 mod cli_logs;

@@ -6,6 +6,7 @@
 
 pub mod agents;
 mod client;
+pub mod cluster;
 mod contexts;
 pub mod conversations;
 pub mod dead_letters;
