@@ -5,6 +5,7 @@ mod agents;
 mod clients;
 #[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(feature = "cluster")]
 mod document;
 mod messages;
 mod operate;

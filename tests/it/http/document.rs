@@ -59,7 +59,6 @@ fn fits(template: &str, path: &str) -> bool {
         && template.iter().zip(path).all(|(part, found)| part.starts_with('{') || *part == found)
 }
 
-#[cfg(feature = "cluster")]
 #[test]
 fn the_documented_responses_occur() {
     let tests: &[fn()] = &[
