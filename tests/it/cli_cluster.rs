@@ -53,6 +53,9 @@ fn a_cluster_is_shown_and_examined() {
         let (_, text, _) = cluster("doctor", &url, &[]);
         assert!(text.starts_with("ok       nats: connected to NATS for "), "{text}");
         assert!(text.ends_with("Messages reach every node that is alive.\n"), "{text}");
+        let top = program::caxton().args(["top", "--once", "--interval", "0.1", "--url", &url]).output();
+        let text = String::from_utf8(top.expect("the program runs").stdout).expect("it prints UTF-8");
+        assert!(text.contains("\ncluster plant: node 1  nodes alive 1  suspect 0  dead 0  out "), "{text}");
         broker.stop();
         wait_until("the connection is missed", || cluster("doctor", &url, &[]).0 == Some(1));
         let (_, text, _) = cluster("doctor", &url, &[]);

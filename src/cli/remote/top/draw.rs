@@ -109,6 +109,7 @@ impl View {
         lines.extend(self.latencies());
         lines.push(self.lanes());
         lines.extend(self.journal());
+        lines.extend(self.cluster());
         lines.extend(current.unwell.iter().map(|line| Line::styled(printable(line).into_owned(), BAD)));
         for shard in list(stats, "blocked_shards") {
             lines.push(Line::styled(format!("shard {shard} is blocked: an agent does not return"), BAD));
@@ -172,6 +173,31 @@ impl View {
         let refusing = list(journal, "refusing_shards").iter();
         let refusing = refusing.map(|shard| format!("the journal of shard {shard} takes no durable messages"));
         std::iter::once(Line::from(text)).chain(refusing.map(|text| Line::styled(text, BAD))).collect()
+    }
+
+    /// The other nodes and the links to them, if the router is in a cluster.
+    fn cluster(&self) -> Option<Line<'static>> {
+        let cluster = &self.current.cluster;
+        let name = printable(cluster["name"].as_str()?);
+        let nodes = list(cluster, "nodes");
+        let count = |health: &str| nodes.iter().filter(|node| node["health"] == health).count();
+        let (suspect, dead) = (count("suspect"), count("dead"));
+        let is_connected = cluster["connected"] == true;
+        let rate = |name: &str| {
+            let rate = self.earlier.as_ref().and_then(|earlier| self.current.link_rate_since(earlier, name));
+            rate.map_or_else(|| "-".to_owned(), rounded)
+        };
+        let text = format!(
+            "cluster {name}: node {}{}  nodes alive {}  suspect {suspect}  dead {dead}  out {}/s  in {}/s  resent {}/s  unsettled {}",
+            number(cluster, "node"),
+            if is_connected { "" } else { " not connected" },
+            count("alive"),
+            rate("messages_sent"),
+            rate("messages_received"),
+            rate("retransmitted"),
+            grouped(self.current.of_links("unsettled")),
+        );
+        Some(if !is_connected || suspect + dead > 0 { Line::styled(text, BAD) } else { Line::from(text) })
     }
 
     fn shards(&self, width: usize) -> Vec<Line<'static>> {

@@ -224,7 +224,7 @@ impl View {
 mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::sample::Row;
     use super::*;
@@ -258,7 +258,7 @@ mod tests {
             oldest_ms: Some(oldest_ms),
         };
         let agents = vec![row("slow\u{1b}", 2, 9_500), row("busy", 1_234, 20)];
-        Sample { health: "healthy, running".to_owned(), unwell: Vec::new(), stats, agents }
+        Sample { health: "healthy, running".to_owned(), unwell: Vec::new(), stats, cluster: Value::Null, agents }
     }
 
     fn view() -> View {
@@ -342,8 +342,33 @@ oldest  messages  shard      bytes  state   agent
         assert_eq!(drawn(&view, 80, 24)[8], "degraded disk: it is full");
         view.current.stats["journal"]["refusing_shards"] = json!([1]);
         assert_eq!(drawn(&view, 80, 24)[8], "the journal of shard 1 takes no durable messages");
-        view.current.stats["journal"] = serde_json::Value::Null;
+        view.current.stats["journal"] = Value::Null;
         assert!(drawn(&view, 80, 24).iter().all(|line| !line.contains("journal:")));
+    }
+
+    #[test]
+    fn a_router_of_a_cluster_has_a_line_for_the_others() {
+        let cluster = |sent: u64, dead: &str, connected: bool| {
+            let node = |health: &str| {
+                json!({"health": health, "link": {"messages_sent": sent, "messages_received": 5, "retransmitted": 0,
+                       "unsettled": 700}})
+            };
+            json!({"name": "plant", "node": 7, "connected": connected, "nodes": [node("alive"), node(dead)]})
+        };
+        let mut view = view();
+        let line = |view: &View| {
+            let text = in_text(view);
+            text.lines().find(|line| line.starts_with("cluster")).map(str::to_owned)
+        };
+        assert_eq!(line(&view), None);
+        view.current.cluster = cluster(20, "alive", true);
+        view.earlier.as_mut().expect("there is one").cluster = cluster(10, "alive", true);
+        let expected =
+            "cluster plant: node 7  nodes alive 2  suspect 0  dead 0  out 20/s  in 0/s  resent 0/s  unsettled 1,400";
+        assert_eq!(line(&view).as_deref(), Some(expected));
+        view.current.cluster = cluster(20, "dead", false);
+        let expected = "cluster plant: node 7 not connected  nodes alive 1  suspect 0  dead 1  out 20/s";
+        assert!(line(&view).is_some_and(|line| line.starts_with(expected)));
     }
 
     #[test]

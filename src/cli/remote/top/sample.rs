@@ -31,6 +31,8 @@ pub struct Sample {
     pub health: String,
     pub unwell: Vec<String>,
     pub stats: Value,
+    /// The cluster as the router sees it, or nothing.
+    pub cluster: Value,
     /// The agents whose messages wait longest, or that have the most.
     pub agents: Vec<Row>,
 }
@@ -60,7 +62,7 @@ impl Sample {
             Err(Trouble::Problem(problem)) => (problem.reason, Vec::new()),
             Err(trouble) => return Err(trouble),
         };
-        Ok(Self { health, unwell, stats, agents: agents(client)? })
+        Ok(Self { health, unwell, stats, cluster: cluster(client)?, agents: agents(client)? })
     }
 
     /// Returns how long the router has been running, by its own clock.
@@ -87,6 +89,18 @@ impl Sample {
         let passed_ms = self.at_ms().checked_sub(earlier.at_ms()).filter(|passed| *passed > 0)?;
         let count = |sample: &Self| number(&sample.stats["journal"], name);
         Some(count(self).saturating_sub(count(earlier)) as f64 * 1e3 / passed_ms as f64)
+    }
+
+    /// Returns how often something of all links to other nodes was counted per second since an earlier sample.
+    pub fn link_rate_since(&self, earlier: &Self, name: &str) -> Option<f64> {
+        let passed_ms = self.at_ms().checked_sub(earlier.at_ms()).filter(|passed| *passed > 0)?;
+        let count = |sample: &Self| sample.of_links(name);
+        Some(count(self).saturating_sub(count(earlier)) as f64 * 1e3 / passed_ms as f64)
+    }
+
+    /// Returns the sum of a figure over all links to other nodes.
+    pub fn of_links(&self, name: &str) -> u64 {
+        list(&self.cluster, "nodes").iter().map(|node| number(&node["link"], name)).sum()
     }
 
     /// Returns the median and the 99th percentile of a latency since an earlier sample, in seconds: the limits of their
@@ -138,6 +152,7 @@ impl Sample {
             "per_second": rates,
             "latencies": latencies.into_iter().collect::<serde_json::Map<_, _>>(),
             "stats": self.stats,
+            "cluster": self.cluster,
             "agents": agents.collect::<Vec<_>>(),
         })
     }
@@ -153,6 +168,14 @@ fn health_of(health: &Value) -> (String, Vec<String>) {
     let parts = list(health, "components").iter().filter(|part| text(part, "status") != "healthy");
     let unwell = parts.map(|part| format!("{} {}: {}", text(part, "status"), text(part, "name"), text(part, "why")));
     (format!("{}, {}", text(health, "status"), text(health, "phase")), unwell.collect())
+}
+
+/// Returns the cluster as the router sees it, or nothing if it is in none.
+fn cluster(client: &Client) -> Result<Value, Trouble> {
+    match client.get(&["v1", "cluster"]).document() {
+        Err(Trouble::Problem(problem)) if problem.status == 404 => Ok(Value::Null),
+        cluster => cluster,
+    }
 }
 
 /// Returns the agents whose messages wait, the slowest first.
