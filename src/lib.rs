@@ -162,7 +162,7 @@ pub mod stats {
 pub mod logs {
     pub use crate::telemetry::logs::limit::{RateLimit, SITES_MAX};
     pub use crate::telemetry::logs::writer::{LogWriter, escape, is_obeyed};
-    pub use crate::telemetry::logs::{EVENT, GUEST, LOG, RECORDS_WAITING_MAX, ROUTER};
+    pub use crate::telemetry::logs::{CLUSTER, EVENT, GUEST, LOG, RECORDS_WAITING_MAX, ROUTER};
 }
 
 /// How a message finds its receiver: the partition of agents among shards, and rules for messages that name no agent.

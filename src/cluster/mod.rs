@@ -33,6 +33,8 @@ use tokio::task::LocalSet;
 pub(crate) use self::findings::{complaint, examine};
 use self::node::Node;
 use self::transport::Transport;
+#[cfg(test)]
+pub(crate) use self::view::tests::view_of;
 pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView, PacketsDropped, Versions};
 pub(crate) use self::view::{Look, SharedView};
 use crate::config::ConfigError;

@@ -126,10 +126,10 @@ impl SharedView {
         Self(Mutex::new(Latest { view, renewed: now, connection_changed: now, unsealed: None, same_node: None }))
     }
 
-    /// Replaces the view. Only the cluster's thread may call this.
-    pub fn renew(&self, view: ClusterView, now: Instant) {
+    /// Replaces the view, and returns the former one. Only the cluster's thread may call this.
+    pub fn renew(&self, view: &Arc<ClusterView>, now: Instant) -> Arc<ClusterView> {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = std::mem::replace(&mut latest.view, Arc::new(view));
+        let former = std::mem::replace(&mut latest.view, Arc::clone(view));
         latest.renewed = now;
         if latest.view.is_connected != former.is_connected {
             latest.connection_changed = now;
@@ -137,6 +137,7 @@ impl SharedView {
         let (dropped, before) = (latest.view.dropped, former.dropped);
         latest.unsealed = Some(now).filter(|_| dropped.unsealed > before.unsealed).or(latest.unsealed);
         latest.same_node = Some(now).filter(|_| dropped.same_node > before.same_node).or(latest.same_node);
+        former
     }
 
     /// Returns the view, and how long ago things were so.
@@ -154,7 +155,7 @@ impl SharedView {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Returns a number of a node.
@@ -194,8 +195,9 @@ pub(super) mod tests {
         let look = shared.look(start + seconds(1));
         assert_eq!((look.age, look.connection_for, look.same_node_ago), (seconds(1), seconds(1), None));
         let dropped = PacketsDropped { same_node: 3, ..PacketsDropped::default() };
-        shared.renew(ClusterView { dropped, ..view_of(&[2]) }, start + seconds(2));
-        shared.renew(ClusterView { dropped, ..view_of(&[2]) }, start + seconds(5));
+        let view = Arc::new(ClusterView { dropped, ..view_of(&[2]) });
+        assert!(!shared.renew(&view, start + seconds(2)).is_connected);
+        assert!(shared.renew(&view, start + seconds(5)).is_connected);
         let look = shared.look(start + seconds(6));
         assert!(look.view.is_connected && look.view.nodes.len() == 1);
         assert_eq!((look.age, look.connection_for), (seconds(1), seconds(4)));

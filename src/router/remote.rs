@@ -12,6 +12,7 @@ use caxton_shards::message::{AgentId, Message};
 
 use super::Router;
 use super::calls::put;
+use crate::cluster::ClusterView;
 use crate::shard_handle::{BATCH_MESSAGES_MAX, Work};
 
 /// The agents that shards look for, until the link thread takes them.
@@ -145,6 +146,13 @@ impl Router {
     /// Gives back the place in a cluster, which was not used.
     pub(crate) fn release_place_in_cluster(&self) {
         self.shared().has_place_in_cluster.store(false, Ordering::Relaxed);
+    }
+
+    /// Logs what has changed between two views of the cluster.
+    pub(crate) fn log_cluster(&self, before: &ClusterView, now: &ClusterView) {
+        if let Some(log) = &self.inner.log {
+            log.cluster(before, now);
+        }
     }
 
     async fn give(&self, shard: usize, inputs: Vec<Input>) -> Result<(), SendErrorKind> {

@@ -55,20 +55,13 @@ impl Node {
         tasks
     }
 
-    /// Spreads how busy this node is, and complains about another one with its number.
+    /// Spreads how busy this node is.
     fn report(&mut self) {
         self.has_news = true;
         let stats = self.router.stats();
         let rounded = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let (agents, pending) = (rounded(stats.agents() as u64), rounded(stats.account().pending));
         self.members.report(Load { agents, pending });
-        let same_node = self.members.figures().same_node;
-        if same_node > std::mem::replace(&mut self.namesakes, same_node) {
-            tracing::error!(
-                node = self.own.node.into_inner(),
-                "another router of the cluster has the same number: give each its own router.node"
-            );
-        }
     }
 
     /// Tells the others that this node leaves.

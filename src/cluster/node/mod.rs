@@ -66,8 +66,6 @@ pub(super) struct Node {
     lost: u64,
     packets: Vec<(PacketKind, Destination, Bytes)>,
     members: Membership,
-    /// Packets of another router with this node's number, so far.
-    namesakes: u64,
     reported_at_ms: u64,
     /// Whether something is to be shown that was not.
     has_news: bool,
@@ -98,7 +96,6 @@ impl Node {
             lost: 0,
             packets: Vec::new(),
             members: Membership::new(Duration::ZERO, own, seal, router.boot_epoch()),
-            namesakes: 0,
             reported_at_ms: 0,
             has_news: true,
             changed: Rc::new(Notify::new()),

@@ -107,8 +107,10 @@ pub(in crate::cluster) async fn run(
             spawn_local(task.run(Rc::clone(&node)));
         }
         publish(&node);
-        if let Some(view) = node.borrow_mut().next_view(transport.is_connected()) {
-            shown.renew(view, Instant::now());
+        let view = node.borrow_mut().next_view(transport.is_connected());
+        if let Some(view) = view.map(Arc::new) {
+            let former = shown.renew(&view, Instant::now());
+            sources.router.log_cluster(&former, &view);
         }
         // The other tasks go on, however fast packets come.
         yield_now().await;

@@ -7,6 +7,8 @@
 //!
 //! Without a subscriber when the router is started there is no thread, and no shard reports anything.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod events;
 mod export;
 #[cfg(feature = "wasm")]
@@ -40,6 +42,8 @@ use crate::wasm::{LogLevel, LogLine};
 pub const ROUTER: &str = "caxton::router";
 /// The target of what happens on the shards.
 pub const EVENT: &str = "caxton::event";
+/// The target of what changes in the cluster.
+pub const CLUSTER: &str = "caxton::cluster";
 /// The target of the lines that guests write.
 pub const GUEST: &str = "caxton::guest";
 /// The target of the log itself: what was lost or suppressed. A [`RateLimit`](limit::RateLimit) lets it pass.

@@ -3,11 +3,14 @@
 use caxton_router::Router;
 use caxton_router::doctor::Status;
 use caxton_router::health::Status as HealthStatus;
+use caxton_router::logs::CLUSTER;
+use tracing::Level;
 
 use super::broker::Broker;
 use super::nodes::Node;
 use crate::common::{bounded, shutdown, start};
 use crate::edge::wait_until;
+use crate::logs::Capture;
 
 /// Returns the health of a router's part `cluster`, and what is wrong with it.
 fn health(router: &Router) -> Option<(HealthStatus, String)> {
@@ -151,5 +154,31 @@ fn the_metrics_of_a_node_are_those_of_its_view() {
         one.stop();
         two.stop();
         assert!(!router.metrics().contains("\ncaxton_cluster_connected "), "it has left");
+    });
+}
+
+#[test]
+fn what_changes_in_a_cluster_is_logged() {
+    bounded(|| {
+        let mut broker = Broker::start();
+        let capture = Capture::default();
+        let one = capture.during(Level::INFO, || Node::start(1, &broker));
+        let is_logged = |message: &str, level: Level, node: &str| {
+            wait_until(&format!("{message:?} is logged"), || {
+                capture
+                    .of(message)
+                    .iter()
+                    .any(|line| (line.level, line.target, line.text("node")) == (level, CLUSTER, node))
+            });
+        };
+        is_logged("connected to NATS", Level::INFO, "");
+        let two = Node::start(2, &broker);
+        is_logged("node is alive", Level::INFO, "2");
+        two.stop();
+        is_logged("node is dead, or has left", Level::WARN, "2");
+        assert_eq!(capture.of("node is dead, or has left").len(), 1, "it is logged once");
+        broker.stop();
+        is_logged("not connected to NATS: nothing goes to other nodes or comes from them", Level::WARN, "");
+        one.stop();
     });
 }
