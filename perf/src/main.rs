@@ -5,6 +5,8 @@
 mod compare;
 #[cfg(feature = "peers")]
 mod doors;
+#[cfg(feature = "peers")]
+mod figures;
 mod instructions;
 #[cfg(feature = "peers")]
 mod peers;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::Figures;
 use super::client::{Client, PATIENCE, times as new_times};
 use super::server::Server;
+use crate::figures::Figures;
 
 /// Number of connections that get nothing done.
 const CONNECTIONS: usize = 10_000;

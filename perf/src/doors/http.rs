@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::Figures;
 use super::client::{Client, PATIENCE, times as new_times};
 use super::server::Server;
+use crate::figures::Figures;
 
 /// Number of connections that send.
 const CONNECTIONS: usize = 32;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::server::Server;
-use super::{Figures, http, load};
+use super::{http, load};
+use crate::figures::Figures;
 
 /// Time in which a bench starts and warms up beside the doors' load.
 const MARGIN: Duration = Duration::from_secs(1);

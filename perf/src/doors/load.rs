@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Figures;
 use super::client::{Client, PATIENCE, times as new_times};
 use super::server::{Kind, Server};
+use crate::figures::Figures;
 
 /// Size of a message's content, in bytes.
 const CONTENT_BYTES: usize = 200;

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
 
 use self::server::{Kind, Server};
+use crate::figures::{self, Figures};
 
 /// Arguments of `caxton-perf doors`.
 #[derive(Args)]
@@ -41,9 +41,6 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
-
-/// What one run measured: names and values.
-pub type Figures = Vec<(&'static str, f64)>;
 
 /// A load: its name, the servers it is for, and what it measures.
 struct Load {
@@ -92,49 +89,15 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
                 let server = Server::start(kind, &caxton, &nats)?;
                 let figures = (load.run)(&server, time).map_err(|error| format!("{} {kind}: {error}", load.name))?;
                 if arguments.json {
-                    let figures: serde_json::Map<_, _> =
-                        figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-                    println!("{}", json!({ "load": load.name, "server": kind.name(), "run": run, "figures": figures }));
+                    figures::print_run(load.name, kind.name(), run, &figures);
                 }
                 measured[place].push(figures);
             }
         }
         if !arguments.json {
-            report(load, &measured);
+            let servers: Vec<&str> = load.servers.iter().map(|kind| kind.name()).collect();
+            figures::print_medians(load.name, &servers, &measured);
         }
     }
     Ok(())
-}
-
-/// Prints the median of each figure, and for two servers the median of the ratios of runs that followed one another.
-fn report(load: &Load, measured: &[Vec<Figures>]) {
-    println!("{}", load.name);
-    let Some(names) = measured[0].first().map(|figures| figures.iter().map(|(name, _)| *name).collect::<Vec<_>>())
-    else {
-        return;
-    };
-    for (index, name) in names.iter().enumerate() {
-        let values = |server: usize| measured[server].iter().map(move |figures| figures[index].1);
-        let each: Vec<String> = (0..measured.len())
-            .map(|server| format!("{} {:>12.1}", load.servers[server].name(), median(values(server))))
-            .collect();
-        let ratio = match measured {
-            [_, _] => {
-                let ratios = values(0).zip(values(1)).map(|(ours, theirs)| ours / theirs);
-                format!("   {:.2} x", median(ratios))
-            }
-            _ => String::new(),
-        };
-        println!("  {name:<24} {}{ratio}", each.join("   "));
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
-    }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::Figures;
 use super::client::{Client, PATIENCE};
 use super::server::Server;
+use crate::figures::Figures;
 
 /// Size of a message's content, in bytes.
 const CONTENT_BYTES: usize = 200;
