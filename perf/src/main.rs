@@ -1,6 +1,8 @@
 //! Comparisons of the router with its peers on the same work, and with its own former cost: see `README.md` beside this
 //! crate's manifest.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "peers")]
 mod compare;
 #[cfg(feature = "peers")]
@@ -39,6 +41,17 @@ enum Verb {
     /// Load the daemon's doors, and other servers with the same client
     #[cfg(feature = "peers")]
     Doors(doors::Arguments),
+    /// Measure two nodes of a cluster, and clients of NATS on the same work
+    #[cfg(feature = "cluster")]
+    Cluster(cluster::Arguments),
+    /// Be a node that `cluster` has started
+    #[cfg(feature = "cluster")]
+    #[command(hide = true)]
+    ClusterNode(cluster::NodeArguments),
+    /// Be a client of NATS that `cluster` has started
+    #[cfg(feature = "cluster")]
+    #[command(hide = true)]
+    ClusterBare(cluster::BareArguments),
     /// Count the engine's instructions per message under callgrind, and compare them with the expected figures
     Instructions {
         /// Write the figures as the expected ones
@@ -53,6 +66,12 @@ fn main() -> ExitCode {
         Verb::Peers(arguments) => compare::run(&arguments),
         #[cfg(feature = "peers")]
         Verb::Doors(arguments) => doors::run(&arguments),
+        #[cfg(feature = "cluster")]
+        Verb::Cluster(arguments) => cluster::run(&arguments),
+        #[cfg(feature = "cluster")]
+        Verb::ClusterNode(arguments) => cluster::run_node(&arguments),
+        #[cfg(feature = "cluster")]
+        Verb::ClusterBare(arguments) => cluster::run_bare(&arguments),
         Verb::Instructions { write } => instructions::run(write),
     };
     match done {

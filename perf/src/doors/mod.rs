@@ -15,7 +15,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::server::{Kind, Server};
+#[cfg(feature = "cluster")]
+pub use self::client::{PATIENCE, times};
+#[cfg(feature = "cluster")]
+pub use self::server::nats_server;
+pub use self::server::{Kind, Server};
 use crate::figures::{self, Figures};
 
 /// Arguments of `caxton-perf doors`.
