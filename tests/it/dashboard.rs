@@ -2,6 +2,8 @@
 //! browser, if there is one.
 
 mod browser;
+#[cfg(feature = "cluster")]
+mod cluster;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -244,6 +246,7 @@ fn the_page_shows_and_controls_a_running_router_by_keyboard() {
         browser.wait("dead letters are listed", &says("#dead-letters", "unknown-receiver"));
         browser.wait("shards are listed", "document.querySelectorAll('#shards tbody tr').length === 2");
         browser.wait("parts have a health", &says("#health", "healthy"));
+        assert_eq!(browser.evaluate("document.getElementById('cluster').hidden"), true);
         browser.evaluate("document.activeElement.blur()");
         browser.resize(1280, 1100);
         browser.picture("figures", PICTURED);

@@ -45,6 +45,7 @@ assets! {
     "/dashboard/icon.svg" "image/svg+xml", "icon.svg";
     "/dashboard/agents.js" JAVASCRIPT, "agents.js";
     "/dashboard/api.js" JAVASCRIPT, "api.js";
+    "/dashboard/cluster.js" JAVASCRIPT, "cluster.js";
     "/dashboard/conversations.js" JAVASCRIPT, "conversations.js";
     "/dashboard/dialog.js" JAVASCRIPT, "dialog.js";
     "/dashboard/dom.js" JAVASCRIPT, "dom.js";

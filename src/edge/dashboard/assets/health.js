@@ -1,6 +1,7 @@
 // The health of the router's parts. Its summary stands at the top of the page.
 
 import { getReport } from "./api.js";
+import { refreshCluster } from "./cluster.js";
 import { announce, byId, fillTable, moment, setText, showProblem } from "./dom.js";
 
 const MARKS = { healthy: ["✓", "good"], degraded: ["▲", "warn"], unhealthy: ["■", "bad"] };
@@ -28,6 +29,7 @@ export async function refreshHealth() {
     if (before && before !== summary) announce(`The router is ${summary}`);
     before = summary;
     showProblem(section, null);
+    await refreshCluster(health.components.some(({ name }) => name === "cluster"));
   } catch (problem) {
     showProblem(section, problem);
   }
