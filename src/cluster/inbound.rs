@@ -1,4 +1,4 @@
-//! Messages from other nodes, on their way into this router in the names of their senders.
+//! Messages from other nodes. They enter this router as if their senders had sent them here.
 //!
 //! Each sender has a queue and a window, so that one whose messages wait for a full mailbox holds up no other. A message
 //! returns its credit to the node it came from when it is handed over, which waits for room in the window.
@@ -28,14 +28,14 @@ const WAITING_MAX: usize = 262_144;
 const BATCH_MAX: usize = 256;
 /// The link thread's number among those that send as an agent: it has its proxies to itself.
 const LINK_THREAD: u32 = 0;
-/// Delay before a durable message is offered again that found no room, which doubles each time.
+/// Delay before a durable message that found no room is sent again. It doubles each time, up to the second value.
 const OFFERED_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const OFFERED_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// A message from another node.
 pub(super) struct Arrived {
     pub message: Message,
-    /// By which its sender's node is told what became of it.
+    /// What the link needs to tell the sender's node what became of the message.
     pub received: Received,
 }
 
@@ -56,7 +56,8 @@ impl Inbound {
         self.flows.of(sender)
     }
 
-    /// Adds a message to its sender's queue. Returns whether the queue is new: then somebody has to [empty](empty) it.
+    /// Adds a message to its sender's queue. Returns whether the queue is new; the caller then has to [empty](empty)
+    /// it.
     pub fn add(&mut self, sender: AgentId, arrived: Arrived) -> bool {
         let mut is_new = false;
         let queue = self.queues.entry(sender).or_insert_with(|| {
@@ -130,7 +131,7 @@ async fn hand_over(node: &Shared, router: &Router, flow: &Arc<Flow>, from: NodeI
     if !volatile.is_empty()
         && let Err(refused) = router.within(Duration::MAX).tell_all(volatile).await
     {
-        // The router stops.
+        // This happens only when the router stops.
         node.borrow_mut().count_lost(refused.messages().len() as u64);
     }
     flow.hand_over(count, bytes);
@@ -138,13 +139,13 @@ async fn hand_over(node: &Shared, router: &Router, flow: &Arc<Flow>, from: NodeI
     for received in credits {
         node.return_credit(from, received);
     }
-    // One whose sender wants a receipt: this router sends it.
+    // A volatile message to settle is one whose sender wants a receipt. This router sends the receipt.
     for received in to_settle {
         node.settle(from, received);
     }
 }
 
-/// Has a durable message kept by this router's journal, and tells the node it came from how that ended.
+/// Sends a durable message, waits until it is in this router's journal, and tells the node it came from how that ended.
 async fn keep(node: Shared, router: Router, from: NodeId, arrived: Arrived) {
     let Arrived { mut message, received } = arrived;
     let mut delay = OFFERED_AGAIN_AFTER;
@@ -159,13 +160,13 @@ async fn keep(node: Shared, router: Router, from: NodeId, arrived: Arrived) {
             Err(error) => break error,
         }
     };
-    // While this router stops, the other node keeps the message, and sends it again to the next start.
+    // If this router is stopping, the other node keeps the message and sends it again after the next start.
     if !matches!(refused.kind(), SendErrorKind::Stopping) {
         node.borrow_mut().refuse(from, received, &refused.to_string());
     }
 }
 
-/// Whether it may be accepted later.
+/// Whether the message may be accepted later.
 fn has_no_room(error: &SendError) -> bool {
     matches!(error.kind(), SendErrorKind::Full | SendErrorKind::JournalFull | SendErrorKind::MemoryFull { .. })
 }

@@ -1,8 +1,8 @@
-//! Which node has an agent: questions to all nodes, and what they said.
+//! Finds out which node has an agent: asks all nodes, and collects their responses.
 //!
-//! A node that has the agent itself responds with its name; a proxy does not count. An agent that every live node has
-//! denied does not exist. A node that does not respond is asked again, and after [`QUESTIONS_MAX`] times it counts as one
-//! that does not have the agent.
+//! A node that has the agent responds with the agent's name; a node that only has a proxy of it says that it does not
+//! have it. If every live node says so, the agent does not exist. Nodes that do not respond are asked again, up to
+//! [`QUESTIONS_MAX`] times in all.
 //!
 //! Invariant: at most [`LOOKUPS_MAX`] agents are looked for, and each of them ends.
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub(super) const LOOKUPS_MAX: usize = 65_536;
 /// Maximum number of agents in one question.
 pub(super) const AGENTS_PER_QUESTION_MAX: usize = 256;
-/// Time in which nodes respond.
+/// Time that nodes have to respond to the first question. It doubles with each further one.
 const RESPOND_WITHIN_MS: u64 = 500;
 /// How often a node is asked.
 const QUESTIONS_MAX: u32 = 4;
@@ -25,15 +25,15 @@ const QUESTIONS_MAX: u32 = 4;
 #[derive(Default)]
 pub(super) struct Lookups {
     by_agent: HashMap<AgentId, Lookup>,
-    /// Those to be asked for now.
+    /// Agents for which the next question asks.
     unasked: VecDeque<AgentId>,
-    /// Those that were asked for, by the time until which nodes may respond.
+    /// Agents that were asked for, by the time at which the question ends.
     due: BTreeSet<(u64, AgentId)>,
 }
 
 #[derive(Default)]
 struct Lookup {
-    /// The nodes that do not have it.
+    /// The nodes that have said that they do not have the agent.
     denied: BTreeSet<NodeId>,
     questions: u32,
     due_ms: u64,
@@ -46,12 +46,12 @@ pub(super) enum Located {
     At(NodeId, AgentName),
     /// No node has it.
     Nowhere,
-    /// These nodes have not said whether they have it; no other does.
+    /// These nodes did not respond, and no other node has it.
     Unknown(Vec<NodeId>),
 }
 
 impl Lookups {
-    /// Begins to look for an agent, unless that has begun. Returns false if too many are looked for.
+    /// Begins to look for an agent, unless it is looked for already. Returns false if too many agents are looked for.
     pub fn begin(&mut self, agent: AgentId) -> bool {
         if self.by_agent.contains_key(&agent) {
             return true;
@@ -80,8 +80,9 @@ impl Lookups {
         (!agents.is_empty()).then_some(agents)
     }
 
-    /// Takes what a node said of an agent: its name, if the node has it. `nodes` are all other live nodes, if this one has
-    /// had the time to hear of them; otherwise others may still respond. Returns how the lookup ended, if it has.
+    /// Takes in what a node said about an agent: `name` is the agent's name if the node has it. `nodes` are all other
+    /// live nodes, or `None` if this node started too recently to know them all. Returns how the lookup ended, if it
+    /// has.
     pub fn hear(
         &mut self,
         node: NodeId,
@@ -104,8 +105,8 @@ impl Lookups {
         Some(located)
     }
 
-    /// Returns the agents whose lookups end now, because nodes have not responded in time, and has the others asked for
-    /// again. Without other `nodes` nobody can respond.
+    /// Ends the lookups that have waited long enough, and returns how each ended. Agents whose nodes have further time
+    /// to respond go into the next question. `nodes` are all other live nodes.
     pub fn on_deadline(&mut self, now_ms: u64, nodes: &BTreeSet<NodeId>) -> Vec<(AgentId, Located)> {
         let mut ended = Vec::new();
         while let Some((due_ms, agent)) = self.due.first().copied()
@@ -114,7 +115,7 @@ impl Lookups {
             self.due.pop_first();
             let Some(lookup) = self.by_agent.get(&agent) else { continue };
             let silent: Vec<NodeId> = nodes.difference(&lookup.denied).copied().collect();
-            // A node that is alone hears of others by the second time.
+            // A node that still knows no other after the second question is alone.
             let is_alone = nodes.is_empty() && lookup.questions > 1;
             if silent.is_empty() && !nodes.is_empty() || is_alone {
                 ended.push((agent, Located::Nowhere));
@@ -143,15 +144,15 @@ impl Lookups {
 /// A question that goes to all nodes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Question {
-    /// Who asks.
+    /// The node that asks.
     pub node: NodeId,
     pub agents: Vec<AgentId>,
 }
 
-/// What a node says.
+/// A node's response to a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Response {
-    /// Who says it.
+    /// The node that responds.
     pub node: NodeId,
     /// For each agent, its name if the node has it.
     pub agents: BTreeMap<AgentId, Option<AgentName>>,

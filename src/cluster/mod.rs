@@ -1,8 +1,8 @@
 //! The cluster: routers on several hosts that reach each other's agents over NATS.
 //!
-//! An agent of another node is registered here as a *proxy*: an agent whose inbox the link thread reads. So everything
-//! that holds between the agents of one router holds on each node: mailboxes and their limits, order, lifetimes, the
-//! journal, conversations. Membership is advisory: it speeds up what the links find out by themselves.
+//! An agent of another node is registered here as a *proxy*: an agent whose inbox the link thread reads. So mailboxes
+//! and their limits, order, lifetimes, the journal and conversations work for it as for any agent of this router.
+//! Membership is advisory: it speeds up what the links find out by themselves.
 //!
 //! A message for an agent of another node takes this path: its shard puts it into the proxy's mailbox; `proxies` takes
 //! it out and puts it into the `link` to that node, which `transport` carries; there `inbound` hands it to the
@@ -84,8 +84,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Joins the cluster that the router's settings name. It need not be reachable yet: the connection is made, and made
-    /// again, in the background.
+    /// Joins the cluster that the router's settings name. The NATS servers need not be reachable yet: a thread connects
+    /// in the background, and reconnects when the connection is lost.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Cluster {
         match begins.recv() {
             Ok(Ok(())) => Ok(Self { view, stop: Some(stop), thread: Some(thread) }),
             Ok(Err(error)) => Err(error),
-            // It ends without a word only by a panic.
+            // The thread ends without a result only if it panics.
             Err(flume::RecvError::Disconnected) => Err(ClusterError::Thread(io::Error::other("it panicked"))),
         }
     }

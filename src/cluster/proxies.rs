@@ -1,7 +1,7 @@
-//! Agents of other nodes, as this router sees them: agents whose inboxes the link thread reads.
+//! Proxies: agents of this router that stand for agents of other nodes. The link thread reads their inboxes.
 //!
-//! A proxy hands over no more than there is room for in the link to its node; the rest waits in its mailbox, with all
-//! that applies there. A durable message stays in its inbox until the other node has it on disk.
+//! A proxy hands over no more than there is room for in the link to its node. The rest waits in its mailbox, under the
+//! limits and policies of any mailbox. A durable message stays in its inbox until the other node has it on disk.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -19,15 +19,15 @@ use crate::message::is_notice;
 use crate::router::Inbox;
 use crate::router::flow::Flow;
 
-/// Maximum number and size of messages that are taken out of an inbox together.
+/// Maximum number of messages that are taken out of an inbox together, and their maximum size in bytes.
 const TAKEN_MAX: (usize, usize) = (128, 256 << 10);
 
 /// An agent of another node.
 pub(super) struct Proxy {
     pub inbox: Inbox,
-    /// Where it lives, as far as this is known.
+    /// The node where it was last known to live.
     pub node: Cell<NodeId>,
-    /// Woken when there is room for it in the link, or it is found elsewhere.
+    /// Notified when the link has room for the agent, or when the agent is found on another node.
     pub room: Notify,
     /// What it sends to agents of this node.
     pub flow: Arc<Flow>,
@@ -39,7 +39,7 @@ impl Proxy {
         self.inbox.id()
     }
 
-    /// Deregisters it: what waits in it is given up.
+    /// Deregisters it. The messages that wait in it are given up.
     pub fn close(&self) {
         self.is_closed.set(true);
         self.inbox.close();
@@ -67,12 +67,12 @@ impl Proxies {
         self.0.values().filter_map(|cell| cell.get())
     }
 
-    /// Takes an agent's proxy away.
+    /// Removes and returns an agent's proxy.
     pub fn remove(&mut self, agent: AgentId) -> Option<Rc<Proxy>> {
         self.0.remove(&agent)?.get().cloned()
     }
 
-    /// Takes this proxy away, unless another one has its place by now.
+    /// Removes this proxy, unless another one has taken its place.
     pub fn forget(&mut self, proxy: &Rc<Proxy>) {
         if self.get(proxy.id()).is_some_and(|current| Rc::ptr_eq(current, proxy)) {
             self.0.remove(&proxy.id());
@@ -80,7 +80,7 @@ impl Proxies {
     }
 }
 
-/// Registers a proxy of an agent that lives at a node, unless there is one.
+/// Registers a proxy for an agent of another node, unless there is one already, and returns it.
 ///
 /// # Errors
 ///
@@ -106,7 +106,7 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
     });
     match opened.await {
         Ok(proxy) => {
-            // It is where it was heard of last.
+            // The newest information about where the agent lives is right.
             let before = proxy.node.replace(at);
             node.borrow_mut().move_unsettled(agent, before, at);
             Ok(Rc::clone(proxy))

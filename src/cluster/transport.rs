@@ -22,7 +22,7 @@ use crate::config::ClusterConfig;
 
 /// Number of packets that wait for the client, or for the server.
 const PACKETS_MAX: usize = 4_096;
-/// How long the end waits for the server.
+/// How long leaving the cluster waits for the server to take what was published.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 /// Longest time between two attempts to connect.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -109,8 +109,8 @@ impl Transport {
         Ok((transport, [own?, all?]))
     }
 
-    /// Hands a packet to the client. It gets lost while there is no connection, or too many wait: links send what got lost
-    /// again, and everything else is repeated.
+    /// Hands a packet to the client. The packet is lost if there is no connection, or if too many packets wait. Links
+    /// send lost frames again, and all other packets are repeated.
     pub fn publish(&self, kind: PacketKind, to: Destination, packet: Bytes) {
         if !self.is_connected() {
             return;
@@ -119,15 +119,15 @@ impl Transport {
             Destination::Node(node) => format!("{}.node.{node}.{}", self.prefix, kind.word()),
             Destination::All => format!("{}.all.{}", self.prefix, kind.word()),
         };
-        // It is ready at once unless the client has no room.
+        // The future is ready immediately unless the client has no room.
         let publish = pin!(self.client.publish(subject, packet));
         let _ = publish.poll(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Waits until what was published is written, or [`FLUSHED_WITHIN`].
+    /// Waits until everything that was published is written, but not longer than [`FLUSHED_WITHIN`].
     pub async fn flush(&self) {
         if self.is_connected() {
-            // What is not written then gets lost.
+            // Packets that are not written by then are lost.
             let _ = tokio::time::timeout(FLUSHED_WITHIN, self.client.flush()).await;
         }
     }

@@ -1,12 +1,12 @@
-//! How much of what an agent sends is on its way: a window of the size of its outbox.
+//! Limits how much of what an agent sends from outside is on its way, to a window of the size of its outbox.
 //!
-//! A message for which there is no room in its sender's outbox waits in the shard's channel, and everything behind it: what
-//! others send to that shard too. So that this happens to nobody, nothing more is carried out that an agent sends while its
-//! messages handed over and not known to be admitted, and those in the outbox, would fill it. Every quarter of the window
-//! the shard is asked, behind the messages handed over before, to respond once at most half of the window is on its way.
+//! If there is no room for a message in its sender's outbox, it waits in the shard's channel and holds up everything
+//! behind it, also what others send to that shard. To avoid this, an agent may hand over no more messages than its
+//! outbox has room for: those that are not known to be admitted yet, and those in the outbox, count. After every
+//! quarter of the window, the shard is asked to respond once at most half of the window is on its way.
 //!
-//! All who send as the same agent from outside share its window: the connections of the NATS door, each with one for each
-//! of its agents, and the link thread of a cluster.
+//! Everything that sends as the same agent from outside shares its window: connections of the NATS door, and the link
+//! thread of a cluster.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::router::Router;
 /// Maximum number of bytes on their way. One message may be larger.
 const BYTES_MAX: usize = 1 << 20;
 
-/// The windows of all agents that are sent as from outside. Each is there for as long as somebody has it.
+/// The windows of all agents that messages are sent as from outside. A window exists for as long as somebody holds it.
 pub(crate) struct Flows {
     router: Router,
     /// Maximum number of messages of an agent.
@@ -32,7 +32,7 @@ pub(crate) struct Flows {
 
 impl Flows {
     pub fn new(router: &Router) -> Arc<Self> {
-        // What is backed up moves at the pace of its receivers.
+        // There is no deadline, because messages that wait move at the pace of their receivers.
         let (router, window) = (router.within(Duration::MAX), router.config().delivery.outbox.into_inner());
         Arc::new(Self { router, window, by_agent: Mutex::default() })
     }
@@ -64,7 +64,7 @@ impl Flows {
 pub(crate) struct Flow {
     agent: AgentId,
     flows: Arc<Flows>,
-    /// Handed over, and not known to be admitted.
+    /// Messages handed over and not known to be admitted, and their bytes.
     messages: AtomicUsize,
     bytes: AtomicUsize,
     /// Messages in the outbox, or waiting for their receivers, as of the last response.
@@ -104,7 +104,7 @@ impl Flow {
             return Poll::Ready(());
         }
         self.lock().waiting.insert(connection, context.waker().clone());
-        // The response may have come just before that.
+        // The response may have come before the waker was stored.
         if self.has_room(0) { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -126,13 +126,14 @@ impl Flow {
         let (flow, router) = (Arc::downgrade(self), self.flows.router.clone());
         let (agent, at_most) = (self.agent, self.flows.window / 2);
         let mut question = Box::pin(async move {
-            // An agent that is gone holds up nobody: what is sent as it is refused.
+            // If the agent is gone, nothing is on its way, and what is sent as the agent is refused.
             let backlog = router.await_room(agent, at_most).await.unwrap_or(0);
             if let Some(flow) = flow.upgrade() {
                 flow.learn(messages, bytes, backlog as usize);
             }
         });
-        // It is put right behind what was handed over: a task would put it behind all that follows in this turn.
+        // The first poll puts the question right behind the messages handed over. A spawned task would put it behind
+        // everything else of this turn.
         if question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let question = tokio::spawn(question);
             self.lock().question = Some(question.abort_handle());
@@ -219,7 +220,8 @@ mod tests {
                 let view = self.router.agent(sender.id()).await.expect("it runs").expect("it is registered");
                 let on_way = view.outbox + view.waiting;
                 assert!(on_way as usize <= WINDOW, "{on_way} are on their way");
-                // What the shard has said before that is heard now, and it says nothing more until the receiver takes some.
+                // Responses that the shard has sent by now are handled here. It sends no more until the receiver takes
+                // messages.
                 tokio::task::yield_now().await;
                 if on_way > self.flows.window / 2 && !flow.has_room(0) {
                     return sent;
@@ -235,7 +237,7 @@ mod tests {
         let open = |name: &str| fixture.router.inbox(name).blocking().open().expect("it is opened");
         let (slow, other) = (open("slow"), open("other"));
         fixture.runtime.block_on(async {
-            // Every connection that has the agent has the same window.
+            // All connections that hold the agent share one window.
             let (flow, same) = (fixture.flows.of(slow.id()), fixture.flows.of(slow.id()));
             assert!(Arc::ptr_eq(&flow, &same));
             let sent = fixture.fill(&slow, &flow).await;

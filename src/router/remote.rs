@@ -1,5 +1,5 @@
-//! What the cluster's link thread asks of the shards: the agents that they look for on other nodes, what was found out about
-//! them, and notices of other nodes' routers.
+//! The calls of a cluster's link thread. It learns which agents the shards look for on other nodes, tells them what it
+//! found out, and delivers the notices of other nodes' routers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,8 @@ use crate::shard_handle::{BATCH_MESSAGES_MAX, Work};
 
 /// The agents that shards look for, until the link thread takes them.
 ///
-/// A shard looks for up to [`WANTED_MAX`](caxton_shards::api::WANTED_MAX) agents at a time, each once, and ends a search by
-/// itself only when it drains, so that this bounds their number.
+/// Their number is bounded: a shard looks for at most [`WANTED_MAX`](caxton_shards::api::WANTED_MAX) agents at a time,
+/// and ends a search without being told to only when it drains.
 pub(crate) struct WantedAgents {
     agents: Mutex<BTreeSet<AgentId>>,
     bell: flume::Sender<()>,
@@ -36,14 +36,14 @@ impl WantedAgents {
     /// Adds an agent that a shard looks for.
     pub fn add(&self, agent: AgentId) {
         self.lock().insert(agent);
-        // One that rings already is heard.
+        // If it rings already, the waiting task wakes up anyway.
         let _ = self.bell.try_send(());
     }
 
     /// Waits until there are agents that were not taken.
     async fn wait(&self) {
         while self.lock().is_empty() {
-            // The bell is as old as this, so it is never gone.
+            // There is always a sender, because it belongs to `self`.
             let _ = self.heard.recv_async().await;
         }
     }
@@ -70,7 +70,8 @@ impl Router {
         self.shared().wanted.take()
     }
 
-    /// Ends the search for an agent that no node has: what waits for it is given up with this explanation.
+    /// Ends the search for an agent that no node has. The messages that wait for it are given up, with this
+    /// explanation.
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl Router {
         self.give(shard, vec![Input::Unwanted { agent, why: why.into() }]).await
     }
 
-    /// Looks for the agents whose durable messages wait since an earlier run: see [`Input::WantAbsent`].
+    /// Starts to look for agents that durable messages of an earlier run wait for: see [`Input::WantAbsent`].
     ///
     /// # Errors
     ///
@@ -92,8 +93,8 @@ impl Router {
         Ok(())
     }
 
-    /// Delivers notices of other nodes' routers to agents of this one: see [`Input::Notice`]. One without a receiver is
-    /// dropped.
+    /// Delivers notices of other nodes' routers to agents of this one: see [`Input::Notice`]. A notice without a
+    /// receiver is dropped.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ mod tests {
 
     fn start() -> Router {
         let mut config = Config::preset(Preset::Testing);
-        // Nobody joins the cluster: these tests do what the link thread would.
+        // The router does not join a cluster. These tests do what the link thread would do.
         for (key, value) in [("cluster.nats", "nats://127.0.0.1:1"), ("cluster.name", "test"), ("router.node", "1")] {
             config.set(key, value, "the test").unwrap();
         }

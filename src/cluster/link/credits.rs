@@ -1,6 +1,7 @@
 //! How much is on its way to each target, so that a slow agent holds up only what is for it.
 //!
-//! Invariant: what was sent and not returned is kept per target; a target for which all was returned is forgotten.
+//! Invariant: for each target, the credit that was taken and has not come back is known. A target whose credit has come
+//! back completely is forgotten.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use super::event::Credit;
 
 /// Maximum number of messages on their way to a target.
 pub const TARGET_MESSAGES_MAX: u32 = 1_024;
-/// Number of bytes on their way to a target from which on nothing more is sent.
+/// Once this many bytes are on their way to a target, nothing more is sent to it.
 pub const TARGET_BYTES_MAX: u64 = 1 << 20;
 /// Maximum number of targets that have something on its way.
 pub const TARGETS_MAX: usize = 65_536;
@@ -18,7 +19,7 @@ pub const TARGETS_MAX: usize = 65_536;
 #[derive(Default)]
 struct Target {
     on_way: Credit,
-    /// Whether it became full, and its owner was not told yet that there is room again.
+    /// Whether the target became full and the link's owner has not been told yet that it has room again.
     is_full: bool,
 }
 
@@ -63,7 +64,8 @@ impl Targets {
         target.is_full |= !target.has_room();
     }
 
-    /// Takes back what the peer returned. Whether a full target has room again, which is so once half is free.
+    /// Takes back credit that the peer returned. Returns whether a target that was full has room again, which it has
+    /// once half of it is free.
     pub fn give_back(&mut self, agent: AgentId, credit: Credit) -> bool {
         let Some(target) = self.0.get_mut(&agent) else { return false };
         let on_way = &mut target.on_way;

@@ -22,7 +22,7 @@ const REFUSED: u8 = 5;
 const CREDIT: u8 = 6;
 const GONE: u8 = 7;
 
-/// Length of what stands in front of an entry.
+/// Length of an entry's kind and length fields.
 const PREFIX_BYTES: usize = 5;
 /// Length of an entry with a credit.
 pub(super) const CREDIT_BYTES: usize = PREFIX_BYTES + 16 + 4 + 8;
@@ -30,7 +30,7 @@ pub(super) const CREDIT_BYTES: usize = PREFIX_BYTES + 16 + 4 + 8;
 pub(super) const GONE_BYTES: usize = PREFIX_BYTES + 16;
 /// Maximum length of an entry with a reason.
 pub(super) const REFUSED_BYTES_MAX: usize = PREFIX_BYTES + 8 + REASON_BYTES_MAX;
-/// Length of an entry with so many settled tags.
+/// Returns the length of an entry with this many settled tags.
 pub(super) const fn settled_bytes(tags: usize) -> usize {
     PREFIX_BYTES + 8 * tags
 }
@@ -83,7 +83,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, head: &Transfer<'_>, message: &Mess
             out.extend(number.to_le_bytes());
         }
         out.extend(head.target.to_u128().to_le_bytes());
-        // Zero stands for a message whose lifetime is the router's setting.
+        // Zero means that no remaining lifetime is given, so what is left of a lifetime is at least one millisecond.
         let milliseconds = |rest: Duration| u32::try_from(rest.as_millis()).unwrap_or(u32::MAX).max(1);
         out.extend(head.remaining.map_or(0, milliseconds).to_le_bytes());
         let place = out.len();
@@ -172,7 +172,7 @@ impl<'a> Entries<'a> {
 impl<'a> Iterator for Entries<'a> {
     type Item = Result<Entry<'a>, FrameError>;
 
-    /// Returns the next entry, and nothing behind an error.
+    /// Returns the next entry, and ends after an error.
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.0.is_empty() {
             return None;

@@ -16,7 +16,7 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// once.
 pub type Tag = NonZeroU64;
 
-/// So much may be sent to an agent again.
+/// How much more may be sent to an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Credit {
     pub messages: u32,
@@ -27,7 +27,7 @@ pub(super) struct Credit {
 /// A message to send to the other node.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// What to settle the message by. None for a volatile message.
+    /// The tag under which the peer settles the message. None if it is not to be settled.
     pub tag: Option<Tag>,
     /// The sender's name. None for a notice, which is in the name of the router.
     pub sender: Option<&'a AgentName>,
@@ -39,7 +39,8 @@ pub struct Outgoing<'a> {
     pub remaining: Option<Duration>,
 }
 
-/// Stands for a message that came, to say what became of it. It says nothing any more once the sender was restarted.
+/// Refers to a message that arrived, so that the link's owner can say what became of it. It has no effect once the
+/// sender's node was restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received {
     pub(super) boot_epoch: u64,

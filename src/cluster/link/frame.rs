@@ -1,8 +1,9 @@
-//! What stands at the beginning of every frame, and which versions of the protocol two nodes have in common.
+//! The header of every frame, and the versions of the protocol.
 //!
 //! Layout, little-endian: the magic (4 bytes), version and kind (1 byte each), the sending node (2) and its boot epoch
 //! (8), the receiving node (2) and the boot epoch that the frame is meant for (8; zero if it is not known), the
-//! sequence number (8), and the highest sequence number received in order (8). No checksum: below are TCP's and TLS's.
+//! sequence number (8), and the highest sequence number received in order (8). There is no checksum, because TCP and
+//! TLS have theirs.
 
 use caxton_shards::domain::NodeId;
 
@@ -24,7 +25,7 @@ pub struct NodeRun {
     pub boot_epoch: u64,
 }
 
-/// Bytes are not a frame that a link can take. The link is unchanged; what the frame held is asked for again.
+/// A frame was refused. The link is unchanged; what the frame contained is sent again by the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -57,7 +58,7 @@ pub enum FrameError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// Says which run of the node sends, and which versions it speaks.
+    /// Announces a run of a node, and the versions that it speaks.
     Hello = 1,
     /// Has the entries of one place in the stream.
     Data = 2,
@@ -90,11 +91,11 @@ pub(super) struct Header {
     pub version: u8,
     pub kind: Kind,
     pub from: NodeRun,
-    /// Boot epoch zero if it is not known.
+    /// The boot epoch is zero if it is not known.
     pub to: NodeRun,
-    /// Of a frame of data its place in the stream, from one; of a nak the first missing one.
+    /// Of a data frame, its place in the stream, counted from one. Of a nak, the first missing place.
     pub sequence: u64,
-    /// Everything up to this place in the other direction was received.
+    /// The sender has received everything up to this place of the other direction's stream.
     pub acknowledged: u64,
 }
 

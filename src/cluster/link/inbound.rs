@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 pub const EARLY_FRAMES_MAX: usize = 64;
 /// Maximum size of the frames kept that arrived before an earlier one, in bytes.
 pub const EARLY_BYTES_MAX: usize = 4 << 20;
-/// How long an acknowledgement waits for something to go with.
+/// How long an acknowledgement waits for a frame that can carry it, in milliseconds.
 const ACK_DELAY_MS: u64 = 5;
-/// Number of frames after which an acknowledgement does not wait.
+/// Once this many frames are not acknowledged, the acknowledgement does not wait.
 const ACK_FRAMES: u32 = 8;
 
 /// Where a frame stands in the stream.
@@ -91,7 +91,7 @@ impl Inbound {
         Some(body)
     }
 
-    /// Keeps a frame that arrived before an earlier one, as far as there is room. Whether it arrived already.
+    /// Keeps a frame that arrived before an earlier one, if there is room. Returns whether it is kept already.
     pub fn keep(&mut self, sequence: u64, body: &[u8]) -> bool {
         // The gap is asked for at once, and then from time to time.
         self.is_nak_due |= self.nak_at.is_none();
@@ -107,7 +107,7 @@ impl Inbound {
         false
     }
 
-    /// Acknowledges with the next frame, whether or not anything else is sent.
+    /// Makes an acknowledgement due, even if there is nothing else to send.
     pub fn ack_now(&mut self) {
         self.is_ack_due = true;
     }

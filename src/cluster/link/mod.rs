@@ -3,7 +3,7 @@
 //!
 //! A [`Link`] is pure: it has no clock and no socket. Its owner hands it the frames that arrive, the messages to send
 //! and the time, and hands the frames that it returns to the transport. One link stands for one peer node for as long
-//! as the process runs, because its streams can not begin again between the same two runs of the nodes.
+//! as the process runs, because its streams cannot begin again between the same two runs of the nodes.
 //!
 //! Invariants:
 //! - Between two runs of the nodes, everything arrives exactly once and in the order in which it was sent.
@@ -44,9 +44,9 @@ use self::owed::Owed;
 
 /// Maximum size of a frame, in bytes, whatever the transport takes.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// The least that a transport has to take at once, in bytes.
+/// Minimum packet size that a transport has to support, in bytes.
 pub const PAYLOAD_BYTES_MIN: usize = 4_096;
-/// How long to wait for the response to the first hello. The time is doubled up to the other limit.
+/// How long to wait for the response to the first hello. The time doubles with each further hello, up to the maximum.
 const HELLO_MS_MIN: u64 = 200;
 const HELLO_MS_MAX: u64 = 5_000;
 
@@ -56,8 +56,8 @@ pub struct LinkConfig {
     /// Maximum size of what the transport takes at once, in bytes: [`PAYLOAD_BYTES_MIN`] to [`MESSAGE_BYTES_MAX`]; other
     /// numbers count as the nearest of these.
     pub payload_bytes_max: usize,
-    /// After how long without a frame the peer counts as silent, in milliseconds. Three times in this time, a link says
-    /// that it is alive.
+    /// Time without a frame after which the peer counts as silent, in milliseconds. A link that has nothing else to
+    /// send sends an acknowledgement three times within this time.
     pub silence_ms_max: u64,
 }
 
@@ -70,7 +70,7 @@ struct Peer {
     is_silent: bool,
 }
 
-/// What is between two runs of the nodes. It begins again with each run of the peer.
+/// The state between two runs of the nodes. It is replaced when the peer is restarted.
 struct Stream {
     outbound: Outbound,
     inbound: Inbound,
@@ -79,7 +79,8 @@ struct Stream {
     targets: Targets,
     unsettled: BTreeSet<Tag>,
     owed: Owed,
-    /// Whether a message was not taken for want of room, and the owner was not told yet that there is room.
+    /// Whether a message was refused because the link was full, and the owner has not been told yet that it takes
+    /// messages again.
     was_full: bool,
 }
 
@@ -131,7 +132,7 @@ impl Link {
         }
     }
 
-    /// Returns which run of which node sent this frame: whose link takes it.
+    /// Returns which run of which node sent this frame, and so which link it belongs to.
     ///
     /// # Errors
     /// The bytes are not a frame.

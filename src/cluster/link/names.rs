@@ -1,7 +1,8 @@
 //! The names of senders: each is sent once, before its first message, and then referred to by a number.
 //!
-//! Invariant: both ends of a stream keep the same names under the same numbers, because the stream is in order and a
-//! number's new name is in the stream. At most [`NAMES_MAX`] names are kept; the oldest number is given away next.
+//! Invariant: both ends of a stream keep the same names under the same numbers, because new names are sent in the
+//! stream, which is in order. At most [`NAMES_MAX`] names are kept; beyond that, a new name takes over the oldest
+//! number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub const NAMES_MAX: u16 = 4_096;
 pub(super) struct NamesSent {
     numbers: HashMap<AgentId, u16>,
     agents: Vec<AgentId>,
-    /// The number that is given away next, once all are taken.
+    /// The number that the next new name takes over, once all numbers are taken.
     oldest: u16,
 }
 

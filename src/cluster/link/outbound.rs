@@ -15,11 +15,11 @@ use super::round_trip::RoundTrip;
 pub const LINK_FRAMES_MAX: usize = 1_024;
 /// Maximum number of frames without messages that are kept beside them.
 pub const CONTROL_FRAMES_MAX: usize = 64;
-/// Number of bytes kept from which on no message is taken.
+/// Once this many bytes are kept, no message is taken.
 pub const LINK_BYTES_MAX: usize = 32 << 20;
 /// Maximum number of messages that the peer has not settled.
 pub const UNSETTLED_MAX: usize = 65_536;
-/// Size from which on a frame takes no further message, in bytes.
+/// Size beyond which a message goes into a frame of its own instead of the open one, in bytes.
 pub const FRAME_BYTES_MAX: usize = 256 << 10;
 /// Maximum number of frames sent again at once.
 const RESENT_MAX: u64 = 16;
@@ -53,7 +53,7 @@ pub(super) struct Outbound {
     /// The sequence number of the first frame of the window.
     first: u64,
     resend: VecDeque<u64>,
-    /// After a timeout, frames up to this one are sent again, as the peer acknowledges.
+    /// After a timeout, frames up to this one are sent again, a few with each acknowledgement.
     recover_until: u64,
     recovered: u64,
     round_trip: RoundTrip,
@@ -111,8 +111,8 @@ impl Outbound {
         &mut self.open.bytes
     }
 
-    /// Counts the entry that begins at `start` of the open frame, and moves it to a frame of its own if that one would
-    /// become too large.
+    /// Counts the entry that begins at `start` of the open frame. If the frame has become too large, the entry moves to
+    /// a new open frame.
     pub fn close_entry(&mut self, start: usize, is_volatile: bool) {
         if self.open.bytes.len() > self.frame_bytes_max && start > HEADER_BYTES {
             let mut next = Filled::default();
@@ -127,7 +127,7 @@ impl Outbound {
         self.open.volatile += u64::from(is_volatile);
     }
 
-    /// Returns the open frame, with the size that it may have, if entries without messages may be added to it now.
+    /// Returns the open frame and its maximum size, if entries without messages may be added to it now.
     pub fn control(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         let is_free = self.filled.is_empty() && self.window.len() < LINK_FRAMES_MAX + CONTROL_FRAMES_MAX;
         let bytes_max = self.frame_bytes_max;
@@ -184,7 +184,7 @@ impl Outbound {
         }
     }
 
-    /// Forgets the frames up to this one. False if it was not sent yet.
+    /// Forgets the frames up to this sequence number. Returns false if no frame with this number was sent.
     pub fn acknowledge(&mut self, now_ms: u64, acknowledged: u64) -> bool {
         if acknowledged >= self.first + self.window.len() as u64 {
             return false;
@@ -196,7 +196,7 @@ impl Outbound {
         {
             self.first += 1;
             self.bytes -= sent.frame.len();
-            // It is not known which copy of a frame sent again was acknowledged.
+            // If a frame was sent again, it is not known which copy was acknowledged.
             latest = (!sent.is_repeated).then_some(sent.at_ms);
         }
         if self.first > before {

@@ -1,7 +1,8 @@
-//! What is to be said to the peer about its messages. It goes into the next frame, merged as far as possible.
+//! What a link has to tell the peer about the peer's messages. It goes into the next frame; several credits for one
+//! agent are added up.
 //!
-//! Bounds: at most as many tags as the peer may have unsettled, and credits for as many targets as it may have messages on
-//! the way to. A peer that sends more than it may gets no word about the rest.
+//! Bounds: at most as many tags as the peer may have unsettled, and credits for at most as many targets as it may have
+//! messages on the way to. If a peer sends more than it is allowed to, it is told nothing about the rest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,8 +13,8 @@ use super::entry::{self, CREDIT_BYTES, GONE_BYTES, REFUSED_BYTES_MAX, settled_by
 use super::event::{Credit, REASON_BYTES_MAX, Tag};
 use super::outbound::UNSETTLED_MAX;
 
-/// Maximum number of agents about which it is to be said that they are gone. More are left out: the next message for
-/// one of them has the same effect.
+/// Maximum number of gone agents that wait to be reported. Further ones are not reported: the peer finds out with the
+/// next message for them.
 pub const GONE_MAX: usize = 65_536;
 
 /// Settlements, refusals, credits and agents that are gone.
@@ -62,7 +63,7 @@ impl Owed {
         }
     }
 
-    /// Appends to a frame of at most this size as much as has room there.
+    /// Moves as much as fits to the end of a frame that may have this size.
     pub fn write(&mut self, frame: &mut Vec<u8>, bytes_max: usize) {
         let room = |frame: &Vec<u8>| bytes_max.saturating_sub(frame.len());
         if !self.settled.is_empty() && room(frame) >= settled_bytes(1) {
@@ -87,7 +88,7 @@ impl Owed {
     }
 }
 
-/// Takes up to so many entries out of a map.
+/// Removes at most this many entries from a map and returns them.
 fn take(credits: &mut HashMap<AgentId, Credit>, most: usize) -> Vec<(AgentId, Credit)> {
     if credits.len() <= most {
         return credits.drain().collect();

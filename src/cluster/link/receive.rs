@@ -1,6 +1,6 @@
 //! What a link does with the frames that arrive.
 //!
-//! A frame is read as a whole before anything of it counts, so that one that can not be read changes nothing.
+//! A frame is read completely before it has any effect, so that one that cannot be read changes nothing.
 
 use caxton_shards::api::is_notice;
 use caxton_shards::message::{AgentId, Message, transfer};
@@ -36,7 +36,8 @@ impl Link {
         }
         let epoch = self.peer.map_or(0, |peer| peer.boot_epoch);
         let Some(peer) = self.peer.filter(|_| header.from.boot_epoch == epoch && header.to == self.own) else {
-            // A run that does not know this one learns of it, and responds if this one does not know it.
+            // A hello tells the peer about this run. If this run does not know the peer's, the peer responds with its
+            // own hello.
             self.is_hello_due |= header.from.boot_epoch >= epoch;
             self.figures.stale += 1;
             return Ok(());
@@ -77,7 +78,7 @@ impl Link {
             self.figures.stale += 1;
             return Ok(());
         }
-        // What later versions add is behind that.
+        // Later versions may add fields behind these.
         let [lowest, highest] = Cursor(body).array("versions")?;
         let version = VERSIONS.common(Versions { lowest, highest });
         let version = version.ok_or(FrameError::NoCommonVersion(lowest, highest))?;
@@ -184,7 +185,7 @@ impl Link {
                 events.push(LinkEvent::Message(Arrival { received, sender: sender.flatten(), target, message }));
             }
             Err(reason) => {
-                // The stream goes on: the same message would come again and again.
+                // The entry counts as taken. Otherwise the peer would send the same message again and again.
                 self.figures.unreadable += 1;
                 self.credit(received);
                 self.refuse(received, &format!("the message can not be read by node {}: {reason}", self.own.node));
@@ -193,7 +194,7 @@ impl Link {
     }
 }
 
-/// Decodes a message of this sender, or a notice if it has none. Returns why that is impossible.
+/// Decodes a message of this sender, or a notice if there is no sender. An error says why it cannot be decoded.
 fn read_message(transfer: &Transfer<'_>, sender: Option<AgentId>) -> Result<Message, String> {
     let mut message = transfer::decode(transfer.encoded, transfer.remaining).map_err(|error| error.to_string())?;
     match sender {

@@ -5,7 +5,7 @@ const TIMEOUT_MS_MIN: u64 = 100;
 const TIMEOUT_MS_MAX: u64 = 5_000;
 /// How long to wait while nothing was measured.
 const TIMEOUT_MS_FIRST: u64 = 500;
-/// How often the time is doubled at most.
+/// Maximum number of times that the time is doubled.
 const DOUBLINGS_MAX: u32 = 6;
 
 /// An estimate of the round trip.

@@ -1,5 +1,5 @@
-//! Two links over a network that loses, duplicates, delays and reorders frames, while either node is restarted at times.
-//! A failure prints the seed that replays it.
+//! Two links over a network that loses, duplicates, delays and reorders frames. Now and then, one of the nodes is
+//! restarted. A failure prints the seed that replays it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -148,7 +148,7 @@ impl Simulation {
         }
     }
 
-    /// Lets time go on to the next frame or deadline.
+    /// Advances the time to the next frame or deadline.
     fn wait(&mut self) {
         let deadlines = self.sides.iter().filter_map(|side| side.link.next_deadline_ms());
         let frame = self.network.first_key_value().map(|((at, _), _)| *at);

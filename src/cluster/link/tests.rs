@@ -212,7 +212,7 @@ fn a_lost_frame_is_asked_for_and_what_came_early_is_kept_within_limits() {
     left.receive(1, &asked[0], &mut Vec::new()).expect("it is a frame");
     let (_, mut on_right) = exchange(1, &mut left, &mut right);
     assert_eq!(on_right.len(), EARLY_FRAMES_MAX + 1);
-    // What was dropped behind them is asked for after a while.
+    // The frames that were dropped because too many arrived early are asked for later.
     let again_ms = right.next_deadline_ms().expect("something is missing");
     right.on_deadline(again_ms);
     on_right.extend(exchange(again_ms, &mut left, &mut right).1);
@@ -256,7 +256,7 @@ fn a_peer_that_was_restarted_begins_again_and_what_was_lost_is_reported() {
     let unsettled = vec![Tag::new(3).expect("it is not zero"), Tag::new(5).expect("it is not zero")];
     assert_eq!(on_left, [LinkEvent::PeerRestarted { peer, volatile_lost: 1, unsettled }]);
     assert_eq!((left.figures().unsettled, left.figures().targets, left.figures().bytes_in_flight), (0, 0, 0));
-    // What is from or for the former run changes nothing.
+    // Frames from the former run, and frames for it, change nothing.
     right.settle(arrivals(&on_right)[0].received);
     send(&mut right, 0, "seller", "old").expect("there is room");
     let mut events = Vec::new();
@@ -304,7 +304,7 @@ fn a_frame_that_can_not_be_read_changes_nothing() {
     send(&mut left, 4, "buyer", "whole").expect("there is room");
     let sent = frames(&mut left, 1);
     let mut events = Vec::new();
-    // A frame that ends behind an entry is whole: it can not be told from one with fewer entries.
+    // A frame that is cut between two entries cannot be told from a shorter one, so these lengths are left out.
     let behind_name = HEADER_BYTES + 5 + 2 + "seller".len();
     for length in (0..sent[0].len()).filter(|length| ![HEADER_BYTES, behind_name].contains(length)) {
         assert!(right.receive(1, &sent[0][..length], &mut events).is_err(), "{length} bytes");
@@ -317,7 +317,7 @@ fn a_frame_that_can_not_be_read_changes_nothing() {
 #[test]
 fn a_message_that_can_not_be_decoded_is_refused_and_the_stream_goes_on() {
     let (mut left, mut right) = connected();
-    // In the name of another agent.
+    // The message names another agent as its sender.
     let (sender, target) = (name("seller"), AgentId::of_text("buyer"));
     let forged = message(&name("other"), target, "forged");
     let tag = Tag::new(6);

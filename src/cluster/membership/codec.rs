@@ -17,14 +17,14 @@ const HEADER_BYTES_MAX: usize = 3 * MEMBER_BYTES + 2 + 1 + 1;
 /// Size of what is known of a member, in bytes.
 const STATE_BYTES: usize = MEMBER_BYTES + 2 + 1;
 
-/// Why bytes are no packet, or a packet is no bytes.
+/// Why a packet cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The bytes end too early.
     #[error("the packet is cut off")]
     CutOff,
-    /// A value that no packet has.
+    /// A value is not allowed in a packet.
     #[error("the packet has a value that is not allowed")]
     NotAllowed,
     /// There is no room for more.
@@ -62,7 +62,7 @@ pub fn get_member(buffer: &mut impl Buf) -> Result<Member, CodecError> {
     Ok(Member { node, boot_epoch, renewal, versions, shards })
 }
 
-/// Reads the number of a node; there is none with 0.
+/// Reads the number of a node, which is not 0.
 pub fn get_node(buffer: &mut impl Buf) -> Result<NodeId, CodecError> {
     match buffer.try_get_u16()? {
         0 => Err(CodecError::NotAllowed),
@@ -74,7 +74,7 @@ fn room(buffer: &impl BufMut, bytes: usize) -> Result<(), CodecError> {
     if buffer.remaining_mut() < bytes { Err(CodecError::Full) } else { Ok(()) }
 }
 
-/// What the protocol's own values become.
+/// Encodes and decodes the protocol's headers and members.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberCodec;
 

@@ -1,4 +1,4 @@
-//! How busy the nodes say they are, spread with the packets of membership.
+//! The nodes' reports of how busy they are, which spread with the packets of membership.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ pub struct Load {
     pub pending: u32,
 }
 
-/// A node's report, of which later ones of the same start have higher numbers.
+/// A node's report. The reports since one start of a node are numbered in ascending order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Report {
     node: NodeId,
@@ -63,14 +63,15 @@ impl Invalidates for Report {
     }
 }
 
-/// The latest report of each node, at most one for each number of a node.
+/// The latest report of each node.
 ///
-/// The protocol owns its handler and does not hand it out, so both ends share the table; they are on the same thread.
+/// The protocol owns its handler and does not hand it out, so the handler and [`Membership`](super::Membership) share
+/// the table. Both are on the same thread.
 #[derive(Clone, Default)]
 pub struct Loads(Arc<Mutex<BTreeMap<NodeId, Report>>>);
 
 impl Loads {
-    /// Returns how busy a node was when it last said so, if it was this start of the node.
+    /// Returns how busy a node was according to its latest report, if it has reported since this start.
     pub fn of(&self, member: &Member) -> Option<Load> {
         let report = self.lock().get(&member.node).copied()?;
         (report.boot_epoch == member.boot_epoch).then_some(report.load)

@@ -1,14 +1,14 @@
 //! Who belongs to the cluster: SWIM, as a pure value.
 //!
-//! Every node probes another one each 300 ms, asks others to probe it if it does not reply, suspects it if they get
-//! no reply either, and declares it dead if it does not object within a second. What a node learns spreads with the
-//! probes. A node that was declared dead and is not comes back under a further [renewal](Member::renewal).
+//! Every node probes another one each 300 ms, asks others to probe it if it does not reply, suspects it if they get no
+//! reply either, and declares it dead if it does not object within a second. What a node learns spreads with the
+//! probes. A node that was declared dead but is alive comes back with a higher [renewal](Member::renewal).
 //!
 //! [`Membership`] has no socket and no clock: its owner passes packets and the time in, and takes [packets](Packet) and
 //! [changes](Change) out after each call. The time is what a monotonic clock shows, from any beginning. Packets may be
 //! lost, doubled, delayed and reordered.
 //!
-//! What it says is advice: a node that is declared dead may be alive, and the other way round.
+//! The result is advice: a node that is declared dead may be alive, and one that is believed to be alive may be dead.
 
 mod codec;
 mod loads;
@@ -45,7 +45,7 @@ const SWIM_BYTES_MAX: usize = 1_200;
 
 /// How often a member is probed.
 const PROBE_PERIOD: Duration = Duration::from_millis(300);
-/// How long a reply is waited for before others are asked.
+/// How long to wait for a reply before others are asked to probe.
 const REPLY_TIME: Duration = Duration::from_millis(100);
 /// How long a suspect has to object.
 const SUSPICION: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ const SUSPICION: Duration = Duration::from_secs(1);
 const DEATH_REMEMBERED: Duration = Duration::from_mins(10);
 /// How often a node that knows no other looks for some.
 const HELLO_PERIOD_ALONE: Duration = Duration::from_millis(500);
-/// How often a node looks for others that it does not know, such as those beyond a divide that has closed.
+/// How often a node looks for others that it does not know, such as nodes that the network had cut off.
 const HELLO_PERIOD: Duration = Duration::from_secs(5);
 
 /// The kinds of packets.
@@ -66,10 +66,10 @@ pub struct Membership {
     seal: Seal,
     timers: Timers,
     hello_due: Duration,
-    /// What the last changes said.
+    /// The members as of the last reported changes.
     known: BTreeMap<NodeId, Known>,
     loads: Loads,
-    /// The number of the last report of this node's own load, and what it said.
+    /// The number of this node's last report of its own load, and that load.
     last_report: u32,
     own_load: Load,
     packets: Vec<Packet>,
@@ -80,7 +80,7 @@ pub struct Membership {
 /// Who gets a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum To {
-    /// All nodes; this one ignores it.
+    /// All nodes. This node ignores it.
     All,
     /// One node.
     Node(NodeId),
@@ -98,9 +98,9 @@ pub struct Packet {
 /// What a node is believed to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
-    /// It replies.
+    /// It replies to probes.
     Alive,
-    /// It does not reply, and may still object.
+    /// It does not reply, and still has time to object.
     Suspect,
     /// It did not object, or has left.
     Dead,
@@ -131,9 +131,9 @@ pub enum Change {
     Trusted(Member),
     /// A node is dead, or has left.
     Died(Member),
-    /// A node is alive that was restarted, or had been declared dead: the member is its new incarnation.
+    /// A node is alive again after a restart, or after it had been declared dead. The member is its new incarnation.
     Rejoined(Member),
-    /// This node had been declared dead, and goes on as this incarnation.
+    /// This node had been declared dead, and continues as this incarnation.
     Renewed(Member),
 }
 
@@ -157,7 +157,7 @@ pub struct Figures {
     pub sent: u64,
     /// Packets with a wrong seal, a missing one, or one that nobody expected; they were dropped.
     pub unsealed: u64,
-    /// Packets that are none, or too large; they were dropped.
+    /// Packets that could not be read or were too large; they were dropped.
     pub malformed: u64,
     /// Packets from another router with this node's number; they were dropped.
     pub same_node: u64,
@@ -170,8 +170,8 @@ pub struct Figures {
 }
 
 impl Membership {
-    /// Creates the view of a node that knows no other. Its first packet, due at once, looks for others. The seed decides
-    /// whom it probes when.
+    /// Creates the view of a node that knows no other. Its first packet, which is due immediately, looks for others.
+    /// The seed decides the order of probes.
     pub fn new(now: Duration, own: Member, seal: Seal, seed: u64) -> Self {
         let loads = Loads::default();
         let random = SmallRng::seed_from_u64(seed);
@@ -195,7 +195,7 @@ impl Membership {
         *self.foca.identity()
     }
 
-    /// Takes in a packet. One that is foreign changes nothing but the figures.
+    /// Takes in a packet. A packet that does not belong to this cluster only changes the figures.
     pub fn receive(&mut self, now: Duration, packet: &[u8]) {
         self.figures.received += 1;
         if packet.len() > PACKET_BYTES_MAX {
@@ -208,7 +208,7 @@ impl Membership {
         };
         match content.split_first() {
             Some((&SWIM, mut data)) => {
-                // A packet is not begun whose sender has this node's number.
+                // Nothing of a packet is used if its sender has this node's number.
                 match codec::get_member(&mut data) {
                     Ok(sender) if sender.node == self.own().node => self.same_node(&sender),
                     _ => self.step(now, |foca, effects| foca.handle_data(&content[1..], effects)),
@@ -242,8 +242,8 @@ impl Membership {
         }
     }
 
-    /// Spreads how busy this node is, if that has changed. Call it at most about once a second: every new value is told to
-    /// all nodes.
+    /// Spreads how busy this node is, if that has changed. Call it at most about once a second, because every new value
+    /// is sent to all nodes.
     pub fn report(&mut self, load: Load) {
         if self.last_report > 0 && self.own_load == load {
             return;
@@ -282,8 +282,8 @@ impl Membership {
         self.figures
     }
 
-    /// Whether a suspect has objected in time. The protocol would tell it that it is dead all the same, although it keeps
-    /// it alive, and the suspect would come back under a further renewal.
+    /// Whether this timer would declare a suspect dead that has objected in time. The protocol keeps such a node alive,
+    /// but would still tell it that it is dead, and the node would come back with a higher renewal for nothing.
     fn is_refuted(&self, timer: &Timer<Member>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
         let is_suspect = |known: &foca::Member<Member>| {
@@ -293,7 +293,7 @@ impl Membership {
     }
 
     fn same_node(&mut self, sender: &Member) {
-        // What this node sends to all comes back to it.
+        // A packet of this very start is one that this node itself has sent to all.
         if !sender.is_same_start(&self.own()) {
             self.figures.same_node += 1;
         }
@@ -309,7 +309,7 @@ impl Membership {
         self.hello_due = now + if is_alone { HELLO_PERIOD_ALONE } else { HELLO_PERIOD };
     }
 
-    /// Announces this node to one that is not known, which then makes itself and the others known.
+    /// Announces this node to a node that is not known. That node responds with the members that it knows.
     fn hear(&mut self, now: Duration, member: Member) {
         if member.node == self.own().node {
             self.same_node(&member);
@@ -385,7 +385,7 @@ impl Membership {
         if known.len() > foca.iter_membership_state().len() {
             known.retain(|node, _| foca.iter_membership_state().any(|state| state.id().node == *node));
         }
-        // What this node said before they came has stopped spreading.
+        // Reports sent before they joined have stopped spreading, so the load is reported again.
         if has_newcomers && self.last_report > 0 {
             self.spread_load();
         }

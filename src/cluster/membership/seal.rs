@@ -1,14 +1,14 @@
 //! Seals of membership packets: HMAC-SHA256 under the secret of `cluster.key_file`.
 //!
-//! A seal says that a node with the secret made the packet, for the cluster of this name. It does not say when: a packet
-//! that is sent once more is old news, which the incarnations of members make harmless. Nothing is encrypted.
+//! A seal proves that a node with the secret made the packet, for the cluster of this name. It does not prove when:
+//! somebody may send an old packet again, but the incarnations in it show that it is old. Nothing is encrypted.
 
 use ring::hmac;
 
 /// Size of a seal, in bytes.
 pub const SEAL_BYTES: usize = 32;
 
-/// What the secret is used for; another use derives another key.
+/// What the secret is used for. Each use derives its own key from it.
 const PURPOSE: &[u8] = b"caxton cluster membership 1\0";
 
 /// The first byte of packets without a seal.
@@ -34,7 +34,7 @@ impl Seal {
         Self { key: secret.map(derive) }
     }
 
-    /// Returns the packet with these parts.
+    /// Returns the sealed packet with these parts as its content.
     pub fn close(&self, parts: [&[u8]; 2]) -> Vec<u8> {
         let mut packet = Vec::with_capacity(1 + parts[0].len() + parts[1].len() + SEAL_BYTES);
         packet.push(if self.key.is_some() { SEALED } else { OPEN });
@@ -48,7 +48,8 @@ impl Seal {
         packet
     }
 
-    /// Returns what is in a packet, if its seal is right: with a secret there has to be one, without it there must be none.
+    /// Returns the content of a packet if its seal is right. With a secret, the packet must have a seal; without one,
+    /// it must not.
     pub fn open<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
         let Some(key) = &self.key else { return packet.strip_prefix(&[OPEN]) };
         let (content, tag) = packet.split_at_checked(packet.len().checked_sub(SEAL_BYTES)?)?;

@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::link::VERSIONS;
 
 const SECRET: &[u8] = &[7; 32];
-/// Within this time all nodes know that a node is dead, up to 20 nodes, without loss.
+/// The time within which all nodes know that a node is dead, for up to 20 nodes and no lost packets.
 const DETECTION_MAX: Duration = Duration::from_secs(3);
 
 fn seconds(seconds: u64) -> Duration {
@@ -66,7 +66,7 @@ impl Network {
         let now = self.now;
         let resumed = self.node(node);
         resumed.is_stopped = false;
-        // The timers are looked at first, which is the worse order.
+        // Timers come before packets here, which is the worse order.
         resumed.membership.on_timer(now);
         for packet in std::mem::take(&mut resumed.waiting) {
             resumed.membership.receive(now, &packet);
@@ -341,7 +341,7 @@ fn any_sealed_bytes_are_taken_or_refused() {
     let mut network = Network::new(1, 3, 0);
     assert!(network.run_until(seconds(10), Network::all_alive));
     let seal = Seal::new("plant", Some(SECRET));
-    // Packets as nodes send them, with damage under a right seal.
+    // Real packets are damaged and then sealed correctly.
     let mut samples = Vec::new();
     while samples.len() < 200 {
         let now = network.node(2).membership.next_due();

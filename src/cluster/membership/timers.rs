@@ -1,7 +1,7 @@
 //! The timers of the protocol, in virtual time.
 //!
-//! Time in which nobody looked at the timers does not count: a node whose virtual machine was stopped would otherwise
-//! find all timers due at once, and declare others dead whose replies it has not read yet.
+//! Time in which the node was stopped does not count. Otherwise a node whose virtual machine was stopped would find all
+//! timers due at once, and declare others dead before it has read their replies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use foca::Timer;
 
 use super::member::Member;
 
-/// Maximum number of timers. Only those that forget dead members become many; without one, a dead member is remembered.
+/// Maximum number of timers. Beyond it, no timer is added for a dead member, which is then never forgotten. No other
+/// timers are that many.
 const TIMERS_MAX: usize = 65_536;
-/// How late a timer may be before the node counts as stopped meanwhile.
+/// How late a timer may be. If it is later, the node was stopped.
 const LATENESS_MAX: Duration = Duration::from_millis(400);
-/// How long all timers wait after that, so that what has arrived is read first.
+/// How much longer all timers wait after a stop, so that the packets that have arrived are read first.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// Timers by the time at which they are due.

@@ -21,14 +21,14 @@ pub(super) enum Task {
     Notify { from: NodeId, received: Received, notice: Message },
     /// Says which agents are here.
     Respond(Question),
-    /// Does what the end of a lookup means.
+    /// Registers an agent that was found, or gives up the messages for one that was not.
     Located(AgentId, Located),
     /// Looks for agents for which messages of an earlier run wait.
     LookForAbsent,
 }
 
 impl Task {
-    /// Does it.
+    /// Performs the task.
     pub async fn run(self, node: Shared) {
         let router = node.borrow().router.clone();
         match self {
@@ -41,7 +41,7 @@ impl Task {
             }
             Self::Respond(question) => respond(&node, &router, question).await,
             Self::Located(agent, located) => settle_in(&node, &router, agent, located).await,
-            // The router stops otherwise.
+            // An error means that the router is stopping, and then nothing has to be looked for.
             Self::LookForAbsent => drop(router.want_absent().await),
         }
     }
@@ -55,7 +55,7 @@ async fn respond(node: &Shared, router: &Router, question: Question) {
         let name = match view {
             Some(view) => match view.kind {
                 Some(AgentKind::Handler | AgentKind::Inbox) => AgentName::try_new(view.name).ok(),
-                // It was here, and may be registered again: nothing can be said.
+                // The agent was registered here and may be again, so neither response would be right.
                 Some(AgentKind::Absent) if !view.name.is_empty() => continue,
                 _ => None,
             },
@@ -91,7 +91,7 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
     let proxy = node.borrow_mut().proxies.remove(agent);
     match proxy {
         Some(proxy) => proxy.close(),
-        // The router stops otherwise, which gives up all.
+        // An error means that the router is stopping, which gives up all such messages.
         None => drop(router.give_up_wanted(agent, why).await),
     }
 }
