@@ -49,13 +49,18 @@ fn a_cluster_is_shown_and_examined() {
         let (code, text, _) = cluster("status", &socket, &["--json"]);
         let view: Value = serde_json::from_str(&text).expect("it is JSON");
         assert_eq!((code, &view["name"], &view["nodes"][0]["node"]), (Some(0), &"plant".into(), &2.into()));
-        wait_until("nothing is wrong", || cluster("doctor", &socket, &[]).0 == Some(0));
-        let (_, text, _) = cluster("doctor", &url, &[]);
-        assert!(text.starts_with("ok       nats: connected to NATS for "), "{text}");
-        assert!(text.ends_with("Messages reach every node that is alive.\n"), "{text}");
-        let top = program::caxton().args(["top", "--once", "--interval", "0.1", "--url", &url]).output();
-        let text = String::from_utf8(top.expect("the program runs").stdout).expect("it prints UTF-8");
-        assert!(text.contains("\ncluster plant: node 1  nodes alive 1  suspect 0  dead 0  out "), "{text}");
+        // On a busy machine a node may seem to be dead for a moment.
+        wait_until("nothing is wrong", || {
+            let (code, text, _) = cluster("doctor", &socket, &[]);
+            code == Some(0)
+                && text.starts_with("ok       nats: connected to NATS for ")
+                && text.ends_with("\nMessages reach every node that is alive.\n")
+        });
+        wait_until("the other node is counted", || {
+            let top = program::caxton().args(["top", "--once", "--interval", "0.1", "--url", &url]).output();
+            let text = String::from_utf8(top.expect("the program runs").stdout).expect("it prints UTF-8");
+            text.contains("\ncluster plant: node 1  nodes alive 1  suspect 0  dead 0  out ")
+        });
         broker.stop();
         wait_until("the connection is missed", || cluster("doctor", &url, &[]).0 == Some(1));
         let (_, text, _) = cluster("doctor", &url, &[]);

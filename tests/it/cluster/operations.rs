@@ -7,7 +7,7 @@ use caxton_router::logs::CLUSTER;
 use tracing::Level;
 
 use super::broker::Broker;
-use super::nodes::Node;
+use super::nodes::{Node, meet};
 use crate::common::{bounded, shutdown, start};
 use crate::edge::wait_until;
 use crate::logs::Capture;
@@ -110,15 +110,14 @@ fn a_router_in_no_cluster_has_no_health_of_one() {
 }
 
 /// Returns the value of a metric, if there is such a series.
-fn metric(router: &Router, series: &str) -> Option<f64> {
-    let text = router.metrics();
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))?;
+fn metric(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     line.parse().ok()
 }
 
 #[test]
 fn the_metrics_of_a_node_are_those_of_its_view() {
-    const MESSAGES: usize = 20;
+    const MESSAGES: u16 = 20;
     bounded(|| {
         let broker = Broker::start();
         let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
@@ -126,34 +125,57 @@ fn the_metrics_of_a_node_are_those_of_its_view() {
         for _ in 0..MESSAGES {
             one.ask("clerk", "hello").expect("it answers");
         }
-        let of = |series: &str| metric(&one.router, series);
-        let of_link = |name: &str, labels: &str| of(&format!("caxton_cluster_link_{name}{{node=\"2\"{labels}}}"));
-        let count = Some(MESSAGES as f64);
+        let count = MESSAGES.into();
+        let expected = [
+            ("connected", 1.0),
+            ("agents", 1.0),
+            ("nodes{health=\"alive\"}", 1.0),
+            ("nodes{health=\"suspect\"}", 0.0),
+            ("nodes{health=\"dead\"}", 0.0),
+            ("messages_lost_total", 0.0),
+            ("packets_dropped_total{reason=\"unsealed\"}", 0.0),
+            ("packets_dropped_total{reason=\"malformed\"}", 0.0),
+            ("packets_dropped_total{reason=\"same-node\"}", 0.0),
+            ("link_messages_total{node=\"2\",direction=\"in\"}", count),
+            ("link_messages_total{node=\"2\",direction=\"out\"}", count),
+            ("link_unsettled{node=\"2\"}", 0.0),
+            ("link_in_flight{node=\"2\"}", 0.0),
+        ];
+        let mut text = String::new();
+        // On a busy machine a node may seem to be dead for a moment.
         wait_until("all is counted", || {
-            of_link("messages_total", ",direction=\"out\"") == count
-                && of_link("messages_total", ",direction=\"in\"") == count
+            text = one.router.metrics();
+            let is_so = |(name, value): &(&str, f64)| metric(&text, &format!("caxton_cluster_{name}")) == Some(*value);
+            expected.iter().all(is_so)
         });
-        assert_eq!((of("caxton_cluster_connected"), of("caxton_cluster_agents")), (Some(1.0), Some(1.0)));
-        for (health, number) in [("alive", 1.0), ("suspect", 0.0), ("dead", 0.0)] {
-            assert_eq!(of(&format!("caxton_cluster_nodes{{health=\"{health}\"}}")), Some(number));
-        }
-        for reason in ["unsealed", "malformed", "same-node"] {
-            assert_eq!(of(&format!("caxton_cluster_packets_dropped_total{{reason=\"{reason}\"}}")), Some(0.0));
-        }
+        let of_link = |name: &str| metric(&text, &format!("caxton_cluster_link_{name}"));
         for direction in ["in", "out"] {
-            let labels = format!(",direction=\"{direction}\"");
-            assert!(
-                of_link("frames_total", &labels) > Some(0.0) && of_link("traffic_bytes_total", &labels) > Some(0.0)
-            );
+            for name in ["frames_total", "traffic_bytes_total"] {
+                let name = format!("{name}{{node=\"2\",direction=\"{direction}\"}}");
+                assert!(of_link(&name) > Some(0.0), "{name}");
+            }
         }
-        assert!(of_link("round_trip_seconds", "").is_some() && of_link("unsettled", "") == Some(0.0));
-        assert!(of_link("in_flight", "").is_some() && of_link("retransmitted_total", "").is_some());
-        let lost = one.view().lost as f64;
-        assert_eq!(of("caxton_cluster_messages_lost_total"), Some(lost));
+        assert!(of_link("round_trip_seconds{node=\"2\"}").is_some());
+        assert!(of_link("retransmitted_total{node=\"2\"}").is_some());
         let router = one.router.clone();
         one.stop();
         two.stop();
         assert!(!router.metrics().contains("\ncaxton_cluster_connected "), "it has left");
+    });
+}
+
+#[test]
+fn a_link_over_which_nothing_comes_is_found() {
+    bounded(|| {
+        let broker = Broker::start();
+        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        meet(&[&one, &two]);
+        broker.pause("caxton.t.node.1.frame");
+        wait_until_degraded(&one, "nothing comes over the link from node 2, although it is alive");
+        broker.resume();
+        wait_until("nothing is wrong", || troubles(&one).is_empty());
+        one.stop();
+        two.stop();
     });
 }
 
@@ -176,7 +198,6 @@ fn what_changes_in_a_cluster_is_logged() {
         is_logged("node is alive", Level::INFO, "2");
         two.stop();
         is_logged("node is dead, or has left", Level::WARN, "2");
-        assert_eq!(capture.of("node is dead, or has left").len(), 1, "it is logged once");
         broker.stop();
         is_logged("not connected to NATS: nothing goes to other nodes or comes from them", Level::WARN, "");
         one.stop();

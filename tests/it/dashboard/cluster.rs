@@ -31,6 +31,7 @@ fn the_page_shows_the_other_nodes_and_what_is_wrong() {
         browser.wait("nothing is wrong", "document.getElementById('findings-table').hidden");
         browser.wait("the section can be reached", "document.getElementById('to-cluster').checkVisibility()");
         assert_eq!(browser.evaluate(&says("#cluster-state", "Node 1 of plant, connected to NATS")), true);
+        browser.wait("all is drawn", "[...document.querySelectorAll('.plot')].every((plot) => plot.ariaLabel)");
         check(&mut browser, "with a cluster");
         other.stop();
         browser.wait("it is dead", &says("#nodes", "dead"));

@@ -27,12 +27,15 @@ pub fn the_cluster_is_shown_as_the_node_sees_it() {
         let request = json!({"performative": "request", "receiver": ["clerk"], "content": "tea"});
         client.post("/v1/messages?wait=reply", &request).expect(200);
         let mut show = || client.get("/v1/cluster").expect(200);
+        // On a busy machine a node may seem to be dead for a moment.
+        let mut view = show();
         wait_until("the other node is shown", || {
-            let view = show();
-            let node = &view["nodes"][0];
-            node["link"]["messages_received"] == 1 && node["load"]["agents"].as_u64() > Some(0)
+            view = show();
+            let (node, found) = (&view["nodes"][0], view["findings"].as_array().expect("it is a list"));
+            node["link"]["messages_received"] == 1
+                && node["load"]["agents"].as_u64() > Some(0)
+                && found.iter().all(|finding| finding["status"] == "ok" && finding["mend"].is_null())
         });
-        let view = show();
         assert_eq!(
             (&view["name"], &view["node"], &view["connected"]),
             (&"t".into(), &1.into(), &true.into()),
@@ -46,14 +49,12 @@ pub fn the_cluster_is_shown_as_the_node_sees_it() {
             "{node}"
         );
         assert_eq!(node["versions"], view["versions"]);
-        assert_eq!((&node["link"]["open"], &node["link"]["full"]), (&true.into(), &false.into()), "{node}");
+        let link = &node["link"];
         assert_eq!(
-            (&node["link"]["messages_sent"], &node["link"]["messages_received"]),
-            (&1.into(), &1.into()),
+            (&link["open"], &link["full"], &link["messages_sent"]),
+            (&true.into(), &false.into(), &1.into()),
             "{node}"
         );
-        let found = view["findings"].as_array().expect("it is a list");
-        assert!(found.iter().all(|finding| finding["status"] == "ok" && finding["mend"].is_null()), "{view}");
         broker.stop();
         wait_until("the connection is gone", || show()["connected"] == json!(false));
         assert_eq!(show()["findings"][0]["name"], "nats");
