@@ -157,8 +157,11 @@ fn versions(own: Versions, node: &NodeView) -> Option<Finding> {
 }
 
 fn link(cluster: &str, node: &NodeView) -> Option<Finding> {
-    let link = node.link.filter(|_| node.health == Health::Alive)?;
-    let number = node.node;
+    if node.health != Health::Alive {
+        return None;
+    }
+    // Without one, there are too many nodes.
+    let (number, link) = (node.node, node.link.unwrap_or_default());
     let found = if !link.is_open && node.for_time >= OPENS_WITHIN {
         format!("no link to node {number} has come about, although it has been alive for {}", seconds(node.for_time))
     } else if link.is_silent {
@@ -270,6 +273,7 @@ mod tests {
     fn links_that_carry_nothing_are_named() {
         let linked = |change: fn(&mut LinkFigures)| with(|node| change(node.link.as_mut().expect("there is one")));
         assert_eq!(troubles(&linked(|link| link.is_open = false)), [("link", Status::Problem)]);
+        assert_eq!(troubles(&with(|node| node.link = None)), [("link", Status::Problem)]);
         let silent = linked(|link| link.is_silent = true);
         assert!(complaint(&silent).is_some_and(|why| why.contains("from node 2, although it is alive")));
         let full = linked(|link| (link.is_full, link.unsettled) = (true, 7));
