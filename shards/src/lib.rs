@@ -49,7 +49,7 @@ pub mod api {
     pub use crate::flow_control::stalled::STALLED_MAX;
     pub use crate::flow_control::wait_queues::CLOSED_RECEIVERS_MAX;
     pub use crate::mailbox::CONTROL_LANE_MAX;
-    pub use crate::message::notice::{ROUTER_NAME, is_notice, processed_message, tells_of_timeout};
+    pub use crate::message::notice::{ROUTER_NAME, is_notice, processed_message, tells_that_time_is_up};
     pub use crate::outcome::*;
     pub use crate::replies::pending_replies::{OVERDUE_REPLIES_MAX, PENDING_REPLIES_ALIKE_MAX, PENDING_REPLIES_MAX};
     pub use crate::routing::plugins::{PLUGINS_MAX, RoutePlugin, Verdict};

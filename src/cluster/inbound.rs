@@ -86,7 +86,7 @@ impl Inbound {
     }
 
     /// Takes everything of a sender.
-    fn give_up(&mut self, sender: AgentId) -> VecDeque<Arrived> {
+    pub fn give_up(&mut self, sender: AgentId) -> VecDeque<Arrived> {
         let queue = self.queues.remove(&sender).unwrap_or_default();
         self.waiting -= queue.len();
         queue
@@ -95,15 +95,12 @@ impl Inbound {
 
 /// Hands a sender's messages to the router until its queue is empty. `from` is the node where it lives.
 pub(super) async fn empty(node: Shared, sender: AgentId, name: AgentName, from: NodeId) {
-    let proxy = match proxies::ensure(&node, &name, from).await {
-        Ok(proxy) => proxy,
-        Err(why) => {
-            let mut node = node.borrow_mut();
-            for Arrived { received, .. } in node.inbound.give_up(sender) {
-                node.return_credit(from, received);
-                node.refuse(from, received, &why);
-            }
-            return;
+    let mut delay = OFFERED_AGAIN_AFTER;
+    let proxy = loop {
+        match proxies::ensure(&node, &name, from).await {
+            Ok(proxy) => break proxy,
+            Err(error) if error.is_temporary() => wait(&mut delay).await,
+            Err(error) => return node.borrow_mut().give_up_sender(sender, from, &error),
         }
     };
     let router = node.borrow().router.clone();
@@ -149,24 +146,30 @@ async fn hand_over(node: &Shared, router: &Router, flow: &Arc<Flow>, from: NodeI
 async fn keep(node: Shared, router: Router, from: NodeId, arrived: Arrived) {
     let Arrived { mut message, received } = arrived;
     let mut delay = OFFERED_AGAIN_AFTER;
-    let refused = loop {
+    loop {
         match router.within(Duration::MAX).send(message).await {
             Ok(_) => return node.borrow_mut().settle(from, received),
-            Err(error) if has_no_room(&error) => {
+            // The other node keeps the message, and sends it again to the next run of this one.
+            Err(error) if matches!(error.kind(), SendErrorKind::Stopping | SendErrorKind::JournalFailed) => return,
+            Err(error) if may_be_accepted_later(&error) => {
                 message = error.into_message();
-                tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(OFFERED_AGAIN_WITHIN);
+                wait(&mut delay).await;
             }
-            Err(error) => break error,
+            Err(error) => return node.borrow_mut().refuse(from, received, &error.to_string()),
         }
-    };
-    // If this router is stopping, the other node keeps the message and sends it again after the next start.
-    if !matches!(refused.kind(), SendErrorKind::Stopping) {
-        node.borrow_mut().refuse(from, received, &refused.to_string());
     }
 }
 
-/// Whether the message may be accepted later.
-fn has_no_room(error: &SendError) -> bool {
-    matches!(error.kind(), SendErrorKind::Full | SendErrorKind::JournalFull | SendErrorKind::MemoryFull { .. })
+/// Waits this time, and doubles it for the next time.
+async fn wait(delay: &mut Duration) {
+    tokio::time::sleep(*delay).await;
+    *delay = (*delay * 2).min(OFFERED_AGAIN_WITHIN);
+}
+
+/// Whether the message may be accepted later. If it was accepted already, it is recognised then.
+fn may_be_accepted_later(error: &SendError) -> bool {
+    use SendErrorKind::{Full, JournalFull, MemoryFull, ReceiverFull, TooManyQuestions, Unresponsive};
+    let kind = error.kind();
+    matches!(kind, Full | JournalFull | Unresponsive(_))
+        || matches!(kind, MemoryFull { .. } | ReceiverFull { .. } | TooManyQuestions { .. })
 }

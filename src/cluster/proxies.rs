@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::link::SendError;
 use super::node::{self, Shared};
+use crate::error::{CallError, RegistrationError};
 use crate::message::is_notice;
 use crate::router::Inbox;
 use crate::router::flow::Flow;
@@ -80,29 +81,49 @@ impl Proxies {
     }
 }
 
+/// Why an agent of another node has no proxy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum NoProxyError {
+    /// This node knows the maximum number of agents of other nodes.
+    #[error("this node knows {0} agents of other nodes: the limit is cluster.remote_agents_max")]
+    TooMany(usize),
+    /// The router did not register it.
+    #[error(transparent)]
+    NotRegistered(#[from] CallError<RegistrationError>),
+}
+
+impl NoProxyError {
+    /// Whether the router stops, so that what arrives now is for its next run.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::NotRegistered(CallError::Stopped | CallError::Refused(RegistrationError::Stopping)))
+    }
+
+    /// Whether it may have one later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::NotRegistered(CallError::Unresponsive(_)))
+    }
+}
+
 /// Registers a proxy for an agent of another node, unless there is one already, and returns it.
 ///
 /// # Errors
 ///
-/// Text that says why not: an agent of this router has the name, or there are too many.
-pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Result<Rc<Proxy>, String> {
+/// An agent of this router has the name, or there are too many, or the router stops.
+pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Result<Rc<Proxy>, NoProxyError> {
     let agent = AgentId::of(name);
     let (cell, router) = {
         let mut node = node.borrow_mut();
         if !node.proxies.0.contains_key(&agent) && node.proxies.len() >= node.proxies_max {
-            return Err(format!(
-                "this node knows {} agents of other nodes: the limit is cluster.remote_agents_max",
-                node.proxies.len()
-            ));
+            return Err(NoProxyError::TooMany(node.proxies.len()));
         }
         (Rc::clone(node.proxies.0.entry(agent).or_default()), node.router.clone())
     };
     let opened = cell.get_or_try_init(async || {
-        let inbox = router.inbox(name.clone()).proxy().open().await.map_err(|error| error.to_string())?;
+        let inbox = router.inbox(name.clone()).proxy().open().await?;
         let (room, flow) = (Notify::new(), node.borrow().inbound.flow_of(agent));
         let proxy = Rc::new(Proxy { inbox, node: Cell::new(at), room, flow, is_closed: Cell::new(false) });
         tokio::task::spawn_local(forward(Rc::clone(node), Rc::clone(&proxy)));
-        Ok::<_, String>(proxy)
+        Ok::<_, NoProxyError>(proxy)
     });
     match opened.await {
         Ok(proxy) => {
@@ -111,9 +132,9 @@ pub(super) async fn ensure(node: &Shared, name: &AgentName, at: NodeId) -> Resul
             node.borrow_mut().move_unsettled(agent, before, at);
             Ok(Rc::clone(proxy))
         }
-        Err(why) => {
+        Err(error) => {
             node.borrow_mut().proxies.0.remove(&agent);
-            Err(why)
+            Err(error)
         }
     }
 }

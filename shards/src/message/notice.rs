@@ -21,10 +21,15 @@ pub fn processed_message(notice: &Message) -> Option<MessageId> {
     MessageId::from_u128(u128::from_str_radix(digits, 16).ok()?)
 }
 
-/// Whether a notice of the router reports that a conversation timed out.
-pub fn tells_of_timeout(notice: &Message) -> bool {
-    is_notice(notice) && notice.content().as_text().is_some_and(|text| text.starts_with(TIMEOUT))
+/// Whether a notice of the router reports that time is up: no reply came by the moment that the sender set, or a
+/// conversation timed out.
+pub fn tells_that_time_is_up(notice: &Message) -> bool {
+    let tells = |text: &str| text.starts_with(TIMEOUT) || text.contains(NO_REPLY);
+    is_notice(notice) && notice.content().as_text().is_some_and(tells)
 }
+
+/// What the content of a notice about a missing reply contains.
+pub(crate) const NO_REPLY: &str = " (no-reply ";
 
 /// What the content of a notice about a timeout begins with.
 const TIMEOUT: &str = "((conversation ";
@@ -89,13 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_told_by_a_notice_of_the_router() {
+    fn only_a_notice_of_the_router_tells_that_time_is_up() {
         let timeout = describe_timeout(ConversationId::of_text("deal"));
         let told = |sender, content: &str| {
             let notice = Message::builder(Performative::Failure).sender(sender).receiver("buyer").content(content);
-            tells_of_timeout(&notice.build().unwrap())
+            tells_that_time_is_up(&notice.build().unwrap())
         };
-        assert!(told(router_id(), &timeout));
+        assert!(told(router_id(), &timeout) && told(router_id(), "((request m1) (no-reply \"x\"))"));
         assert!(!told(AgentId::of_text("mallory"), &timeout) && !told(router_id(), "((request m1) (expired \"x\"))"));
     }
 }

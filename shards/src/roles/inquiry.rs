@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::message::notice::is_notice;
+use crate::message::notice::{NO_REPLY, is_notice};
 use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative};
 use crate::shard::agent::Context;
 
@@ -160,5 +160,5 @@ impl Inquiries {
 
 /// Whether the router reports that no reply arrived in time, rather than that the question was not delivered.
 fn says_no_reply(notice: &Message) -> bool {
-    notice.content().as_text().is_some_and(|text| text.contains(" (no-reply "))
+    notice.content().as_text().is_some_and(|text| text.contains(NO_REPLY))
 }

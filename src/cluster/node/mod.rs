@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caxton_shards::api::tells_of_timeout;
+use caxton_shards::api::tells_that_time_is_up;
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message};
 use tokio::sync::Notify;
@@ -25,11 +25,11 @@ use self::peer::Peer;
 pub(super) use self::run::run;
 use self::tasks::Task;
 pub(super) use self::tasks::name_of;
-use super::inbound::Inbound;
+use super::inbound::{Arrived, Inbound};
 use super::link::{Link, LinkConfig, NodeRun, Outgoing, PAYLOAD_BYTES_MIN, Received, SendError, Tag, VERSIONS};
 use super::lookup::{Located, Lookups};
 use super::membership::{Health, Member, Membership, Seal};
-use super::proxies::{Proxies, Proxy};
+use super::proxies::{NoProxyError, Proxies, Proxy};
 use super::transport::{Destination, PacketKind};
 use crate::router::Router;
 
@@ -156,9 +156,9 @@ impl Node {
     }
 
     /// Sends a notice of this node's router to an agent of another node. One for which there is no room is dropped, as in a
-    /// full control lane. Each node tells its own agents of conversations that timed out.
+    /// full control lane. Each node tells its own agents that time is up.
     pub fn send_notice(&mut self, proxy: &Proxy, notice: &Message) {
-        if tells_of_timeout(notice) {
+        if tells_that_time_is_up(notice) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&proxy.node.get()) else { return };
@@ -201,6 +201,19 @@ impl Node {
             self.lost += 1;
         }
         self.with_link(node, |link| link.refuse(received, why));
+    }
+
+    /// Gives up the messages of a sender that has no proxy.
+    pub fn give_up_sender(&mut self, sender: AgentId, from: NodeId, error: &NoProxyError) {
+        let why = error.to_string();
+        for Arrived { received, .. } in self.inbound.give_up(sender) {
+            self.return_credit(from, received);
+            // At the end of this run, its node keeps what is durable for the next.
+            if error.is_end() && received.is_to_be_settled() {
+                continue;
+            }
+            self.refuse(from, received, &why);
+        }
     }
 
     /// Counts volatile messages that got lost.

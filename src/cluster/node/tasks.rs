@@ -77,7 +77,7 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
     let why = match located {
         Located::At(at, name) => match proxies::ensure(node, &name, at).await {
             Ok(proxy) => return proxy.room.notify_one(),
-            Err(why) => why,
+            Err(error) => error.to_string(),
         },
         Located::Nowhere => "no node of the cluster has it".to_owned(),
         Located::Unknown(nodes) => {

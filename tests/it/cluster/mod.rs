@@ -3,5 +3,8 @@
 pub mod broker;
 mod broker_clients;
 mod conversations;
+mod deadlines;
+mod faults;
+mod limits;
 pub mod nodes;
 mod operations;

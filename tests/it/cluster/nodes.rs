@@ -73,7 +73,8 @@ impl Node {
         self.stop_within(PATIENCE);
     }
 
-    fn stop_within(mut self, deadline: Duration) {
+    /// Stops within this time: what is not handled by then is left behind.
+    pub fn stop_within(mut self, deadline: Duration) {
         let report = self.router.shutdown(deadline).expect("it stops");
         assert!(report.balances(), "{report:?}");
         self.cluster.take().expect("it is in the cluster").leave();

@@ -9,8 +9,7 @@ use std::time::Duration;
 use crate::base::slab::NONE;
 use crate::dead_letter::DeadLetterReason;
 use crate::mailbox::{Envelope, EnvelopeKind, Reservation};
-use crate::message::notice::describe;
-use crate::message::notice::tells_of_failure;
+use crate::message::notice::{NO_REPLY, describe, tells_of_failure};
 use crate::message::{AgentId, ConversationId, Message, MessageBuilder, Performative, Receipt};
 use crate::replies::pending_replies::PendingReply;
 use crate::shard::agent::Context;
@@ -188,7 +187,7 @@ impl Shard {
         let (put_to, conversation) = (question.put_to.agent(), question.conversation);
         let trace = question.trace.as_deref().copied();
         let content = format!(
-            "(({}) (no-reply \"no reply came by {}\"))",
+            "(({}){NO_REPLY}\"no reply came by {}\"))",
             question.description,
             crate::message::date::date_text(reply_by)
         );
