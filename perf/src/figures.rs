@@ -26,8 +26,8 @@ pub fn print_medians(load: &str, servers: &[&str], measured: &[Vec<Figures>]) {
             (0..measured.len()).map(|server| format!("{} {:>12.1}", servers[server], median(values(server)))).collect();
         let ratio = match measured {
             [_, _] => {
-                let ratios = values(0).zip(values(1)).map(|(ours, theirs)| ours / theirs);
-                format!("   {:.2} x", median(ratios))
+                let ratio = median(values(0).zip(values(1)).map(|(ours, theirs)| ours / theirs));
+                if ratio.is_finite() { format!("   {ratio:.2} x") } else { String::new() }
             }
             _ => String::new(),
         };

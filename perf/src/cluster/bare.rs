@@ -9,7 +9,7 @@ use async_nats::{Client, Subject, Subscriber};
 use clap::Args;
 use futures_lite::StreamExt as _;
 use futures_lite::future::poll_once;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use super::process::{milliseconds, number, serve};
@@ -88,6 +88,8 @@ impl Bare {
                 self.tally.is_over.store(true, Ordering::Relaxed);
                 Ok(Value::Null)
             }
+            // Each message is a packet.
+            ["link"] => Ok(json!({ "messages": 1, "frames": 1, "frames_again": 0 })),
             ["counts"] => self.tally.check().map(|()| self.tally.counts()),
             ["latencies"] => self.tally.check().map(|()| self.tally.latencies()),
             _ => Err(format!("{words:?} is not known")),

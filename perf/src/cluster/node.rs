@@ -117,6 +117,7 @@ impl Node {
             }
             ["counts"] => self.tally.check().map(|()| self.tally.counts()),
             ["latencies"] => self.tally.check().map(|()| self.tally.latencies()),
+            ["link"] => self.link(),
             ["stop"] => self.stop(),
             _ => Err(format!("{words:?} is not known")),
         }
@@ -208,6 +209,17 @@ impl Node {
             self.tally.record(pace.counted_from_ns(number));
         }
         Ok(self.tally.latencies())
+    }
+
+    /// Returns what the links to other nodes have done until a second ago.
+    fn link(&self) -> Result<Value, String> {
+        let view = self.cluster.as_ref().ok_or("the node has stopped")?.view();
+        let links = || view.nodes.iter().filter_map(|node| node.link);
+        Ok(json!({
+            "messages": links().map(|link| link.messages_sent).sum::<u64>(),
+            "frames": links().map(|link| link.frames_sent).sum::<u64>(),
+            "frames_again": links().map(|link| link.retransmitted).sum::<u64>(),
+        }))
     }
 
     fn stop(&mut self) -> Result<Value, String> {

@@ -173,6 +173,7 @@ fn stream(run: &Run<'_>, pairs: u32, window: u32, ack_every: u32) -> Result<Figu
     pair.add_agents(pairs, window, ack_every, "volatile")?;
     let (from, to) = flow(&mut pair, run.time)?;
     pair.settle(false)?;
+    let link = pair.sender.call("link")?;
     pair.stop()?;
     let of = |moment: &Value, name: &str| field(moment, name);
     let handled = of(&to.receiver, "handled")? - of(&from.receiver, "handled")?;
@@ -190,6 +191,8 @@ fn stream(run: &Run<'_>, pairs: u32, window: u32, ack_every: u32) -> Result<Figu
         ("CPU ns, receiver", each(receiver)),
         ("CPU ns, nats-server", each(nats)),
         ("CPU ns, all", each(sender + receiver + nats)),
+        ("messages per frame", of(&link, "messages")? as f64 / of(&link, "frames")?.max(1) as f64),
+        ("frames sent again", of(&link, "frames_again")? as f64),
     ])
 }
 
