@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Only these parts, separated by commas: messages, requests, throughput, one-pair, durable, durable-paced, dead-node
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<String>,
+    /// A setting of both nodes; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Print JSON, one object per run
     #[arg(long)]
     json: bool,
@@ -87,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
             }
             for place in order {
                 let system = part.systems[place];
-                let run = Run { system, nats_server: &found, time, number };
+                let run = Run { system, nats_server: &found, settings: &arguments.set, time, number };
                 let figures = (part.run)(&run).map_err(|error| format!("{} {}: {error}", part.name, system.name()))?;
                 if arguments.json {
                     print_run(part.name, system.name(), number, &figures);

@@ -30,6 +30,9 @@ pub struct Arguments {
     /// The node's number: 1 or 2
     #[arg(long)]
     number: u16,
+    /// A setting
+    #[arg(long)]
+    set: Vec<String>,
     /// The directory of its journal
     #[arg(long)]
     data: Option<PathBuf>,
@@ -60,7 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         ("mailbox.overflow", "back-pressure"),
         ("log.level", "error"),
     ];
-    for (key, value) in settings {
+    let pair = |setting| str::split_once(setting, '=').ok_or_else(|| format!("{setting:?} is not KEY=VALUE"));
+    let chosen = arguments.set.iter().map(|setting| pair(setting)).collect::<Result<Vec<_>, _>>()?;
+    for (key, value) in settings.into_iter().chain(chosen) {
         config.set(key, value, "the benchmark").map_err(|error| error.to_string())?;
     }
     if let Some(data) = &arguments.data {

@@ -51,6 +51,8 @@ pub struct Run<'a> {
     pub system: System,
     /// The command `nats-server`.
     pub nats_server: &'a Path,
+    /// Settings of nodes, each as `KEY=VALUE`.
+    pub settings: &'a [String],
     /// How long to measure.
     pub time: Duration,
     /// The number of the run, from 0.
@@ -87,7 +89,10 @@ impl Pair {
             let data = data.as_ref().map(|data| data[number - 1].path());
             let number = number.to_string();
             let arguments = match run.system {
-                System::Cluster => vec!["cluster-node", "--nats", &nats, "--number", &number],
+                System::Cluster => {
+                    let settings = run.settings.iter().flat_map(|setting| ["--set", setting]);
+                    ["cluster-node", "--nats", &nats, "--number", &number].into_iter().chain(settings).collect()
+                }
                 System::Bare => vec!["cluster-bare", "--nats", &nats],
             };
             Process::start(&arguments, data, run.time)
