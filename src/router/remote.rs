@@ -168,109 +168,129 @@ mod tests {
     use caxton_shards::api::{AskError, FailureReason, RegistrationError};
     use caxton_shards::dead_letter::DeadLetterReason;
     use caxton_shards::message::{Performative, Receipt};
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, zip};
 
     use super::*;
     use crate::config::{Config, Preset};
+    use crate::router::Inbox;
     use crate::router::error::CallError;
+    use crate::stats::Report;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn start() -> Router {
-        let mut config = Config::preset(Preset::Testing);
-        // The router does not join a cluster. These tests do what the link thread would do.
-        for (key, value) in [("cluster.nats", "nats://127.0.0.1:1"), ("cluster.name", "test"), ("router.node", "1")] {
-            config.set(key, value, "the test").unwrap();
+    /// A router whose settings name a cluster. It does not join it: a test does what the link thread would do.
+    struct Fixture {
+        router: Router,
+    }
+
+    impl Fixture {
+        /// Runs the body of a test, stops the router, and returns the report.
+        fn run(test: impl AsyncFnOnce(&Self)) -> Report {
+            let mut config = Config::preset(Preset::Testing);
+            let settings = [("cluster.nats", "nats://127.0.0.1:1"), ("cluster.name", "test"), ("router.node", "1")];
+            for (key, value) in settings {
+                config.set(key, value, "the test").unwrap();
+            }
+            let router = Router::builder().config(config).shards(2.try_into().unwrap()).start().unwrap();
+            let fixture = Self { router };
+            block_on(test(&fixture));
+            fixture.router.shutdown(PATIENCE).unwrap()
         }
-        Router::builder().config(config).shards(2.try_into().unwrap()).start().unwrap()
+
+        /// Opens the inbox of the proxy of an agent of another node.
+        async fn proxy(&self, name: &str) -> Inbox {
+            self.router.inbox(name).proxy().open().await.unwrap()
+        }
+
+        /// Waits until agents are looked for, and takes them.
+        async fn next_wanted(&self) -> Vec<AgentId> {
+            self.router.wants().await;
+            self.router.take_wanted()
+        }
     }
 
     fn question(to: &str) -> Message {
         Message::builder(Performative::Request).receiver(to).content("x").build().unwrap()
     }
 
-    /// Waits until agents are looked for, and takes them.
-    async fn next_wanted(router: &Router) -> Vec<AgentId> {
-        router.wants().await;
-        router.take_wanted()
+    /// Returns the receipt for a message that another node's router sends when the message was processed.
+    fn receipt(message: &Message) -> Message {
+        let receipt = Message::builder(Performative::Inform).sender(AgentId::of_text("ams"));
+        let receipt = receipt.receiver(message.sender().unwrap()).in_reply_to(message.reply_with().unwrap());
+        receipt.content("((processed (inform m1)))").build().unwrap()
     }
 
     #[test]
     fn an_agent_that_is_not_registered_is_looked_for_and_its_proxy_gets_what_waits() {
-        let router = start();
-        block_on(async {
+        Fixture::run(async |fixture| {
+            let router = &fixture.router;
             let strangers = ["ann", "bob", "carl", "dora"];
             for stranger in strangers {
                 router.tell(question(stranger)).await.unwrap();
             }
             let mut wanted = Vec::new();
             while wanted.len() < strangers.len() {
-                wanted.extend(next_wanted(&router).await);
+                wanted.extend(fixture.next_wanted().await);
             }
             for stranger in strangers {
                 assert!(wanted.contains(&AgentId::of_text(stranger)), "{stranger}");
-                let inbox = router.inbox(stranger).proxy().open().await.unwrap();
-                let message = inbox.recv_within(PATIENCE).await.unwrap();
+                let message = fixture.proxy(stranger).await.recv_within(PATIENCE).await.unwrap();
                 assert_eq!(message.content().as_text(), Some("x"));
-                let Err(CallError::Refused(error)) = router.inbox(stranger).open().await else { panic!("it is taken") };
-                assert_eq!(error, RegistrationError::OnOtherNode { name: stranger.to_owned() });
             }
         });
-        router.shutdown(Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn the_name_of_a_proxy_is_taken() {
+        Fixture::run(async |fixture| {
+            let _proxy = fixture.proxy("ann").await;
+            let Err(CallError::Refused(error)) = fixture.router.inbox("ann").open().await else {
+                panic!("it is taken")
+            };
+            assert_eq!(error, RegistrationError::OnOtherNode { name: "ann".to_owned() });
+        });
     }
 
     #[test]
     fn a_question_to_an_agent_that_no_node_has_fails_with_the_reason() {
-        let router = start();
-        block_on(async {
+        Fixture::run(async |fixture| {
+            let router = &fixture.router;
             let give_up = async {
-                let wanted = next_wanted(&router).await;
+                let wanted = fixture.next_wanted().await;
                 router.give_up_wanted(wanted[0], "no node has it").await.unwrap();
             };
-            let (answer, ()) = futures_lite::future::zip(router.ask(question("nobody"), PATIENCE), give_up).await;
+            let (answer, ()) = zip(router.ask(question("nobody"), PATIENCE), give_up).await;
             let Err(AskError::Undeliverable(error)) = answer else { panic!("{answer:?}") };
             assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver));
             assert!(error.explanation().contains("no node has it"), "{error}");
         });
-        router.shutdown(Duration::from_secs(5)).unwrap();
     }
 
     #[test]
     fn a_notice_of_another_router_ends_the_wait_for_a_receipt() {
-        let router = start();
-        block_on(async {
-            let inbox = router.inbox("far").proxy().open().await.unwrap();
-            let message =
-                Message::builder(Performative::Inform).receiver("far").content("x").receipt(Receipt::Processed);
-            let answer = router.send_for_receipt(message.build().unwrap(), PATIENCE);
+        Fixture::run(async |fixture| {
+            let router = &fixture.router;
+            let inbox = fixture.proxy("far").await;
+            let message = question("far").into_builder().receipt(Receipt::Processed).build().unwrap();
             let finish = async {
                 let message = inbox.recv_within(PATIENCE).await.unwrap();
                 assert!(inbox.acknowledge(&message), "its sender wants a receipt");
-                let receipt = Message::builder(Performative::Inform).sender(AgentId::of_text("ams"));
-                let receipt = receipt.receiver(message.sender().unwrap()).in_reply_to(message.reply_with().unwrap());
-                let receipt = receipt.content("((processed (inform m1)))").build().unwrap();
-                router.notify(vec![receipt]).await.unwrap();
+                router.notify(vec![receipt(&message)]).await.unwrap();
             };
-            let (answer, ()) = futures_lite::future::zip(answer, finish).await;
+            let (answer, ()) = zip(router.send_for_receipt(message, PATIENCE), finish).await;
             assert!(answer.unwrap().content().as_text().unwrap().contains("(inform m1)"), "it is the other node's");
         });
-        router.shutdown(Duration::from_secs(5)).unwrap();
     }
 
     #[test]
     fn a_router_that_looks_for_agents_stops_without_an_end_of_the_search() {
-        let router = start();
-        block_on(async {
-            router.tell(question("nobody")).await.unwrap();
-            assert_eq!(next_wanted(&router).await, [AgentId::of_text("nobody")]);
-            router.want_absent().await.unwrap();
+        let report = Fixture::run(async |fixture| {
+            fixture.router.tell(question("nobody")).await.unwrap();
+            assert_eq!(fixture.next_wanted().await, [AgentId::of_text("nobody")]);
+            fixture.router.want_absent().await.unwrap();
         });
-        let report = router.shutdown(PATIENCE).unwrap();
         assert!(report.balances());
-        assert_eq!(
-            (report.left_behind(), report.stats.account().dead_lettered),
-            (0, 1),
-            "it was given up when the router drained"
-        );
+        let dead_lettered = report.stats.account().dead_lettered;
+        assert_eq!((report.left_behind(), dead_lettered), (0, 1), "it was given up when the router drained");
     }
 }
