@@ -52,7 +52,7 @@ pub(crate) enum Work {
     Call(Callee),
     /// A new subscriber of events.
     Subscribe(flume::Sender<Event>, Arc<AtomicU64>),
-    /// What needs no response.
+    /// Inputs that need no response.
     #[cfg(feature = "cluster")]
     Inputs(Vec<Input>),
     /// An entry that its caller, who waits for room, may still take back.
@@ -410,7 +410,7 @@ pub(crate) struct Shared {
     pub bell: WatchdogHandle,
     /// The origin of monotonic time.
     start: Instant,
-    /// Tells this run of the router from all others.
+    /// Distinguishes this run of the router from all others.
     #[cfg(feature = "cluster")]
     pub boot_epoch: AtomicU64,
     /// Whether the router has a place in a cluster, or had one.

@@ -75,7 +75,7 @@ impl Setting for NatsServers {
         const ALLOWED: &str = "up to 32 URLs such as \"nats://10.0.0.1:4222\" or \"tls://nats.example\" with commas between \
                                them, without users and passwords, for which there is cluster.credentials, or nothing";
         const { assert!(NATS_SERVERS_MAX == 32, "the text says so") };
-        // What stands before an @ may be a password, which no error repeats.
+        // There may be a password before an @. Errors must not show it.
         let shown = if text.contains('@') { "<hidden>" } else { text };
         let refuse = || DomainError::not_allowed("NATS servers", shown, ALLOWED);
         let servers: Vec<_> = entries(text).collect();

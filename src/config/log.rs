@@ -20,7 +20,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-/// Libraries that log every packet at lower levels. They do so only where a level is set for them.
+/// Libraries that log every packet at lower levels. Their lines appear only if a level is set for them explicitly.
 const TALKATIVE: [&str; 1] = ["async_nats"];
 
 /// What is accepted.

@@ -94,8 +94,8 @@ impl InboxBuilder {
         self
     }
 
-    /// Makes the agent the proxy of an agent of another node: see [`Registration::proxy`]. Messages are
-    /// [acknowledged](Self::acknowledging_durable) that are durable, or whose senders want a receipt.
+    /// Makes the agent the proxy of an agent of another node: see [`Registration::proxy`]. Messages that are durable,
+    /// or whose senders want a receipt, have to be [acknowledged](Self::acknowledging_durable).
     #[cfg(feature = "cluster")]
     pub(crate) fn proxy(mut self) -> Self {
         self.registration = self.registration.proxy();

@@ -21,7 +21,7 @@ pub fn latency(server: &Server, time: Duration) -> Result<Figures, String> {
             Ok(())
         })
     };
-    // Each is first once.
+    // The two loads are measured in both orders.
     let quiet = [p50_and_p99(server, time, alone)?];
     let busy = [p50_and_p99(server, time, beside)?, p50_and_p99(server, time, beside)?];
     let quiet = [quiet[0], p50_and_p99(server, time, alone)?];

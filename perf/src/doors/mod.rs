@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         let mut measured: Vec<Vec<Figures>> = load.servers.iter().map(|_| Vec::new()).collect();
         for run in 0..arguments.runs {
             let mut order: Vec<usize> = (0..load.servers.len()).collect();
-            // Each is first as often as it is last.
+            // Each server is first as often as it is last.
             if run % 2 == 1 {
                 order.reverse();
             }

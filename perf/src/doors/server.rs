@@ -115,7 +115,7 @@ impl Server {
             }
             said.push(line);
         }
-        // What it says later is not waited for.
+        // Nothing waits for later output, so it is read and dropped.
         std::thread::spawn(move || lines.for_each(drop));
         let Some(nats) = nats else {
             let _ = child.kill();
@@ -126,7 +126,7 @@ impl Server {
     }
 
     fn nats(kind: Kind, program: &Path, data: TempDir) -> Result<Self, String> {
-        // Nobody else takes the port in the meantime, or the start fails.
+        // If another process takes the port in the meantime, the start fails.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let nats = port.map_err(|error| error.to_string())?;
         let settings = data.path().join("nats.conf");
@@ -147,7 +147,7 @@ impl Server {
             if began.elapsed() > STARTS_WITHIN {
                 return Err("nats-server does not accept connections".to_owned());
             }
-            // It says nothing when it listens.
+            // The server does not report when it listens.
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
@@ -161,7 +161,7 @@ impl Server {
     pub fn cpu_time(&self) -> Result<Duration, String> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         let stat = stat.map_err(|error| format!("the server has ended: {error}"))?;
-        // The name, which comes second, may hold anything.
+        // The second field is the name, which may contain anything.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or_default();
         let per_second = rustix::param::clock_ticks_per_second();

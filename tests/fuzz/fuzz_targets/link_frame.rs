@@ -5,7 +5,7 @@
 
 #![no_main]
 
-// The router's crate is large, and its links private.
+// The links are private to the router's crate, so their files are included here.
 #[path = "../../../src/cluster/link/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod link;
@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
             peer.receive(0, &frame, &mut events).expect("it is a frame");
         }
     }
-    // As a whole frame, and as the body of the next one.
+    // The bytes are a whole frame first, and then the body of a frame.
     let mut next = header();
     next.extend_from_slice(input);
     for (now_ms, frame) in [(1, input), (2, &next)] {

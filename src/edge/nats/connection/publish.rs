@@ -89,7 +89,7 @@ impl Connection {
         Ok(Performed::Done)
     }
 
-    /// Publishes whatever it is. The inner result says whether the connection goes on.
+    /// Publishes a message to any kind of subject. The inner result says whether the connection continues.
     fn publish_any(
         &mut self,
         publication: &Publication<'_>,
@@ -200,7 +200,7 @@ impl Connection {
         Ok(Ok(Performed::Done))
     }
 
-    /// Has the agents found that can be prompted, for the reply subject.
+    /// Looks for the agents that can be prompted, and publishes them to the reply subject.
     fn discover(&mut self, verb: Verb, instance: Option<&[u8]>, publication: &Publication<'_>) -> Performed {
         if let Some(reply) = publication.reply {
             let future = Box::pin(prompts::agents(self.context().router.clone()));
@@ -210,7 +210,7 @@ impl Connection {
         Performed::Done
     }
 
-    /// Has an agent's status found, for the reply subject.
+    /// Looks for an agent's status, and publishes it to the reply subject.
     fn ask_for_status(&mut self, agent: AgentId, publication: &Publication<'_>) -> Performed {
         if let Some(reply) = publication.reply {
             let future = Box::pin(prompts::agent(self.context().router.clone(), agent));
@@ -247,8 +247,8 @@ impl Connection {
         Ok(Ok(Performed::Done))
     }
 
-    /// Remembers the reply subject of a message of this agent to another one, if it is to one, and returns the value that
-    /// replies to it repeat.
+    /// Remembers the reply subject of a message that this agent sends, and the receiver if there is one. Returns the
+    /// correlation that replies have to repeat.
     fn ask(&mut self, sender: AgentId, receiver: Option<AgentId>, reply: &[u8], ack: Ack) -> Correlation {
         let now = Instant::now();
         let asked = Asked { sender, receiver, reply: reply.into(), ack, at: now };
@@ -256,8 +256,8 @@ impl Connection {
         correlation(self.number, number)
     }
 
-    /// Sends a message whose acceptance is reported to its reply subject. If there is no room for it, nothing else is
-    /// carried out before it was accepted.
+    /// Sends a message whose acceptance is reported to its reply subject. If there is no room for it, the connection
+    /// does nothing else until the message is accepted.
     fn send_acknowledged(&mut self, message: Message, reply: &[u8], context: &mut Context<'_>) -> Result<(), Refusal> {
         match self.context().router.try_send(message) {
             Ok(sent) => {
@@ -329,7 +329,8 @@ impl Connection {
         self.agents.iter().chain(&self.anonymous).find(|own| own.id == sender).map(|own| &own.flow)
     }
 
-    /// Whether there is room for another message of this agent. Otherwise nothing more is carried out until there is.
+    /// Whether there is room for another message of this agent. If not, the connection does nothing else until there
+    /// is.
     fn has_room(&mut self, sender: AgentId) -> bool {
         let more = if self.batch_sender == Some(sender) { self.batch.len() } else { 0 };
         if let Some(full) = self.flow_of(sender).filter(|flow| !flow.has_room(more)) {
@@ -345,9 +346,9 @@ impl Connection {
         }
     }
 
-    /// Returns the agent that sends what names no other: the first one subscribed to, or one without a chosen name. That
-    /// one has to be registered first if there is none, on the shard of the first agent it sends to: most clients talk to
-    /// few others.
+    /// Returns the agent that sends messages without a sender: the first one that the client subscribed to, or else an
+    /// agent whose name the router chose. The latter is registered on first use, on the shard of the agent that it
+    /// sends to, because most clients send to few agents.
     fn default_sender(&mut self, receiver: Option<AgentId>, context: &mut Context<'_>) -> Result<Option<AgentId>, End> {
         let own = self.agents.first().or(self.anonymous.as_ref()).map(|own| own.id);
         if own.is_some() && (self.batch_sender.is_none() || self.batch_sender == own) {
