@@ -1,8 +1,8 @@
 //! A small server of core NATS that loses, repeats and holds back messages as a test demands.
 //!
-//! It runs on a thread of its own and speaks what `async-nats` needs: subjects with wildcards, queue groups, headers,
-//! requests without responders. There are no accounts, no streams and no TLS. Everything that it keeps is bounded: a
-//! client that does not read is disconnected, and what is held back beyond [`HELD_MAX`] is lost and counted.
+//! It runs on its own thread and supports what `async-nats` needs: subjects with wildcards, queue groups, headers, and
+//! requests without responders. It has no accounts, no streams and no TLS. Everything that it keeps is bounded: a
+//! client that does not read is disconnected, and messages held back beyond [`HELD_MAX`] are lost and counted.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -28,7 +28,7 @@ mod subjects;
 
 /// Maximum size of a message, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
-/// Maximum number of bytes that wait for a client to read them; one with more is disconnected.
+/// Maximum number of bytes that wait for a client to read them. A client with more is disconnected.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of messages that are held back.
 pub const HELD_MAX: usize = 100_000;
@@ -44,10 +44,10 @@ pub struct Broker {
     running: Option<Running>,
 }
 
-/// What happens to messages whose subjects begin with a text.
+/// How many messages are lost or doubled, of those whose subjects begin with a certain text.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    /// The beginning of the subjects; empty for all of them.
+    /// How these subjects begin. Empty means all subjects.
     pub subjects: String,
     /// How many of a thousand messages are lost.
     pub lost_per_mille: u64,
@@ -106,13 +106,13 @@ impl Broker {
         self.running = Some(run(listener, &self.shared));
     }
 
-    /// Loses and doubles messages from now on; the seed decides which.
+    /// Loses and doubles messages from now on. The seed decides which.
     pub fn fail(&self, seed: u64, faults: Faults) {
         let mut state = self.shared.lock();
         (state.dice, state.faults) = (Dice(seed | 1), Some(faults));
     }
 
-    /// Loses and doubles nothing any more.
+    /// Stops losing and doubling messages.
     pub fn heal(&self) {
         self.shared.lock().faults = None;
     }
@@ -122,7 +122,7 @@ impl Broker {
         self.shared.lock().paused.push(subjects.to_owned());
     }
 
-    /// Delivers what was held back, in order, and holds back nothing any more.
+    /// Delivers the messages that were held back, in order, and holds back no more.
     pub fn resume(&self) {
         let mut state = self.shared.lock();
         state.paused.clear();
@@ -148,7 +148,7 @@ fn run(listener: TcpListener, shared: &Arc<Shared>) -> Running {
     let shared = Arc::clone(shared);
     let serve = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        // The connections end with their runtime.
+        // All connections end here, because their tasks end with the runtime.
         runtime.block_on(accept(listener, shared, stopped));
     };
     Running { stop, thread: std::thread::spawn(serve) }
@@ -213,7 +213,7 @@ async fn read(id: u64, mut reader: OwnedReadHalf, shared: &Shared) {
                 Ok(Some((operation, length))) => {
                     let mut state = shared.lock();
                     state.carry_out(id, &operation);
-                    // A client that does not read has been removed.
+                    // The client was removed because it did not read.
                     if !state.clients.contains_key(&id) {
                         return;
                     }
@@ -247,7 +247,7 @@ impl Shared {
     }
 }
 
-/// What waits to be written to a client.
+/// Bytes that wait to be written to a client.
 #[derive(Default)]
 struct Output {
     bytes: Mutex<Vec<u8>>,
@@ -266,18 +266,18 @@ impl Output {
 
 struct Client {
     output: Arc<Output>,
-    /// By the client's own names for them.
+    /// The subscriptions, by the ids that the client chose.
     subscriptions: BTreeMap<Vec<u8>, Subscription>,
-    /// Whether it gets what it publishes itself.
+    /// Whether the client receives messages that it publishes itself.
     echo: bool,
-    /// Whether it is told when nobody is subscribed to a request's subject.
+    /// Whether the client is told when nobody is subscribed to the subject of a request.
     hears_of_no_responders: bool,
 }
 
 struct Subscription {
     subject: Vec<u8>,
     queue: Option<Vec<u8>>,
-    /// The number of messages after which it ends.
+    /// The number of messages after which the subscription ends.
     left: Option<u64>,
 }
 
@@ -393,7 +393,7 @@ impl State {
         }
     }
 
-    /// Returns the subscriptions that get a message: all without a queue group, and one of each group.
+    /// Returns the subscriptions that receive a message: all those without a queue group, and one of each group.
     fn takers(&mut self, message: &Published) -> Vec<(u64, Vec<u8>)> {
         let mut takers = Vec::new();
         let mut groups: BTreeMap<Vec<u8>, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
@@ -419,7 +419,7 @@ impl State {
         takers
     }
 
-    /// Tells the sender of a request that nobody is there.
+    /// Tells the sender of a request that nobody is subscribed to its subject.
     fn refuse(&mut self, message: &Published) {
         let Some(reply) = message.reply.clone() else { return };
         if !self.clients.get(&message.client).is_some_and(|client| client.hears_of_no_responders) {

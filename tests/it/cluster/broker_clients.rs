@@ -16,7 +16,7 @@ fn run<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'static) {
     });
 }
 
-/// Returns a client, and what happens to its connection.
+/// Returns a client, and the events of its connection.
 async fn connect(broker: &Broker) -> (Client, flume::Receiver<Event>) {
     let (happened, events) = flume::bounded(1_000);
     let callback = move |event| {
@@ -31,11 +31,15 @@ async fn connect(broker: &Broker) -> (Client, flume::Receiver<Event>) {
 async fn subscribe(client: &Client, subject: &'static str) -> Subscriber {
     let subscriber = client.subscribe(subject).await.unwrap();
     client.flush().await.unwrap();
-    // A flush says that the bytes are written; the server has read them when it has answered a request behind them.
     settle(client).await;
     subscriber
 }
 
+async fn publish(client: &Client, subject: &'static str, payload: impl ToString) {
+    client.publish(subject, payload.to_string().into()).await.unwrap();
+}
+
+/// Waits until the server has read everything that the client has sent. A flush only shows that it was written.
 async fn settle(client: &Client) {
     let refused = client.request("nobody", "".into()).await.expect_err("nobody responds");
     assert_eq!(refused.kind(), async_nats::RequestErrorKind::NoResponders);
@@ -102,7 +106,7 @@ fn clients_come_back_after_a_restart_with_their_subscriptions() {
         while events.recv_async().await.unwrap() != Event::Disconnected {}
         while events.recv_async().await.unwrap() != Event::Connected {}
         settle(&client).await;
-        client.publish("mail", "again".into()).await.unwrap();
+        publish(&client, "mail", "again").await;
         assert_eq!(payload(&mut mail).await, "again");
         let url = broker.url();
         broker.stop();
@@ -122,10 +126,10 @@ fn what_is_lost_and_doubled_follows_from_the_seed() {
             let faults = Faults { subjects: "lossy.".to_owned(), lost_per_mille: 300, doubled_per_mille: 200 };
             broker.fail(seed, faults);
             for number in 0..200 {
-                client.publish("lossy.x", number.to_string().into()).await.unwrap();
-                client.publish("safe.x", "".into()).await.unwrap();
+                publish(&client, "lossy.x", number).await;
+                publish(&client, "safe.x", "").await;
             }
-            client.publish("end.x", "".into()).await.unwrap();
+            publish(&client, "end.x", "").await;
             let (mut arrived, mut safe) = (Vec::new(), 0);
             loop {
                 let message = all.next().await.unwrap();
@@ -154,9 +158,9 @@ fn what_is_held_back_arrives_in_order_when_it_is_let_go() {
         let mut all = subscribe(&client, "*.x").await;
         broker.pause("slow.");
         for number in 0..10 {
-            client.publish("slow.x", number.to_string().into()).await.unwrap();
+            publish(&client, "slow.x", number).await;
         }
-        client.publish("fast.x", "first".into()).await.unwrap();
+        publish(&client, "fast.x", "first").await;
         assert_eq!(payload(&mut all).await, "first");
         broker.resume();
         for number in 0..10 {

@@ -4,62 +4,40 @@ use std::time::Duration;
 
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, FailureReason};
-use caxton_router::message::{Performative, is_notice};
-use caxton_router::{Config, Inbox, Message};
+use caxton_router::message::is_notice;
 
 use super::broker::Broker;
-use super::nodes::{Node, meet};
-use crate::common::{PATIENCE, bounded, text_of};
+use super::fixture::{Node, Pair, inform, meet, receive, receive_text, send};
+use crate::common::{bounded, text_of};
 
 const MESSAGES: usize = 400;
 /// More messages than a small mailbox takes, and fewer than the reports that wait for a sender.
 const BURST: usize = 40;
 
-fn set(config: &mut Config, settings: &[(&str, &str)]) {
-    for (key, value) in settings {
-        config.set(key, value, "the test").expect("it is legal");
-    }
-}
-
-fn numbered(sender: &Inbox, receiver: &str, number: usize) -> Message {
-    let message = Message::builder(Performative::Inform).sender(sender.id()).receiver(receiver);
-    message.content(number.to_string()).build().expect("it is valid")
-}
-
 #[test]
 fn a_full_mailbox_on_another_node_holds_up_its_senders_and_nobody_else() {
-    bounded(|| {
-        let broker = Broker::start();
-        let small = |config: &mut Config| {
-            let settings =
-                [("mailbox.messages", "4"), ("mailbox.overflow", "back-pressure"), ("delivery.outbox", "16")];
-            set(config, &settings);
-        };
-        let (one, two) = (Node::start_with(1, &broker, small), Node::start_with(2, &broker, small));
-        meet(&[&one, &two]);
-        let (slow, quick) = (two.inbox("slow"), two.inbox("quick"));
-        let (eager, other) = (one.inbox("eager"), one.inbox("other"));
-        let sending = std::thread::spawn({
-            let router = one.router.clone();
-            move || {
-                for number in 0..MESSAGES {
-                    router.blocking().send(numbered(&eager, "slow", number)).expect("it waits for room");
-                }
-                eager
+    const SMALL: &[(&str, &str)] =
+        &[("mailbox.messages", "4"), ("mailbox.overflow", "back-pressure"), ("delivery.outbox", "16")];
+    Pair::run_with(SMALL, |pair| {
+        pair.meet();
+        let (eager, slow) = pair.inboxes("eager", "slow");
+        let (other, quick) = pair.inboxes("other", "quick");
+        let sending = std::thread::spawn(move || {
+            for number in 0..MESSAGES {
+                send(&eager, inform("slow", &number.to_string()));
             }
+            eager
         });
-        assert_eq!(text_of(&slow.blocking().recv_within(PATIENCE).expect("it comes")), "0");
+        assert_eq!(receive_text(&slow), "0");
         // Nobody takes what is for the slow one.
         for number in 0..MESSAGES {
-            one.router.blocking().send(numbered(&other, "quick", number)).expect("there is room");
-            assert_eq!(text_of(&quick.blocking().recv_within(PATIENCE).expect("it comes")), number.to_string());
+            send(&other, inform("quick", &number.to_string()));
+            assert_eq!(receive_text(&quick), number.to_string());
         }
         for number in 1..MESSAGES {
-            assert_eq!(text_of(&slow.blocking().recv_within(PATIENCE).expect("it comes")), number.to_string());
+            assert_eq!(receive_text(&slow), number.to_string());
         }
         drop(sending.join().expect("all is sent"));
-        one.stop();
-        two.stop();
     });
 }
 
@@ -68,13 +46,11 @@ fn what_a_full_mailbox_on_another_node_refuses_is_reported_to_its_sender() {
     bounded(|| {
         let broker = Broker::start();
         let one = Node::start(1, &broker);
-        let two = Node::start_with(2, &broker, |config| {
-            set(config, &[("mailbox.messages", "4"), ("mailbox.overflow", "reject")]);
-        });
+        let two = Node::start_with(2, &broker, &[("mailbox.messages", "4"), ("mailbox.overflow", "reject")]);
         meet(&[&one, &two]);
         let (full, sender) = (two.inbox("full"), one.inbox("sender"));
         for number in 0..BURST {
-            sender.blocking().send(numbered(&sender, "full", number)).expect("there is room");
+            send(&sender, inform("full", &number.to_string()));
         }
         let (mut received, mut told) = (0, 0);
         while received + told < BURST {
@@ -95,19 +71,18 @@ fn what_a_full_mailbox_on_another_node_refuses_is_reported_to_its_sender() {
 fn more_agents_of_other_nodes_than_are_allowed_are_reported_with_the_limit() {
     bounded(|| {
         let broker = Broker::start();
-        let one = Node::start_with(1, &broker, |config| set(config, &[("cluster.remote_agents_max", "2")]));
+        let one = Node::start_with(1, &broker, &[("cluster.remote_agents_max", "2")]);
         let two = Node::start(2, &broker);
         let clerks = ["clerk-1", "clerk-2", "clerk-3"];
         let inboxes = clerks.map(|clerk| two.inbox(clerk));
         let sender = one.inbox("sender");
         for clerk in &clerks[..2] {
-            sender.blocking().send(numbered(&sender, clerk, 0)).expect("it is accepted");
+            send(&sender, inform(clerk, "0"));
         }
         for inbox in &inboxes[..2] {
-            inbox.blocking().recv_within(PATIENCE).expect("it comes");
+            receive(inbox);
         }
-        let question = Message::builder(Performative::Request).receiver(clerks[2]).content("x").build();
-        let answer = one.router.blocking().ask(question.expect("it is valid"), PATIENCE);
+        let answer = one.try_ask(clerks[2], "x");
         let Err(AskError::Undeliverable(error)) = answer else { panic!("{answer:?}") };
         assert_eq!(error.reason(), FailureReason::DeadLetter(DeadLetterReason::UnknownReceiver));
         assert!(error.explanation().contains("cluster.remote_agents_max"), "{error}");

@@ -5,6 +5,7 @@ mod broker_clients;
 mod conversations;
 mod deadlines;
 mod faults;
+pub mod fixture;
 mod limits;
-pub mod nodes;
+mod nodes;
 mod operations;

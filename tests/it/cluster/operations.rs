@@ -7,7 +7,7 @@ use caxton_router::logs::CLUSTER;
 use tracing::Level;
 
 use super::broker::Broker;
-use super::nodes::{Node, meet};
+use super::fixture::{Node, Pair};
 use crate::common::{bounded, shutdown, start};
 use crate::edge::wait_until;
 use crate::logs::Capture;
@@ -42,8 +42,7 @@ fn troubles(node: &Node) -> Vec<(&'static str, String)> {
 #[test]
 fn a_node_that_is_cut_off_or_alone_is_degraded_and_ready() {
     bounded(|| {
-        let mut broker = Broker::start();
-        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        let Pair { mut broker, one, two } = Pair::start();
         for node in [&one, &two] {
             wait_until_healthy(node);
         }
@@ -82,9 +81,7 @@ fn nodes_with_different_secrets_are_found() {
         let start = |number: u16| {
             let file = directory.path().join(number.to_string());
             std::fs::write(&file, [u8::try_from(number).expect("it is small"); 32]).expect("it can be written");
-            Node::start_with(number, &broker, |config| {
-                config.set("cluster.key_file", &file.display().to_string(), "the test").expect("it is legal");
-            })
+            Node::start_with(number, &broker, &[("cluster.key_file", file.to_str().expect("it is text"))])
         };
         let (one, two) = (start(1), start(2));
         wait_until_degraded(&one, "packets about membership have a wrong seal");
@@ -119,11 +116,10 @@ fn metric(text: &str, series: &str) -> Option<f64> {
 fn the_metrics_of_a_node_are_those_of_its_view() {
     const MESSAGES: u16 = 20;
     bounded(|| {
-        let broker = Broker::start();
-        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
+        let Pair { broker: _broker, one, two } = Pair::start();
         two.register("clerk");
         for _ in 0..MESSAGES {
-            one.ask("clerk", "hello").expect("it answers");
+            one.ask("clerk", "hello");
         }
         let count = MESSAGES.into();
         let expected = [
@@ -166,16 +162,13 @@ fn the_metrics_of_a_node_are_those_of_its_view() {
 
 #[test]
 fn a_link_over_which_nothing_comes_is_found() {
-    bounded(|| {
-        let broker = Broker::start();
-        let (one, two) = (Node::start(1, &broker), Node::start(2, &broker));
-        meet(&[&one, &two]);
+    Pair::run(|pair| {
+        pair.meet();
+        let Pair { broker, one, .. } = pair;
         broker.pause("caxton.t.node.1.frame");
-        wait_until_degraded(&one, "nothing comes over the link from node 2, although it is alive");
+        wait_until_degraded(one, "nothing comes over the link from node 2, although it is alive");
         broker.resume();
-        wait_until("nothing is wrong", || troubles(&one).is_empty());
-        one.stop();
-        two.stop();
+        wait_until("nothing is wrong", || troubles(one).is_empty());
     });
 }
 

@@ -7,7 +7,7 @@ use caxton_router::cluster::Cluster;
 use super::browser::Browser;
 use super::{Served, check, says};
 use crate::cluster::broker::Broker;
-use crate::cluster::nodes::Node;
+use crate::cluster::fixture::{Node, configure};
 use crate::common::bounded;
 
 #[test]
@@ -15,16 +15,9 @@ fn the_page_shows_the_other_nodes_and_what_is_wrong() {
     bounded(|| {
         let Some(mut browser) = Browser::start() else { return };
         let broker = Broker::start();
-        let url = broker.url();
-        let served = Served::with(|config| {
-            for (key, value) in [("cluster.nats", url.as_str()), ("cluster.name", "plant"), ("router.node", "1")] {
-                config.set(key, value, "this test").expect("it is legal");
-            }
-        });
+        let served = Served::with(|config| configure(config, 1, &broker, &[("cluster.name", "plant")]));
         let cluster = Cluster::join(&served.router).expect("it joins");
-        let other = Node::start_with(2, &broker, |config| {
-            config.set("cluster.name", "plant", "this test").expect("it is legal");
-        });
+        let other = Node::start_with(2, &broker, &[("cluster.name", "plant")]);
         browser.open(&served.url());
         browser.wait("the node is listed", &says("#nodes", "alive"));
         browser.wait("the link is open", &says("#nodes", "open"));

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Served;
 use crate::cluster::broker::Broker;
-use crate::cluster::nodes::Node;
+use crate::cluster::fixture::{Node, configure};
 use crate::common::bounded;
 use crate::edge::wait_until;
 
@@ -15,12 +15,7 @@ pub fn the_cluster_is_shown_as_the_node_sees_it() {
         let mut broker = Broker::start();
         let other = Node::start(2, &broker);
         other.register("clerk");
-        let url = broker.url();
-        let served = Served::with(|config| {
-            for (key, value) in [("cluster.nats", url.as_str()), ("cluster.name", "t"), ("router.node", "1")] {
-                config.set(key, value, "this test").expect("it is legal");
-            }
-        });
+        let served = Served::with(|config| configure(config, 1, &broker, &[]));
         let mut client = served.client();
         client.get("/v1/cluster").problem(404, "no-cluster");
         let cluster = Cluster::join(&served.router).expect("it joins");
