@@ -498,7 +498,6 @@ pub(super) fn correlation(connection: u32, number: u32) -> Correlation {
 }
 
 /// Returns the connection that a reply is for.
-#[allow(clippy::cast_possible_truncation)] // The halves of a number.
 fn connection_of(value: Correlation) -> Option<u32> {
     (value.get() & MARK != 0).then_some(((value.get() & !MARK) >> 32) as u32)
 }

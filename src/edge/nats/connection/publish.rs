@@ -10,8 +10,8 @@ use caxton_shards::routing::partition::Placement;
 
 use super::deliver::correlation;
 use super::{
-    AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, REPLIES_WITHIN, REPLY_SUBJECT_BYTES_MAX,
-    Source, Step,
+    AUTHORIZATION_VIOLATION, Asked, Boxed, Connection, End, Own, Performed, Question, REPLIES_WITHIN,
+    REPLY_SUBJECT_BYTES_MAX, Source, Step,
 };
 use crate::clock::wall_time;
 use crate::edge::doors::reason;
@@ -112,15 +112,17 @@ impl Connection {
                 "publish to agent.NAME, capability.NAME, route, or the reply subject of a message",
             ))
         })?;
-        let question = match address {
-            Address::Answer { connection, number } => {
-                let question =
-                    self.questions.get(number, Instant::now()).filter(|_| connection == self.number).cloned();
-                let unknown = || Refusal::no_responders("the message that this replies to is not known any more");
-                Some((number, question.ok_or_else(unknown)?))
-            }
-            _ => None,
-        };
+        self.publish_addressed(publication, &address, context)
+    }
+
+    /// Publishes a message to agents, or a reply to one.
+    fn publish_addressed(
+        &mut self,
+        publication: &Publication<'_>,
+        address: &Address,
+        context: &mut Context<'_>,
+    ) -> Result<Result<Performed, End>, Refusal> {
+        let question = self.question_of(address)?;
         let text = match &question {
             Some((_, question)) if question.to_prompt => Some(prompts::text_of(publication.payload)?),
             _ => None,
@@ -128,22 +130,8 @@ impl Connection {
         let publication =
             &Publication { payload: text.as_ref().map_or(publication.payload, |text| text.as_bytes()), ..*publication };
         let plan = Plan::read(publication, question.as_ref().map(|(_, question)| &question.message))?;
-        let named = match plan.sender {
-            Some(name) => {
-                let own = self.agents.iter().find(|own| *own.name == *name);
-                Some(
-                    own.ok_or_else(|| Refusal::of_sender(format!("{name}: this connection has not subscribed to it")))?
-                        .id,
-                )
-            }
-            None => match question.as_ref().and_then(|(_, question)| question.message.target()) {
-                Some(asked) if !self.owns(asked) => {
-                    return Err(Refusal::of_sender("this connection has given up the agent that was asked"));
-                }
-                asked => asked,
-            },
-        };
-        let receiver = match (&address, &question) {
+        let named = self.named_sender(&plan, question.as_ref().map(|(_, question)| question))?;
+        let receiver = match (address, &question) {
             (Address::Agent(agent), _) => Some(*agent),
             (_, Some((_, question))) => question.message.sender(),
             _ => None,
@@ -159,16 +147,10 @@ impl Connection {
         if self.anonymous.as_ref().is_some_and(|own| own.id == sender) {
             plan.check_unnamed()?;
         }
-        if !self.has_room(sender) {
-            return Ok(Ok(Performed::Later));
-        }
-        if self.batch_sender.is_some_and(|other| other != sender) || plan.ack == Some(Ack::Accepted) {
-            if let Err(end) = self.hand_over(context) {
-                return Ok(Err(end));
-            }
-            if self.step.is_some() {
-                return Ok(Ok(Performed::Later));
-            }
+        match self.is_ready_for(sender, plan.ack, context) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Performed::Later)),
+            Err(end) => return Ok(Err(end)),
         }
         let asked = match (publication.reply, plan.ack) {
             (Some(reply), Some(ack @ (Ack::Reply | Ack::Receipt))) => Some(self.ask(sender, receiver, reply, ack)),
@@ -176,7 +158,7 @@ impl Connection {
         };
         let to = match &question {
             Some((_, question)) => To::Answer(&question.message),
-            None => To::Address(&address),
+            None => To::Address(address),
         };
         let message = plan.message(to, sender, asked, (self.door.content_max(), wall_time()))?;
         if let Some((number, _)) = question
@@ -187,7 +169,7 @@ impl Connection {
         if let Address::Agent(agent) = address
             && publication.headers.is_empty()
         {
-            self.last_address = (publication.subject.to_vec(), Some(agent));
+            self.last_address = (publication.subject.to_vec(), Some(*agent));
         }
         match (plan.ack, publication.reply) {
             (Some(Ack::Accepted), Some(reply)) => {
@@ -198,6 +180,40 @@ impl Connection {
         }
         self.acknowledge();
         Ok(Ok(Performed::Done))
+    }
+
+    /// Returns the number and the message of the question that an address stands for, if it is one.
+    fn question_of(&self, address: &Address) -> Result<Option<(u32, Question)>, Refusal> {
+        let Address::Answer { connection, number } = *address else { return Ok(None) };
+        let question = self.questions.get(number, Instant::now()).filter(|_| connection == self.number).cloned();
+        let unknown = || Refusal::no_responders("the message that this replies to is not known any more");
+        Ok(Some((number, question.ok_or_else(unknown)?)))
+    }
+
+    /// Returns the agent that a publication is from: the one that its headers name, or the one that was asked.
+    fn named_sender(&self, plan: &Plan<'_>, question: Option<&Question>) -> Result<Option<AgentId>, Refusal> {
+        if let Some(name) = plan.sender {
+            let own = self.agents.iter().find(|own| *own.name == *name);
+            let unknown = || Refusal::of_sender(format!("{name}: this connection has not subscribed to it"));
+            return Ok(Some(own.ok_or_else(unknown)?.id));
+        }
+        let asked = question.and_then(|question| question.message.target());
+        if asked.is_some_and(|asked| !self.owns(asked)) {
+            return Err(Refusal::of_sender("this connection has given up the agent that was asked"));
+        }
+        Ok(asked)
+    }
+
+    /// Whether a message of this agent can be sent now. Hands over the batch before it, if the message cannot join it.
+    fn is_ready_for(&mut self, sender: AgentId, ack: Option<Ack>, context: &mut Context<'_>) -> Result<bool, End> {
+        if !self.has_room(sender) {
+            return Ok(false);
+        }
+        if self.batch_sender.is_some_and(|other| other != sender) || ack == Some(Ack::Accepted) {
+            self.hand_over(context)?;
+            return Ok(self.step.is_none());
+        }
+        Ok(true)
     }
 
     /// Looks for the agents that can be prompted, and publishes them to the reply subject.
