@@ -26,7 +26,6 @@ pub(crate) struct Request {
     pub holder: GateHolder,
 }
 
-#[allow(clippy::large_enum_variant)] // There is one allocation per call, whatever it holds.
 enum State {
     /// The shard has not taken it.
     Queued(Request),

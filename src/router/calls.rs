@@ -368,7 +368,6 @@ impl Router {
         put_question(self.shared(), shard, deadline, input).await?.answer(deadline).await
     }
 
-    #[allow(clippy::result_large_err)] // The message goes back to its owner by value, as it came.
     fn try_put(&self, shard: usize, work: Work) -> Result<(), (SendErrorKind, Work)> {
         let router = self.shared();
         let link = &router.links[shard];

@@ -26,7 +26,6 @@ use super::raw::{finish, timer};
 use super::wasi;
 use crate::config::Grants;
 
-#[allow(missing_docs)]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "src/wasm/wit/agent.wit",

@@ -13,7 +13,7 @@ pub(super) const LINE_BYTES_MAX: usize = 4_096;
 
 /// The severity of a line.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)] // The usual five.
+#[allow(missing_docs)] // The names are the usual ones.
 pub enum LogLevel {
     Trace,
     Debug,

@@ -9,7 +9,6 @@ macro_rules! examples {
     ($($name:ident: $path:literal;)+) => {
         $(
             #[path = $path]
-            #[allow(dead_code)] // Only `main` is called.
             mod $name;
         )+
 

@@ -101,7 +101,6 @@ impl Envelope {
 
     /// Returns the message's size for byte limits.
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // Exactly one half.
     pub(crate) fn weight(&self) -> u32 {
         (self.slip.0 >> 32) as u32
     }

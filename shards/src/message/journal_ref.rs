@@ -21,7 +21,6 @@ impl JournalRef {
     /// The number of consecutive records with distinct remainders.
     const RECORDS: u64 = Self::TICKET as u64 - 1;
 
-    #[allow(clippy::cast_possible_truncation)] // A remainder of 31 bits fits.
     pub(crate) fn in_record(sequence: Lsn) -> Self {
         Self((sequence.0 % Self::RECORDS) as u32 + 1)
     }
@@ -77,7 +76,6 @@ impl JournalRef {
         (self.0 & Self::TICKET != 0).then_some(self)
     }
 
-    #[allow(clippy::cast_possible_truncation)] // Ten bits remain.
     pub(crate) fn shard(self) -> ShardIndex {
         ShardIndex((self.0 >> Self::SHARD_SHIFT) as u16 & 0x3ff)
     }

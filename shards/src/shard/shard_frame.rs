@@ -11,9 +11,8 @@ use crate::shard::agent::Registration;
 use crate::shard::control::admin::AdminControl;
 use crate::shard::control::journal::Acknowledgement;
 
-/// A frame between shards. Messages go by value, because freeing an allocation on another core costs more than the
-/// copy; notices are rare.
-#[allow(clippy::large_enum_variant)]
+/// A frame between shards.
+#[allow(clippy::large_enum_variant)] // Freeing a message on another core would cost more than the copy.
 pub enum ShardFrame {
     /// A message; it holds a credit.
     Message(PackedMessage),
@@ -61,15 +60,15 @@ pub enum Control {
     /// An agent on the sending shard registers an agent on this one.
     Register(Box<Registration>, AgentId),
     /// The outcomes of durable messages that the other shard had accepted.
-    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
+    #[allow(private_interfaces)] // Only shards create and read it.
     Committed(Vec<Acknowledgement>),
     /// A dead letter that this shard's journal cannot take, for the shard that accepted its durable message.
-    #[allow(private_interfaces)]
+    #[allow(private_interfaces)] // Only shards create and read it.
     KeepLetter(Box<DeadLetter>, JournalRef),
     /// Reminds the shard itself of a survey that is under way.
     Survey,
     /// Inquiries and changes by an agent about others, and the responses.
-    #[allow(private_interfaces)] // Nobody outside makes a notice or takes one apart.
+    #[allow(private_interfaces)] // Only shards create and read it.
     Oversee(Box<AdminControl>),
 }
 

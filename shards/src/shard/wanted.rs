@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::cast_possible_truncation)] // They are few.
+    #[allow(clippy::cast_possible_truncation)] // There are fewer agents than 2^32.
     fn with_more_restored_agents_than_room_all_have_their_turn() {
         let candidates = || (0..WANTED_MAX * 2 + 7).map(|place| (AgentIndex(place as u32), agent(place))).collect();
         let mut wanted = Wanted::default();

@@ -139,7 +139,6 @@ fn candidates<'a>(plan: &Plan, names: &'a [Named], shard: usize) -> Vec<&'a Name
 struct Dice(u64);
 
 impl Dice {
-    #[allow(clippy::cast_possible_truncation)] // The remainder is an index.
     fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % sides as u64) as usize

@@ -22,7 +22,6 @@ pub struct CertificateError {
     pub reason: String,
 }
 
-#[allow(clippy::needless_pass_by_value)] // Errors and texts alike.
 fn unusable(setting: &'static str, path: &Path, reason: impl std::fmt::Display) -> CertificateError {
     CertificateError { setting, path: Some(path.to_owned()), reason: reason.to_string() }
 }

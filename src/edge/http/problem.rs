@@ -62,7 +62,6 @@ const AGAIN_S: u64 = 1;
 
 impl Problem {
     /// Creates a problem that changed nothing, with the usual status of its reason.
-    #[allow(clippy::needless_pass_by_value)] // Errors and texts alike.
     pub fn new(reason: Reason, detail: impl Display) -> Self {
         Self {
             status: StatusCode::from_u16(reason.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),

@@ -172,7 +172,6 @@ pub(crate) struct Suspended {
 /// One agent.
 ///
 /// Fields used on the path of every message come first, within two cache lines.
-#[allow(clippy::struct_excessive_bools)] // They are independent of each other, and bits would cost more than they save.
 #[repr(C, align(64))]
 pub(crate) struct AgentSlot {
     pub mailbox: Mailbox,

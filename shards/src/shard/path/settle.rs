@@ -309,7 +309,7 @@ impl Shard {
     }
 
     #[cold]
-    #[allow(clippy::unnecessary_wraps)] // It ends the routing of a message, as what it stands for does.
+    #[allow(clippy::unnecessary_wraps)] // The steps of routing return its result as their own.
     pub(in crate::shard) fn refuse(&mut self, envelope: Envelope, reason: DeadLetterReason) -> Result<(), Blocked> {
         self.dead_letter_all(envelope, reason);
         Ok(())

@@ -388,7 +388,6 @@ impl Ledger {
             Event::ReplyMissing { .. } => self.missing += 1,
             Event::AgentPanicked { what, .. } | Event::FailureHandlerPanicked { what } => self.panicked(what),
             // Other events are part of the history, but not checked.
-            #[allow(unreachable_patterns)]
             _ => {}
         }
     }

@@ -31,7 +31,7 @@ pub fn capability(name: &str) -> CapabilityName {
 }
 
 #[track_caller]
-#[allow(clippy::needless_pass_by_value)] // It is written where it is expected.
+#[allow(clippy::needless_pass_by_value)] // Tests write the error in the call.
 pub fn assert_refused(result: Result<MessageId, SendError>, error: SendErrorKind) -> Message {
     let rejected = result.expect_err("the message should be refused");
     assert_eq!(rejected.kind(), &error);
