@@ -1,8 +1,8 @@
 //! Three nodes of a cluster and a NATS server on this machine: agents of different nodes talk, a node is killed, and a
 //! durable message waits until it is back.
 //!
-//! `cargo run --example cluster` is all it takes; `README.md` beside this file shows what it prints. The program starts
-//! itself again for each node, and says through a pipe what that node is to do. What a program of your own needs is in
+//! Run it with `cargo run --example cluster`; `README.md` beside this file shows its output. The program starts one
+//! further process of itself for each node, and sends it commands through a pipe. What your own program needs is in
 //! `node.rs`.
 
 mod nats;
@@ -68,7 +68,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A node's process. It ends when this one does.
+/// The process of a node. It ends when this process ends.
 struct Process {
     number: u16,
     child: Child,
@@ -87,7 +87,7 @@ impl Process {
         Ok(Self { number, child, input, output: BufReader::new(output) })
     }
 
-    /// Has the node do something, and shows what it prints meanwhile.
+    /// Makes the node execute a command, and shows what it prints meanwhile.
     fn does(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
         writeln!(self.input, "{what}")?;
         loop {
@@ -102,7 +102,7 @@ impl Process {
         }
     }
 
-    /// Ends the process as a crash does: with SIGKILL.
+    /// Ends the process like a crash, with SIGKILL.
     fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

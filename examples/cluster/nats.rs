@@ -1,4 +1,4 @@
-//! A NATS server for as long as the example runs.
+//! A NATS server that runs as long as the example.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// How long a server may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
-/// A server on a port that is free.
+/// A server on a free port.
 pub struct Server {
     address: SocketAddr,
     child: Child,
@@ -29,7 +29,7 @@ impl Server {
             if began.elapsed() > STARTS_WITHIN {
                 return Err(format!("{} does not accept connections", program.display()).into());
             }
-            // It says nothing when it listens.
+            // The server does not report when it listens.
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)

@@ -1,4 +1,4 @@
-//! One node: a router that is in the cluster, with two agents.
+//! A node: a router in the cluster, with two agents.
 
 use std::error::Error;
 use std::io::BufRead as _;
@@ -10,12 +10,12 @@ use caxton_router::error::AskError;
 use caxton_router::message::{MessageBuilder, Reliability};
 use caxton_router::{Agent, Config, Context, Inbox, Message, Outcome, Performative, Router};
 
-/// How long anything may take.
+/// Time limit for everything that the example waits for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After how long without a reply a question is asked again: it may have been lost with a node.
+/// Time after which a question without a reply is asked again, because it may have been lost with a node.
 const ASKS_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Replies to what others ask.
+/// Replies to questions.
 struct Clerk(String);
 
 impl Agent for Clerk {
@@ -32,7 +32,7 @@ struct Node {
     mail: Inbox,
 }
 
-/// Is a node, and does what is read from the standard input until that ends.
+/// Runs a node, which executes the commands on the standard input until it ends.
 pub fn run(number: &str, nats: &str, data: &str) -> Result<(), Box<dyn Error>> {
     let mut config = Config::preset(Preset::Production);
     let settings = [
@@ -47,7 +47,7 @@ pub fn run(number: &str, nats: &str, data: &str) -> Result<(), Box<dyn Error>> {
         config.set(key, value, "this example")?;
     }
     let router = Router::builder().config(config).start()?;
-    // Nothing else is needed: from now on the agents of all nodes reach each other by name.
+    // From now on, the agents of all nodes reach each other by name.
     let cluster = Some(Cluster::join(&router)?);
     let clerk = format!("clerk-{number}");
     router.blocking().register(clerk.clone(), move || Clerk(clerk.clone()))?;
@@ -63,7 +63,7 @@ pub fn run(number: &str, nats: &str, data: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Begins a message to an agent: its name, and what it is to read.
+/// Begins a message from a command's arguments: the receiver's name, and the content.
 fn letter(words: &str) -> Result<MessageBuilder, Box<dyn Error>> {
     let (agent, letter) = words.split_once(' ').ok_or("what to whom?")?;
     Ok(Message::builder(Performative::Inform).receiver(agent).content(letter))
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    /// Waits until so many other nodes are alive.
+    /// Waits until this many other nodes are alive.
     fn meet(&self, others: usize) -> Result<(), Box<dyn Error>> {
         let alive = |cluster: &Cluster| {
             cluster.view().nodes.iter().filter(|node| node.health == Health::Alive).count() == others
@@ -109,7 +109,7 @@ impl Node {
             if began.elapsed() > PATIENCE {
                 return Err(format!("the cluster is {:?}", cluster.view()).into());
             }
-            // A view is read, it does not tell when it changes.
+            // A view has to be polled, because nothing reports its changes.
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())

@@ -1,20 +1,20 @@
-//! What is wrong with a cluster as one of its nodes sees it, in words for operators.
+//! Finds out what is wrong with a cluster as one of its nodes sees it, and says so to operators.
 //!
-//! `caxton cluster doctor` prints all findings, and the router's health names those that somebody should look at now.
-//! They follow from one look at the view, so nothing has to be reset.
+//! `caxton cluster doctor` prints all findings, and the router's health names those that need attention now. They
+//! follow from the current view alone, so nothing has to be reset.
 
 use std::time::Duration;
 
 use super::view::{Health, Look, NodeView, Versions};
 use crate::doctor::{Finding, Status};
 
-/// A view that is older shows that the cluster's thread stands still.
+/// If the view is older than this, the cluster's thread is stuck.
 const AGE_MAX: Duration = Duration::from_secs(10);
-/// How long ago dropped packets are reported. The nodes that send them do so each five seconds at least.
+/// Time for which dropped packets are reported. A node that sends such packets does so at least every five seconds.
 const DROPPED_WITHIN: Duration = Duration::from_mins(1);
-/// How long a link to a node that is alive may take to open.
+/// Time within which the link to a node that is alive has to open.
 const OPENS_WITHIN: Duration = Duration::from_secs(10);
-/// How long the death of a node concerns the health of the others.
+/// Time for which a dead node affects the health of the others.
 const DEAD_RECENTLY: Duration = Duration::from_mins(1);
 
 /// What is examined.
@@ -32,8 +32,8 @@ pub(crate) fn examine(look: &Look) -> Vec<Finding> {
     examine_with(look, Duration::MAX)
 }
 
-/// Returns what keeps the cluster from being healthy now, and what to do. A node that died a while ago does not: it may
-/// have left for good.
+/// Returns why the cluster is not healthy now, and what to do. A node that died a while ago is no reason, because it
+/// may have left for good.
 pub(crate) fn complaint(look: &Look) -> Option<String> {
     let findings = examine_with(look, DEAD_RECENTLY);
     let is_of_health = |finding: &&Finding| finding.status == Status::Problem || finding.name == NODE;
@@ -52,7 +52,7 @@ fn examine_with(look: &Look, dead_for_max: Duration) -> Vec<Finding> {
     findings.push(connection(look));
     findings.extend(number(look));
     findings.extend(seal(look));
-    // Without a connection the other nodes seem to be dead.
+    // Without a connection, all other nodes seem to be dead.
     if look.view.is_connected {
         findings.push(nodes(look));
         for node in &look.view.nodes {

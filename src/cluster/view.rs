@@ -19,7 +19,7 @@ pub struct ClusterView {
     pub name: String,
     /// This node's number.
     pub node: NodeId,
-    /// Tells this node's run from others.
+    /// Distinguishes this node's run from its other runs.
     pub boot_epoch: u64,
     /// What this node speaks.
     pub versions: Versions,
@@ -36,7 +36,7 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
-    /// Returns what a node knows that has not heard of anybody.
+    /// Returns the view of a node that has not heard of any other.
     pub(super) fn of(router: &Router) -> Self {
         let config = router.config();
         Self {
@@ -59,7 +59,7 @@ impl ClusterView {
 pub struct NodeView {
     /// Its number.
     pub node: NodeId,
-    /// Tells its run from others.
+    /// Distinguishes its run from its other runs.
     pub boot_epoch: u64,
     /// What it speaks.
     pub versions: Versions,
@@ -106,11 +106,11 @@ struct Latest {
     same_node: Option<Instant>,
 }
 
-/// The view at one moment, and how long ago what only several views show was so.
+/// The latest view with its age, and how long ago certain things happened, which a single view does not show.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
     pub view: Arc<ClusterView>,
-    /// How old it is. More than a second or two means that the thread stands still.
+    /// The age of the view. If it is more than a second or two, the thread is stuck.
     pub age: Duration,
     /// For how long this node has been connected to NATS, or has not been.
     pub connection_for: Duration,
@@ -140,7 +140,7 @@ impl SharedView {
         former
     }
 
-    /// Returns the view, and how long ago things were so.
+    /// Returns the latest view with its age.
     pub fn look(&self, now: Instant) -> Look {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |then: Instant| now.saturating_duration_since(then);

@@ -1,5 +1,5 @@
-//! A process that does the same with a NATS client alone: each message is a packet of its own, which nobody keeps, checks or
-//! repeats.
+//! A process that does the same work with a NATS client alone. Each message is one packet, and nothing stores, checks
+//! or repeats it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,7 +36,7 @@ struct Bare {
     sources: Option<Sources>,
 }
 
-/// What sends.
+/// The senders.
 struct Sources {
     acks: Subscriber,
     window: u64,
@@ -54,13 +54,13 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Does what it is told until the standard input ends.
+/// Executes the commands on the standard input until it ends.
 ///
 /// # Errors
 ///
 /// The server cannot be reached.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
-    // As the usual runtime does on a host with few cores: the connection on a thread of its own.
+    // The connection gets its own thread, as in the usual runtime on a host with few cores.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(text)?;
     let client = runtime.block_on(async_nats::connect(&arguments.nats)).map_err(text)?;
     let tally = Arc::new(Tally::new()?);
@@ -99,7 +99,7 @@ impl Bare {
     fn subscribe(&self, subject: &'static str) -> Result<Subscriber, String> {
         let subscribing = async {
             let subscriber = self.client.subscribe(subject).await.map_err(text)?;
-            // The server knows of it once it has responded.
+            // The server has registered the subscription once it has responded.
             self.client.flush().await.map_err(text)?;
             Ok(subscriber)
         };
@@ -177,7 +177,8 @@ impl Bare {
         Ok(Value::Null)
     }
 
-    /// Sends requests at this pace, one after the other. Nothing is faster than a connection on the thread that waits.
+    /// Sends requests at this pace, one after the other. The connection is on the thread that waits, which is the
+    /// fastest way.
     fn ask_at(&self, pace: Pace) -> Result<Value, String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(text)?;
         let client = runtime.block_on(async_nats::connect(&self.nats)).map_err(text)?;

@@ -1,7 +1,8 @@
-//! The cluster, measured with a real NATS server on this machine, beside a NATS client alone on the same work.
+//! Measures the cluster with a real NATS server on this machine, and compares it with a NATS client that does the same
+//! work.
 //!
-//! Each run starts a server and two processes: nodes that embed the router, or clients that do the same without it. A run
-//! fails unless every message that was sent is handled once and in its place.
+//! Each run starts a server and two processes: nodes that embed the router, or clients that do the same without it. A
+//! run fails unless every message that was sent is handled once and in order.
 
 mod agents;
 mod bare;
@@ -84,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         let mut measured: Vec<Vec<Figures>> = part.systems.iter().map(|_| Vec::new()).collect();
         for number in 0..arguments.rounds as usize {
             let mut order: Vec<usize> = (0..part.systems.len()).collect();
-            // Each is first as often as it is last.
+            // Each system is first as often as it is last.
             if number % 2 == 1 {
                 order.reverse();
             }

@@ -48,7 +48,7 @@ struct Node {
     is_durable: bool,
 }
 
-/// Is a node until the standard input ends.
+/// Runs a node until the standard input ends.
 ///
 /// # Errors
 ///
@@ -83,8 +83,8 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     serve(|words| node.act(words))
 }
 
-/// Leaves this thread, and the shards of the router that it starts, half of the cores: each node has its own, as it would
-/// have on a host of its own. All other threads run where there is room.
+/// Restricts this thread, and the shards of the router that it starts, to half of the cores. So each node has its own
+/// cores, as on a host of its own. All other threads run on any core.
 fn take_cores(number: u16) -> Result<(), String> {
     let text = |error: rustix::io::Errno| format!("the cores of this process: {error}");
     let allowed = sched_getaffinity(None).map_err(text)?;
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Waits until this node knows that of another one, and returns when that was.
+    /// Waits until another node is like this in this node's view, and returns the time.
     fn wait_until(&self, other: u16, is_so: impl Fn(&NodeView) -> bool) -> Result<Value, String> {
         let began = Instant::now();
         loop {
@@ -139,7 +139,7 @@ impl Node {
             if began.elapsed() > PATIENCE {
                 return Err(format!("the node sees {view:?}"));
             }
-            // It does not tell when it has changed.
+            // A view has to be polled, because nothing reports its changes.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -167,7 +167,7 @@ impl Node {
         Ok(Value::Null)
     }
 
-    /// Has all agents that send begin.
+    /// Makes all senders begin.
     fn go(&self) -> Result<Value, String> {
         let start = |agent: &AgentId| Message::builder(Performative::Request).receiver(*agent).build();
         let starts: Result<Vec<_>, _> = self.sources.iter().map(start).collect();
@@ -216,7 +216,7 @@ impl Node {
         Ok(self.tally.latencies())
     }
 
-    /// Returns what the links to other nodes have done until a second ago.
+    /// Returns the figures of the links to other nodes, which are up to a second old.
     fn link(&self) -> Result<Value, String> {
         let view = self.cluster.as_ref().ok_or("the node has stopped")?.view();
         let links = || view.nodes.iter().filter_map(|node| node.link);

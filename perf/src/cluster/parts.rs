@@ -1,4 +1,4 @@
-//! What is measured: one run of each part, with a NATS server and two processes of its own.
+//! The parts of the measurement. Each run of a part has its own NATS server and two processes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use super::stamp::now_ns;
 use crate::doors::{Kind, PATIENCE, Server};
 use crate::figures::Figures;
 
-/// Time before the figures count, so that connections are made, agents are found and caches are warm.
+/// Time before anything is counted. Connections are made in it, agents are found, and caches become warm.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Number of pairs of agents where there are many.
+/// Number of pairs of agents, unless a part has a single pair.
 const PAIRS: u32 = 64;
 /// Messages per second of the latency of messages.
 const MESSAGES_PER_SECOND: u32 = 10_000;
@@ -23,9 +23,9 @@ const REQUESTS_PER_SECOND: u32 = 500;
 const DURABLE_PER_SECOND: u32 = 5_000;
 /// Number of durable messages of a pair under way.
 const DURABLE_WINDOW: u32 = 64;
-/// Pause between two looks at counts that are waited for.
+/// Polling interval while a part waits for counts.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// The shortest time for which a node that is killed has been idle before.
+/// Minimum time for which a node is idle before it is killed.
 const IDLE: Duration = Duration::from_millis(1_500);
 
 /// What carries the messages.
@@ -46,7 +46,7 @@ impl System {
     }
 }
 
-/// How a run is made.
+/// The parameters of a run.
 pub struct Run<'a> {
     pub system: System,
     /// The command `nats-server`.
@@ -79,7 +79,7 @@ fn field(value: &Value, name: &str) -> Result<u64, String> {
 }
 
 impl Pair {
-    /// Starts both, each knowing of the other.
+    /// Starts both processes, and waits until they know each other.
     fn start(run: &Run<'_>, is_durable: bool) -> Result<Self, String> {
         let server = Server::start(Kind::Nats, run.nats_server, run.nats_server)?;
         let nats = format!("nats://{}", server.nats);
@@ -103,7 +103,7 @@ impl Pair {
         Ok(Self { sender, receiver, server, _data: data })
     }
 
-    /// Adds the agents: those that receive first, so that they are found.
+    /// Adds the agents. The receivers come first, so that the senders find them.
     fn add_agents(&mut self, pairs: u32, window: u32, ack_every: u32, kind: &str) -> Result<(), String> {
         self.receiver.call(&format!("sinks {pairs}"))?;
         self.sender.call(&format!("sources {pairs} {window} {ack_every} {kind}"))?;
@@ -135,7 +135,8 @@ impl Pair {
         }
     }
 
-    /// Ends both in order, each with what it says of what went wrong, such as a message that came twice.
+    /// Ends both processes. Fails if one of them reports that something went wrong, such as a message that arrived
+    /// twice.
     fn stop(mut self) -> Result<(), String> {
         self.sender.call("stop")?;
         self.receiver.call("stop")?;
@@ -224,10 +225,10 @@ pub fn durable_paced(run: &Run<'_>) -> Result<Figures, String> {
     quantiles(&latencies, DURABLE_PER_SECOND, run.time)
 }
 
-/// How long it takes until a node knows that another one is dead, from when that was killed.
+/// The time from when a node is killed until another node knows that it is dead.
 pub fn dead_node(run: &Run<'_>) -> Result<Figures, String> {
     let mut pair = Pair::start(run, false)?;
-    // Each run kills it at another moment between two probes.
+    // Each run kills the node at a different moment between two probes.
     std::thread::sleep(IDLE + Duration::from_millis(137) * u32::try_from(run.number % 10).unwrap_or_default());
     pair.sender.tell("watch 2")?;
     let killed_ns = now_ns();
@@ -254,7 +255,7 @@ fn pace(verb: &str, per_second: u32, time: Duration) -> String {
 /// Returns the quantiles of the latencies, of which there have to be as many as messages counted.
 fn quantiles(latencies: &Value, per_second: u32, time: Duration) -> Result<Figures, String> {
     let (count, wanted) = (field(latencies, "count")?, time.as_secs_f64() * f64::from(per_second));
-    // One more or less by rounding.
+    // Rounding may add or remove one.
     if (count as f64 - wanted).abs() > 1.5 {
         return Err(format!("{count} latencies of {wanted} messages"));
     }

@@ -1,7 +1,7 @@
-//! Processes of a run: this program again, which does what it is told on its standard input, line by line, and responds
-//! with a line of JSON to each.
+//! The processes of a run. Each is this program again. It reads commands from its standard input, one per line, and
+//! responds to each with a line of JSON.
 //!
-//! A process ends when the one that started it does, however that comes about.
+//! A process ends when the one that started it ends, for whatever reason.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -39,7 +39,7 @@ impl Process {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (Some(input), Some(output)) = (input, output) else { return Err("a process has no input".to_owned()) };
         let (sender, responses) = sync_channel(1);
-        // It ends with the process.
+        // This thread ends with the process.
         std::thread::spawn(move || {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
@@ -47,7 +47,7 @@ impl Process {
         Ok(Self { child, input, responses, patience: time + 3 * PATIENCE })
     }
 
-    /// Tells it to do something. [`Process::response`] has to follow.
+    /// Sends it a command. [`Process::response`] has to follow.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Process {
         writeln!(self.input, "{what}").map_err(|error| format!("{what}: the process has ended: {error}"))
     }
 
-    /// Returns what it responds.
+    /// Returns its response.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Process {
         }
     }
 
-    /// Has it do something, and returns what it responds.
+    /// Sends it a command, and returns its response.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Drop for Process {
     }
 }
 
-/// Does what the process that started this one says, until there is nothing more.
+/// Executes the commands of the process that started this one, until there are no more.
 ///
 /// # Errors
 ///

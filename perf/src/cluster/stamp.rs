@@ -1,6 +1,7 @@
-//! What every message carries, so that its receiver can check it and tell how long it took; and when messages are due.
+//! The content of every message, with which its receiver checks it and measures its latency; and the times at which
+//! messages are due.
 //!
-//! Times are of the monotonic clock, which all processes of a machine share.
+//! Times are those of the monotonic clock, which all processes of a machine share.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Stamp {
     }
 }
 
-/// When the messages of an open loop are due: at a fixed rate, whatever becomes of them.
+/// The times at which the messages of an open loop are due: at a fixed rate, however long they take.
 #[derive(Clone, Copy)]
 pub struct Pace {
     began_ns: u64,
@@ -79,7 +80,7 @@ pub struct Pace {
 impl Pace {
     /// Begins now. The figures of the messages due in `warm_up` do not count.
     pub fn begin(per_second: u64, warm_up: Duration, time: Duration) -> Self {
-        // Timers are late by 50 us otherwise, which would count as latency.
+        // Without this, timers are late by 50 us, which would count as latency.
         let _ = set_current_timer_slack(NonZeroU64::new(1));
         let count = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX) * per_second / 1_000_000;
         Self {

@@ -1,4 +1,4 @@
-//! What a process has counted, and what went wrong first.
+//! The counts of a process, and the first thing that went wrong.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::doors::times;
 /// Maximum number of acknowledgements that come before one that was due earlier.
 const EARLY_MAX: usize = 65_536;
 
-/// What a process has counted.
+/// The counts of a process.
 pub struct Tally {
     pub sent: AtomicU64,
     pub handled: AtomicU64,
@@ -55,7 +55,7 @@ impl Tally {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// Records how long something took that was due then; nothing if that is 0.
+    /// Records the latency of a message that was due at this time. Records nothing if the time is 0.
     pub fn record(&self, due_ns: u64) {
         if due_ns > 0 {
             let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
