@@ -40,7 +40,7 @@ pub(super) type Shared = Rc<RefCell<Node>>;
 const NODES_MAX: usize = 256;
 /// Maximum number of names that are remembered.
 const NAMES_MAX: usize = 16_384;
-/// After how long without a word a node counts as gone.
+/// Time without a frame after which a link counts as silent.
 const SILENCE_MS_MAX: u64 = 2_000;
 /// Maximum number of questions of other nodes that are answered at the same time.
 const RESPONSES_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub(super) struct Node {
     pub proxies: Proxies,
     pub proxies_max: usize,
     own: NodeRun,
-    /// For links that begin now.
+    /// The configuration of links that begin now.
     config: LinkConfig,
     peers: BTreeMap<NodeId, Peer>,
     lookups: Lookups,
@@ -114,8 +114,8 @@ impl Node {
         live.map(|known| known.member.node).collect()
     }
 
-    /// Returns the link to a node, which begins when the node is first heard of. None if there are too many nodes, or it
-    /// is this one.
+    /// Returns another node, and begins a link to it if there is none. Returns nothing for this node itself, and if there
+    /// are too many nodes.
     fn peer(&mut self, node: NodeId) -> Option<&mut Peer> {
         if node == self.own.node || (self.peers.len() >= NODES_MAX && !self.peers.contains_key(&node)) {
             return None;
@@ -155,8 +155,8 @@ impl Node {
         Ok(())
     }
 
-    /// Sends a notice of this node's router to an agent of another node. One for which there is no room is dropped, as in a
-    /// full control lane. Each node tells its own agents that time is up.
+    /// Sends a notice of this node's router to an agent of another node. If there is no room for it, it is dropped, as in a
+    /// full control lane. A notice that time is up is not sent: each node tells its own agents.
     pub fn send_notice(&mut self, proxy: &Proxy, notice: &Message) {
         if tells_that_time_is_up(notice) {
             return;
@@ -208,7 +208,7 @@ impl Node {
         let why = error.to_string();
         for Arrived { received, .. } in self.inbound.give_up(sender) {
             self.return_credit(from, received);
-            // At the end of this run, its node keeps what is durable for the next.
+            // If this router stops, the sender's node keeps durable messages and sends them to the next run.
             if error.is_end() && received.is_to_be_settled() {
                 continue;
             }
@@ -238,7 +238,7 @@ impl Node {
         }
     }
 
-    /// Has what an agent's former node has not settled sent to its new one, before what follows.
+    /// Sends an agent's messages that its former node has not settled to its new node, before any others.
     pub fn move_unsettled(&mut self, agent: AgentId, from: NodeId, to: NodeId) {
         let Some(former) = self.peers.get_mut(&from).filter(|_| from != to) else { return };
         let moved = former.take_all_of(agent);
@@ -258,7 +258,7 @@ impl Node {
     /// Looks for an agent that is not where it was.
     fn relocate(&mut self, agent: AgentId, not_at: NodeId) {
         if self.proxies.get(agent).is_some_and(|proxy| proxy.node.get() == not_at) {
-            // If too many are looked for, the next message for it that is refused leads here again.
+            // If too many agents are looked for, the next message that is refused starts another attempt.
             self.lookups.begin(agent);
             self.changed.notify_one();
         }
@@ -274,7 +274,7 @@ impl Node {
         self.changed.notify_one();
     }
 
-    /// Tells the other nodes that an agent is not here, if it was not known that it is elsewhere. Questions may get lost.
+    /// Tells the other nodes that an agent is not here, unless it is known to be elsewhere: questions may have got lost.
     fn tell_gone(&mut self, agent: AgentId) {
         if self.proxies.get(agent).is_none() {
             for peer in self.peers.values_mut() {
@@ -290,7 +290,7 @@ impl Node {
         node.is_some_and(|node| !self.live_nodes().contains(&node))
     }
 
-    /// Looks for agents. Returns what has to be done about those that are too many.
+    /// Looks for agents. Returns the tasks that give up those for which there is no room among the lookups.
     fn look_for_all(&mut self, agents: Vec<AgentId>) -> Vec<Task> {
         if agents.is_empty() {
             return Vec::new();

@@ -23,12 +23,12 @@ impl Node {
             Some(PacketKind::Lookup) => {
                 let question = Question::decode(&packet.payload).filter(|question| question.node != self.own.node);
                 let Some(question) = question else { return Vec::new() };
-                // Who looks for an agent does not have it.
+                // A node that looks for an agent does not have it.
                 for agent in &question.agents {
                     self.relocate(*agent, question.node);
                 }
                 if self.responses >= RESPONSES_MAX {
-                    // It asks again.
+                    // The node asks again.
                     return Vec::new();
                 }
                 self.responses += 1;
@@ -54,11 +54,11 @@ impl Node {
             self.has_news = true;
             match change {
                 Change::Joined(member) | Change::Rejoined(member) if self.peer(member.node).is_some() => {
-                    // It may have agents for which messages wait.
+                    // The node may have agents for which messages wait.
                     tasks.push(Task::LookForAbsent);
                     self.changed.notify_one();
                 }
-                // Others may have its agents by now.
+                // Other nodes may have its agents by now.
                 Change::Died(member) => self.relocate_all(member.node),
                 _ => {}
             }
@@ -71,7 +71,7 @@ impl Node {
         let mut events = Vec::new();
         let Some(peer) = self.peer(from.node) else { return Vec::new() };
         if peer.link.receive(now_ms, frame, &mut events).is_err() {
-            // The link counts it.
+            // The link has counted the frame as damaged.
             return Vec::new();
         }
         self.changed.notify_one();

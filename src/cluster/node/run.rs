@@ -52,7 +52,7 @@ impl Sources {
             Turn::Due
         };
         let stop = async {
-            // It ends with an error, because nothing is sent.
+            // Nothing is ever sent, so this ends when the sender is dropped.
             let _ = (&mut self.stopped).await;
             Turn::Stop
         };
@@ -70,7 +70,7 @@ impl Sources {
     }
 }
 
-/// Keeps a node going until it is to stop.
+/// Runs a node until it is to stop.
 pub(in crate::cluster) async fn run(
     node: Shared,
     transport: Transport,
