@@ -41,6 +41,14 @@ enum Verb {
     /// Load the daemon's doors, and other servers with the same client
     #[cfg(feature = "peers")]
     Doors(doors::Arguments),
+    /// Become a server that ends with the benchmark which has started it
+    #[cfg(feature = "peers")]
+    #[command(hide = true)]
+    Bound {
+        /// The program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// Measure two nodes of a cluster, and clients of NATS on the same work
     #[cfg(feature = "cluster")]
     Cluster(cluster::Arguments),
@@ -66,6 +74,8 @@ fn main() -> ExitCode {
         Verb::Peers(arguments) => compare::run(&arguments),
         #[cfg(feature = "peers")]
         Verb::Doors(arguments) => doors::run(&arguments),
+        #[cfg(feature = "peers")]
+        Verb::Bound { command } => doors::become_bound(&command),
         #[cfg(feature = "cluster")]
         Verb::Cluster(arguments) => cluster::run(&arguments),
         #[cfg(feature = "cluster")]

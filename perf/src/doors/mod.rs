@@ -19,7 +19,7 @@ use clap::Args;
 pub use self::client::{PATIENCE, times};
 #[cfg(feature = "cluster")]
 pub use self::server::nats_server;
-pub use self::server::{Kind, Server};
+pub use self::server::{Kind, Server, become_bound};
 use crate::figures::{self, Figures};
 
 /// Arguments of `caxton-perf doors`.

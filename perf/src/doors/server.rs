@@ -1,12 +1,15 @@
 //! The servers: started for one run each, on a port that is free, and stopped afterwards.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tempfile::TempDir;
 
 /// A kind of server.
@@ -138,14 +141,19 @@ impl Server {
             _ => String::new(),
         };
         std::fs::write(&settings, format!("listen: \"{nats}\"\n{streams}")).map_err(|error| error.to_string())?;
-        let mut command = Command::new(program);
-        command.arg("-c").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let this = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new(this);
+        command.arg("bound").arg(program).arg("-c").arg(&settings);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let server = Self { kind, nats, http: None, program: program.to_owned(), child, _data: data };
+        let mut server = Self { kind, nats, http: None, program: program.to_owned(), child, _data: data };
         let began = Instant::now();
         while TcpStream::connect(nats).is_err() {
             if began.elapsed() > STARTS_WITHIN {
                 return Err("nats-server does not accept connections".to_owned());
+            }
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(format!("{} has ended: {status}", program.display()));
             }
             // The server does not report when it listens.
             std::thread::sleep(Duration::from_millis(10));
@@ -186,6 +194,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Becomes another program, which is killed when the process that started this one ends, however that comes about.
+///
+/// # Errors
+///
+/// The program cannot be started.
+pub fn become_bound(command: &[OsString]) -> Result<(), String> {
+    let [program, arguments @ ..] = command else { return Err("no program is named".to_owned()) };
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(format!("{}: {error}", program.display()))
 }
 
 /// Returns the command that was built with the same profile as this program.
