@@ -6,7 +6,7 @@
 //! Invariant: at most [`WAITING_MAX`] messages wait. Credits are per receiver: a sender may have as many messages here as
 //! its receivers have credits together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use caxton_shards::api::{SendError, SendErrorKind};
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message, Reliability};
+use hashbrown::HashMap;
 
 use super::link::Received;
 use super::node::Shared;

@@ -6,10 +6,11 @@
 //!
 //! Invariant: at most [`LOOKUPS_MAX`] agents are looked for, and each of them ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::AgentId;
+use hashbrown::HashMap;
 use serde_json::{Value, json};
 
 /// Maximum number of agents that are looked for at the same time.

@@ -4,13 +4,13 @@
 //! limits and policies of any mailbox. A durable message stays in its inbox until the other node has it on disk.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message};
+use hashbrown::HashMap;
 use tokio::sync::{Notify, OnceCell};
 
 use super::link::SendError;
@@ -151,6 +151,7 @@ async fn forward(node: Shared, proxy: Rc<Proxy>) {
         if took.is_err() {
             return node.borrow_mut().forget(&proxy);
         }
+        node.borrow_mut().read_clock();
         for (message, is_kept) in taken.drain(..) {
             send(&node, &proxy, message, is_kept).await;
         }

@@ -117,10 +117,9 @@ impl Router {
         result
     }
 
-    /// Returns how much of a message's lifetime is left, if it has an end.
-    pub(crate) fn lifetime_left(&self, message: &Message) -> Option<Duration> {
-        let ends = Duration::from_millis(message.ends_at_ms()?);
-        Some(ends.saturating_sub(self.shared().running_for()))
+    /// Returns the time since the router's start, from which the lifetimes of messages are counted.
+    pub(crate) fn running_for(&self) -> Duration {
+        self.shared().running_for()
     }
 
     /// Returns the name of an agent, or of one that was removed not long ago.

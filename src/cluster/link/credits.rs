@@ -3,9 +3,8 @@
 //! Invariant: for each target, the credit that was taken and has not come back is known. A target whose credit has come
 //! back completely is forgotten.
 
-use std::collections::HashMap;
-
 use caxton_shards::message::AgentId;
+use hashbrown::HashMap;
 
 use super::event::Credit;
 

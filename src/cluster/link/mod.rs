@@ -172,7 +172,8 @@ impl Link {
         }
         let Stream { outbound, names_sent, targets, unsettled, .. } = &mut self.stream;
         let sender = outgoing.sender.map(|name| {
-            let (number, is_new) = names_sent.number_of(AgentId::of(name));
+            let sender = outgoing.message.sender().unwrap_or_else(|| AgentId::of(name));
+            let (number, is_new) = names_sent.number_of(sender);
             if is_new {
                 let start = outbound.open().len();
                 entry::put_name(outbound.open(), number, name);

@@ -4,11 +4,11 @@
 //! stream, which is in order. At most [`NAMES_MAX`] names are kept; beyond that, a new name takes over the oldest
 //! number.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::AgentId;
+use hashbrown::HashMap;
 
 /// Maximum number of names that each end of a stream keeps.
 pub const NAMES_MAX: u16 = 4_096;

@@ -4,9 +4,10 @@
 //! Bounds: at most as many tags as the peer may have unsettled, and credits for at most as many targets as it may have
 //! messages on the way to. If a peer sends more than it is allowed to, it is told nothing about the rest.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use caxton_shards::message::AgentId;
+use hashbrown::{HashMap, HashSet};
 
 use super::credits::TARGETS_MAX;
 use super::entry::{self, CREDIT_BYTES, GONE_BYTES, REFUSED_BYTES_MAX, settled_bytes};

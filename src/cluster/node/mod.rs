@@ -11,7 +11,7 @@ mod run;
 mod tasks;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use caxton_shards::api::tells_that_time_is_up;
 use caxton_shards::domain::{AgentName, NodeId};
 use caxton_shards::message::{AgentId, Message};
+use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use self::peer::Peer;
@@ -59,7 +60,7 @@ pub(super) struct Node {
     config: LinkConfig,
     peers: BTreeMap<NodeId, Peer>,
     lookups: Lookups,
-    names: HashMap<AgentId, AgentName>,
+    names: HashMap<AgentId, Rc<AgentName>>,
     last_tag: u64,
     /// Questions that are being answered.
     responses: usize,
@@ -72,6 +73,8 @@ pub(super) struct Node {
     /// Wakes the task that publishes.
     changed: Rc<Notify>,
     began: Instant,
+    /// Time since the router's start, as of this turn or batch.
+    time: Duration,
 }
 
 impl Node {
@@ -100,8 +103,14 @@ impl Node {
             has_news: true,
             changed: Rc::new(Notify::new()),
             began: Instant::now(),
+            time: router.running_for(),
             router: router.clone(),
         }
+    }
+
+    /// Reads the time since the router's start, from which the lifetimes of messages are counted.
+    pub fn read_clock(&mut self) {
+        self.time = self.router.running_for();
     }
 
     fn now_ms(&self) -> u64 {
@@ -139,17 +148,17 @@ impl Node {
     pub fn send(
         &mut self,
         proxy: &Rc<Proxy>,
-        sender: &AgentName,
+        sender: &Rc<AgentName>,
         message: &Message,
         is_kept: bool,
     ) -> Result<(), SendError> {
         let Some(peer) = self.peers.get_mut(&proxy.node.get()) else { return Err(SendError::Full) };
         if is_kept {
             let tag = Tag::MIN.saturating_add(self.last_tag);
-            peer.send_durable(&self.router, tag, proxy, sender, message)?;
+            peer.send_durable(self.time, tag, proxy, sender, message)?;
             self.last_tag = tag.get();
         } else {
-            peer.send(&self.router, proxy, sender, message)?;
+            peer.send(self.time, proxy, sender, message)?;
         }
         self.changed.notify_one();
         Ok(())
@@ -231,7 +240,7 @@ impl Node {
     /// Sends what is to be sent again to a node, as far as there is room. Then its proxies go on.
     fn send_again(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let was_last = peer.send_again(&self.router);
+        let was_last = peer.send_again(self.time);
         self.changed.notify_one();
         if was_last {
             self.wake(node);

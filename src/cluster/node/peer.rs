@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use caxton_shards::domain::AgentName;
 use caxton_shards::message::{AgentId, Message};
 
 use crate::cluster::link::{Link, Outgoing, SendError, Tag};
 use crate::cluster::proxies::Proxy;
-use crate::router::Router;
 
 /// Another node.
 pub(super) struct Peer {
@@ -22,7 +22,7 @@ pub(super) struct Peer {
 /// A durable message of an agent of this node to one of another.
 pub(super) struct Durable {
     pub proxy: Rc<Proxy>,
-    sender: AgentName,
+    sender: Rc<AgentName>,
     pub message: Message,
 }
 
@@ -37,14 +37,14 @@ impl Peer {
         self.again.is_empty() && self.link.room_for(agent)
     }
 
-    /// Sends a volatile message.
+    /// Sends a volatile message. `time` is what has passed since the router's start, here and below.
     ///
     /// # Errors
     ///
     /// The link cannot take it, now or at all.
     pub fn send(
         &mut self,
-        router: &Router,
+        time: Duration,
         proxy: &Proxy,
         sender: &AgentName,
         message: &Message,
@@ -52,7 +52,7 @@ impl Peer {
         if !self.again.is_empty() {
             return Err(SendError::Full);
         }
-        self.put(router, None, proxy, sender, message)
+        self.put(time, None, proxy, sender, message)
     }
 
     /// Sends a durable message, which is kept under this tag until the node settles it.
@@ -62,30 +62,30 @@ impl Peer {
     /// The link cannot take it, now or at all.
     pub fn send_durable(
         &mut self,
-        router: &Router,
+        time: Duration,
         tag: Tag,
         proxy: &Rc<Proxy>,
-        sender: &AgentName,
+        sender: &Rc<AgentName>,
         message: &Message,
     ) -> Result<(), SendError> {
         if !self.again.is_empty() {
             return Err(SendError::Full);
         }
-        self.put(router, Some(tag), proxy, sender, message)?;
-        let kept = Durable { proxy: Rc::clone(proxy), sender: sender.clone(), message: message.clone() };
+        self.put(time, Some(tag), proxy, sender, message)?;
+        let kept = Durable { proxy: Rc::clone(proxy), sender: Rc::clone(sender), message: message.clone() };
         self.unsettled.insert(tag, kept);
         Ok(())
     }
 
     fn put(
         &mut self,
-        router: &Router,
+        time: Duration,
         tag: Option<Tag>,
         proxy: &Proxy,
         sender: &AgentName,
         message: &Message,
     ) -> Result<(), SendError> {
-        let remaining = router.lifetime_left(message);
+        let remaining = message.ends_at_ms().map(|end_ms| Duration::from_millis(end_ms).saturating_sub(time));
         self.link.send(&Outgoing { tag, sender: Some(sender), target: proxy.id(), message, remaining })
     }
 
@@ -114,10 +114,10 @@ impl Peer {
     }
 
     /// Sends what is to be sent again, as far as there is room. Returns whether this was the last of it.
-    pub fn send_again(&mut self, router: &Router) -> bool {
+    pub fn send_again(&mut self, time: Duration) -> bool {
         let had_any = !self.again.is_empty();
         while let Some((tag, durable)) = self.again.pop_first() {
-            if self.put(router, Some(tag), &durable.proxy, &durable.sender, &durable.message).is_err() {
+            if self.put(time, Some(tag), &durable.proxy, &durable.sender, &durable.message).is_err() {
                 self.again.insert(tag, durable);
                 return false;
             }

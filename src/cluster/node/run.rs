@@ -99,6 +99,7 @@ pub(in crate::cluster) async fn run(
         sources.take_waiting(|packet| tasks.extend(node.borrow_mut().take(packet))).await;
         {
             let mut node = node.borrow_mut();
+            node.read_clock();
             let wanted = node.router.take_wanted();
             tasks.extend(node.look_for_all(wanted));
             tasks.extend(node.on_deadline());

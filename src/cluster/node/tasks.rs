@@ -1,6 +1,7 @@
 //! What a node does that takes time: tasks of its thread, one for each.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use caxton_shards::api::AgentKind;
 use caxton_shards::domain::{AgentName, NodeId};
@@ -97,20 +98,20 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
 }
 
 /// Returns the name of an agent of this router, or of one that was removed not long ago.
-pub(in crate::cluster) async fn name_of(node: &Shared, agent: Option<AgentId>) -> Option<AgentName> {
+pub(in crate::cluster) async fn name_of(node: &Shared, agent: Option<AgentId>) -> Option<Rc<AgentName>> {
     let agent = agent?;
     let router = {
         let node = node.borrow();
         if let Some(name) = node.names.get(&agent) {
-            return Some(name.clone());
+            return Some(Rc::clone(name));
         }
         node.router.clone()
     };
-    let name = router.name_of(agent).await?;
+    let name = Rc::new(router.name_of(agent).await?);
     let mut node = node.borrow_mut();
     if node.names.len() >= NAMES_MAX {
         node.names.clear();
     }
-    node.names.insert(agent, name.clone());
+    node.names.insert(agent, Rc::clone(&name));
     Some(name)
 }
