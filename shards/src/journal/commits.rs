@@ -16,7 +16,7 @@ use crate::journal::record::{Durability, HandledMessage, Lsn, Records};
 use crate::mailbox::Envelope;
 use crate::message::journal_ref::JournalRef;
 use crate::message::{AgentId, Message, MessageId, WallTime};
-use crate::outcome::Ending;
+use crate::outcome::{DeadLetterReason, Ending};
 use crate::planted::{self, Bug};
 use crate::routing::partition::Partition;
 
@@ -99,6 +99,8 @@ pub(crate) struct PendingCommit {
     pub letter: Option<u64>,
     pub waiter: JournalRef,
     pub ending: Ending,
+    /// Whether the waiter has sent a message again that may still be waiting itself.
+    pub is_repetition: bool,
 }
 
 /// A message that waits for its commit.
@@ -327,7 +329,8 @@ impl ShardJournal {
             self.first.insert(sequence, sequence);
         }
         let message = Some(waiting);
-        self.waiting.push_back(PendingCommit { sequence, message, letter: None, waiter, ending: Ending::Kept });
+        let (letter, ending) = (None, Ending::Kept);
+        self.waiting.push_back(PendingCommit { sequence, message, letter, waiter, ending, is_repetition: false });
         sequence
     }
 
@@ -343,8 +346,28 @@ impl ShardJournal {
         if sequence <= self.committed {
             return false;
         }
-        self.waiting.push_back(PendingCommit { sequence, message: None, letter, waiter, ending });
+        let message = None;
+        self.waiting.push_back(PendingCommit { sequence, message, letter, waiter, ending, is_repetition: false });
         true
+    }
+
+    /// Has the sender of a repeated message acknowledged when everything written so far is committed: the first one is
+    /// part of it. Returns false if it is committed already.
+    pub fn await_first(&mut self, waiter: JournalRef) -> bool {
+        let is_waiting = self.await_commit(self.records.last(), None, waiter, Ending::Kept);
+        if is_waiting && let Some(waiting) = self.waiting.back_mut() {
+            waiting.is_repetition = true;
+        }
+        is_waiting
+    }
+
+    /// Has the waiters that sent a message again told that it was not kept, because the message in this record was given
+    /// up. Which message each of them repeated is not known, so this is for all of them: those whose message is kept are
+    /// told so when they try once more.
+    pub fn give_up_repetitions(&mut self, sequence: Lsn) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.is_repetition && waiting.sequence >= sequence) {
+            waiting.ending = Ending::DeadLettered(DeadLetterReason::NotJournalled);
+        }
     }
 
     /// Records that everything up to this record is durable.

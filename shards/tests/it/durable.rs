@@ -5,7 +5,7 @@ mod dead_letters;
 use std::num::NonZeroU8;
 
 use caxton_shards::agent::Outcome;
-use caxton_shards::api::{Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
+use caxton_shards::api::{Answer, Attempt, AttemptMark, FULL_PATIENCE_MS, Input, JournalCondition};
 use caxton_shards::dead_letter::DeadLetterReason;
 use caxton_shards::journal::record::{Durability, Lsn, Projects, Record, RecordClass};
 use caxton_shards::message::{AgentId, ConversationId, Message, MessageBuilder, MessageId, Performative, Reliability};
@@ -564,5 +564,37 @@ fn a_message_that_was_not_taken_in_is_new_after_a_start_as_well() {
         let (_, heard) = world.add_listener(0, "receiver");
         send(&mut world, message());
         assert_eq!(heard.texts(), ["once"], "{reason}: its sender was told that it was not kept");
+    }
+}
+
+#[test]
+fn who_sends_a_message_again_that_a_full_journal_gives_up_is_not_told_that_it_is_kept() {
+    let id = MessageId::from_u128(7).unwrap();
+    // It is given up with the journal, or expires before.
+    for (lifetime_ms, reason) in [(5_000, DeadLetterReason::NotJournalled), (500, DeadLetterReason::Expired)] {
+        let mut world = journalled(1, 1).start();
+        let sender = world.register(Script::idle().registration("sender".parse().unwrap()));
+        let (receiver, heard) = world.add_listener(0, "receiver");
+        let message = || inform(sender, receiver, "once").id(id).reliability(Reliability::Durable);
+        let tokens = [(); 2].map(|()| {
+            let token = world.token();
+            let hurried = message().time_to_live(crate::common::lifetime(lifetime_ms)).build().unwrap();
+            world.give(0, Input::Send(hurried, token));
+            token
+        });
+        world.give(0, Input::Journal(JournalCondition::Full));
+        world.run();
+        let time_ms = if reason == DeadLetterReason::Expired { FULL_PATIENCE_MS - 1 } else { FULL_PATIENCE_MS };
+        world.advance(time_ms);
+        world.give(0, Input::Journal(JournalCondition::Ready));
+        settle(&mut world);
+        assert_eq!(letters(&stopped(&world)), [("once".to_owned(), reason, 0, 0)]);
+        for token in tokens {
+            let answer = world.take_answer(0, token);
+            assert!(matches!(answer, Some(Answer::NotKept(..))), "{reason}");
+        }
+        assert!(heard.is_empty());
+        send(&mut world, message());
+        assert_eq!(heard.texts(), ["once"], "{reason}: it is new");
     }
 }

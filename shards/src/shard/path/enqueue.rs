@@ -154,7 +154,7 @@ impl Shard {
             self.journal.count_duplicate();
             self.release(reservation);
             // The first one may not be durable yet, but whatever is durable up to here includes it.
-            return self.acknowledge_when(self.journal.records().last(), None, waiter, Ending::Kept);
+            return self.acknowledge_with_first(waiter);
         }
         let expires = self.clock.wall_at(envelope.deadline_ms);
         if planted::is(Bug::AcknowledgedEarly) {

@@ -58,6 +58,13 @@ impl Shard {
             self.acknowledge(waiter, ending);
         }
     }
+
+    /// Acknowledges the sender of a repeated message as soon as the first one is durable.
+    pub(in crate::shard) fn acknowledge_with_first(&mut self, waiter: JournalRef) {
+        if waiter.waiter().is_some() && !self.journal.await_first(waiter) {
+            self.acknowledge(waiter, Ending::Kept);
+        }
+    }
 }
 
 /// The outcome of a durable message.

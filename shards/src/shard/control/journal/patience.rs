@@ -6,7 +6,8 @@
 //! wait until their lifetime ends.
 //!
 //! Invariants: every message that waits for its commit ends at its deadline. A message abandoned here is released in
-//! the journal behind its own record, so that it is not handled later. While the journal is suspended, only records
+//! the journal behind its own record, so that it is not handled later, and nobody who has sent it again is told that it is
+//! kept. While the journal is suspended, only records
 //! that end existing messages are queued.
 
 use super::{Ending, JournalCondition, PendingCommit};
@@ -91,11 +92,12 @@ impl Shard {
     fn end_waiting(&mut self, waiting: PendingCommit, expired: bool) {
         let envelope = waiting.message.and_then(|message| self.held.remove(message.place));
         let (Some(message), Some(mut envelope)) = (waiting.message, envelope) else {
-            // A dead letter may be lost in a crash. So may the step of a conversation, but its message is kept all the
-            // same.
+            // A dead letter may be lost in a crash, and so may the message that was sent again. So may the step of a
+            // conversation, but its message is kept all the same.
             let ending = match waiting.ending {
-                Ending::DeadLettered(_) => Ending::DeadLettered(DeadLetterReason::NotJournalled),
-                ending => ending,
+                Ending::Kept if !waiting.is_repetition => Ending::Kept,
+                Ending::Expired => Ending::Expired,
+                Ending::Kept | Ending::DeadLettered(_) => Ending::DeadLettered(DeadLetterReason::NotJournalled),
             };
             return self.acknowledge(waiting.waiter, ending);
         };
@@ -112,6 +114,7 @@ impl Shard {
         let record = self.journal.record_of(envelope.journal());
         if let Some(record) = record {
             self.journal.records_mut().withdrawn(record);
+            self.journal.give_up_repetitions(record);
         }
         if waiting.waiter.is_replay() {
             // The replayed dead letter stays, so no second one replaces this record.
