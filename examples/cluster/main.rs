@@ -35,30 +35,30 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     let start = |number: u16| Process::start(number, &server.url(), data.path());
     let (mut one, mut two, mut three) = (start(1)?, start(2)?, start(3)?);
     for node in [&mut one, &mut two, &mut three] {
-        node.does("meet 2")?;
+        node.does("wait-for 2")?;
     }
 
     println!("Agents of different nodes talk:");
     one.does("ask clerk-2 the price of tea")?;
     two.does("ask clerk-3 the price of salt")?;
-    one.does("tell mail-3 the first letter")?;
-    three.does("read")?;
+    one.does("send inbox-3 the first message")?;
+    three.does("receive")?;
 
     println!("Node 3 is killed:");
     let killed = Instant::now();
     three.kill();
     for node in [&mut one, &mut two] {
-        node.does("mourn 3")?;
+        node.does("wait-for-death-of 3")?;
     }
     println!("  both know it after {:.1} s", killed.elapsed().as_secs_f64());
 
     println!("A durable message waits for it:");
-    one.does("post mail-3 the second letter")?;
+    one.does("send-durable inbox-3 the second message")?;
 
     println!("Node 3 is started again:");
     let mut three = start(3)?;
-    three.does("read")?;
-    two.does("meet 2")?;
+    three.does("receive")?;
+    two.does("wait-for 2")?;
     two.does("ask clerk-3 the price of salt")?;
 
     println!("All stop:");

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
-use caxton_router::cluster::{Cluster, Health};
+use caxton_router::cluster::{Cluster, ClusterView, Health, NodeView};
 use caxton_router::config::Preset;
 use caxton_router::error::AskError;
 use caxton_router::message::{MessageBuilder, Reliability};
@@ -28,8 +28,8 @@ impl Agent for Clerk {
 struct Node {
     router: Router,
     cluster: Option<Cluster>,
-    /// Takes letters.
-    mail: Inbox,
+    /// Takes messages for the program itself.
+    inbox: Inbox,
 }
 
 /// Runs a node, which executes the commands on the standard input until it ends.
@@ -51,9 +51,9 @@ pub fn run(number: &str, nats: &str, data: &str) -> Result<(), Box<dyn Error>> {
     let cluster = Some(Cluster::join(&router)?);
     let clerk = format!("clerk-{number}");
     router.blocking().register(clerk.clone(), move || Clerk(clerk.clone()))?;
-    let mail = router.inbox(format!("mail-{number}")).blocking().open()?;
+    let inbox = router.inbox(format!("inbox-{number}")).blocking().open()?;
 
-    let mut node = Node { router, cluster, mail };
+    let mut node = Node { router, cluster, inbox };
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
@@ -64,55 +64,45 @@ pub fn run(number: &str, nats: &str, data: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Begins a message from a command's arguments: the receiver's name, and the content.
-fn letter(words: &str) -> Result<MessageBuilder, Box<dyn Error>> {
-    let (agent, letter) = words.split_once(' ').ok_or("what to whom?")?;
-    Ok(Message::builder(Performative::Inform).receiver(agent).content(letter))
+fn message(words: &str) -> Result<MessageBuilder, Box<dyn Error>> {
+    let (agent, content) = words.split_once(' ').ok_or("what to whom?")?;
+    Ok(Message::builder(Performative::Inform).receiver(agent).content(content))
 }
 
 impl Node {
     fn act(&mut self, verb: &str, rest: &str) -> Result<(), Box<dyn Error>> {
         match verb {
-            "meet" => self.meet(rest.parse()?),
+            "wait-for" => self.wait_for(rest.parse()?),
             "ask" => self.ask(rest),
-            "tell" => self.tell(rest),
-            "post" => self.post(rest),
-            "read" => self.read(),
-            "mourn" => self.mourn(rest.parse()?),
+            "send" => self.send(rest),
+            "send-durable" => self.send_durable(rest),
+            "receive" => self.receive(),
+            "wait-for-death-of" => self.wait_for_death_of(rest.parse()?),
             _ => self.stop(),
         }
     }
 
     /// Waits until this many other nodes are alive.
-    fn meet(&self, others: usize) -> Result<(), Box<dyn Error>> {
-        let alive = |cluster: &Cluster| {
-            cluster.view().nodes.iter().filter(|node| node.health == Health::Alive).count() == others
-        };
-        self.wait_until(alive)?;
+    fn wait_for(&self, others: usize) -> Result<(), Box<dyn Error>> {
+        self.wait_until(|view| view.nodes.iter().filter(|node| node.health == Health::Alive).count() == others)?;
         println!("sees {others} other nodes");
         Ok(())
     }
 
     /// Waits until another node is seen as dead.
-    fn mourn(&self, number: u16) -> Result<(), Box<dyn Error>> {
-        let is_dead = |cluster: &Cluster| {
-            let nodes = cluster.view().nodes;
-            nodes.iter().any(|node| node.node.into_inner() == number && node.health == Health::Dead)
-        };
-        self.wait_until(is_dead)?;
+    fn wait_for_death_of(&self, number: u16) -> Result<(), Box<dyn Error>> {
+        let is_dead = |node: &NodeView| node.node.into_inner() == number && node.health == Health::Dead;
+        self.wait_until(|view| view.nodes.iter().any(is_dead))?;
         println!("sees that node {number} is dead");
         Ok(())
     }
 
-    fn wait_until(&self, is_so: impl Fn(&Cluster) -> bool) -> Result<(), Box<dyn Error>> {
-        let (cluster, began) = (self.cluster.as_ref().ok_or("the node has stopped")?, Instant::now());
-        while !is_so(cluster) {
-            if began.elapsed() > PATIENCE {
-                return Err(format!("the cluster is {:?}", cluster.view()).into());
-            }
-            // A view has to be polled, because nothing reports its changes.
-            std::thread::sleep(Duration::from_millis(10));
+    fn wait_until(&self, condition: impl Fn(&ClusterView) -> bool) -> Result<(), Box<dyn Error>> {
+        let cluster = self.cluster.as_ref().ok_or("the node has stopped")?;
+        match cluster.wait_until(PATIENCE, condition)? {
+            Some(_) => Ok(()),
+            None => Err(format!("the cluster is {:?}", cluster.view()).into()),
         }
-        Ok(())
     }
 
     /// Asks an agent of any node, and waits for its reply.
@@ -130,25 +120,25 @@ impl Node {
         Ok(())
     }
 
-    /// Sends a letter.
-    fn tell(&self, words: &str) -> Result<(), Box<dyn Error>> {
-        self.mail.blocking().send(letter(words)?.build()?)?;
+    /// Sends a message.
+    fn send(&self, words: &str) -> Result<(), Box<dyn Error>> {
+        self.inbox.blocking().send(message(words)?.build()?)?;
         Ok(())
     }
 
-    /// Sends a letter that is durable, and waits until it is on this node's disk.
-    fn post(&self, words: &str) -> Result<(), Box<dyn Error>> {
-        let durable = letter(words)?.reliability(Reliability::Durable).build()?;
+    /// Sends a durable message, and waits until it is on this node's disk.
+    fn send_durable(&self, words: &str) -> Result<(), Box<dyn Error>> {
+        let durable = message(words)?.reliability(Reliability::Durable).build()?;
         let written = durable.content().as_text().unwrap_or_default().to_owned();
-        self.mail.blocking().send(durable)?;
+        self.inbox.blocking().send(durable)?;
         println!("has it on disk: {written:?}");
         Ok(())
     }
 
-    /// Waits for a letter.
-    fn read(&self) -> Result<(), Box<dyn Error>> {
-        let letter = self.mail.blocking().recv_within(PATIENCE)?;
-        println!("reads {:?}", letter.content().as_text().unwrap_or_default());
+    /// Waits for a message.
+    fn receive(&self) -> Result<(), Box<dyn Error>> {
+        let message = self.inbox.blocking().recv_within(PATIENCE)?;
+        println!("receives {:?}", message.content().as_text().unwrap_or_default());
         Ok(())
     }
 

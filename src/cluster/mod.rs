@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -39,7 +39,9 @@ pub use self::view::{ClusterView, Health, LinkFigures, Load, NodeView, PacketsDr
 pub(crate) use self::view::{Look, SharedView};
 use crate::config::ConfigError;
 use crate::doctor::Finding;
+use crate::error::WouldDeadlockError;
 use crate::router::Router;
+use crate::router::calls::not_on_a_shard;
 
 /// Why a router did not join a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +148,37 @@ impl Cluster {
         ClusterView::clone(&self.view.look(Instant::now()).view)
     }
 
+    /// Blocks until what this node knows of the cluster meets a condition, and returns that view. Returns nothing if no view
+    /// did within the time limit. The condition is called for each new view, and must not call the cluster.
+    ///
+    /// # Errors
+    ///
+    /// The call was made on a shard's own thread, which must not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use caxton_router::cluster::{Cluster, Health};
+    ///
+    /// # fn wait(cluster: &Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    /// let is_alive = |node: &caxton_router::cluster::NodeView| node.health == Health::Alive;
+    /// let view = cluster.wait_until(Duration::from_secs(10), |view| view.nodes.iter().any(is_alive))?;
+    /// let view = view.ok_or("no other node is alive")?;
+    /// # drop(view);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_until(
+        &self,
+        time_limit: Duration,
+        condition: impl FnMut(&ClusterView) -> bool,
+    ) -> Result<Option<ClusterView>, WouldDeadlockError> {
+        not_on_a_shard()?;
+        Ok(self.view.wait_until(time_limit, condition).map(|view| ClusterView::clone(&view)))
+    }
+
     /// Returns what is wrong with the cluster, and what is in order, as this node sees it.
     pub fn findings(&self) -> Vec<Finding> {
         examine(&self.view.look(Instant::now()))
@@ -153,8 +186,8 @@ impl Cluster {
 
     /// Leaves the cluster, and waits until its thread has ended. The router goes on alone, and cannot join again.
     ///
-    /// Volatile messages on their way to other nodes are lost. What waits for agents of other nodes becomes dead letters; shut
-    /// the router down before this call to keep what is durable in the journal for the next start.
+    /// Volatile messages on their way to other nodes are lost. Messages that wait for agents of other nodes are
+    /// dead-lettered. Shut the router down before this call to keep the durable ones in the journal for the next start.
     pub fn leave(mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {

@@ -1,6 +1,6 @@
 //! What a node knows of its cluster, for people and programs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_shards::domain::NodeId;
@@ -95,7 +95,11 @@ impl From<Figures> for PacketsDropped {
 
 /// The view that the cluster's thread renews each second, and other threads read.
 #[derive(Debug)]
-pub(crate) struct SharedView(Mutex<Latest>);
+pub(crate) struct SharedView {
+    latest: Mutex<Latest>,
+    /// Notified when the view was renewed.
+    renewed: Condvar,
+}
 
 #[derive(Debug)]
 struct Latest {
@@ -123,12 +127,13 @@ pub(crate) struct Look {
 impl SharedView {
     pub fn new(view: ClusterView, now: Instant) -> Self {
         let view = Arc::new(view);
-        Self(Mutex::new(Latest { view, renewed: now, connection_changed: now, unsealed: None, same_node: None }))
+        let latest = Latest { view, renewed: now, connection_changed: now, unsealed: None, same_node: None };
+        Self { latest: Mutex::new(latest), renewed: Condvar::new() }
     }
 
     /// Replaces the view, and returns the former one. Only the cluster's thread may call this.
     pub fn renew(&self, view: &Arc<ClusterView>, now: Instant) -> Arc<ClusterView> {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let former = std::mem::replace(&mut latest.view, Arc::clone(view));
         latest.renewed = now;
         if latest.view.is_connected != former.is_connected {
@@ -137,12 +142,26 @@ impl SharedView {
         let (dropped, before) = (latest.view.dropped, former.dropped);
         latest.unsealed = Some(now).filter(|_| dropped.unsealed > before.unsealed).or(latest.unsealed);
         latest.same_node = Some(now).filter(|_| dropped.same_node > before.same_node).or(latest.same_node);
+        self.renewed.notify_all();
         former
+    }
+
+    /// Blocks until a view meets the condition, and returns it. Returns nothing if none did within the time limit.
+    pub fn wait_until(
+        &self,
+        time_limit: Duration,
+        mut condition: impl FnMut(&ClusterView) -> bool,
+    ) -> Option<Arc<ClusterView>> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let fails = |latest: &mut Latest| !condition(&latest.view);
+        let waited = self.renewed.wait_timeout_while(latest, time_limit, fails);
+        let (latest, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        (!timeout.timed_out()).then(|| Arc::clone(&latest.view))
     }
 
     /// Returns the latest view with its age.
     pub fn look(&self, now: Instant) -> Look {
-        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |then: Instant| now.saturating_duration_since(then);
         Look {
             view: Arc::clone(&latest.view),

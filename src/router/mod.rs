@@ -2,7 +2,7 @@
 
 mod blocking;
 mod builder;
-mod calls;
+pub(crate) mod calls;
 mod cancel;
 pub(crate) mod conversations;
 mod cursor;

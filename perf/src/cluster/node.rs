@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use caxton_router::cluster::{Cluster, Health, NodeView};
 use caxton_router::config::Preset;
@@ -130,17 +129,12 @@ impl Node {
 
     /// Waits until another node is like this in this node's view, and returns the time.
     fn wait_until(&self, other: u16, is_so: impl Fn(&NodeView) -> bool) -> Result<Value, String> {
-        let began = Instant::now();
-        loop {
-            let view = self.cluster.as_ref().ok_or("the node has stopped")?.view();
-            if view.nodes.iter().any(|node| node.node.into_inner() == other && is_so(node)) {
-                return Ok(json!({ "at_ns": now_ns() }));
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(format!("the node sees {view:?}"));
-            }
-            // A view has to be polled, because nothing reports its changes.
-            std::thread::sleep(Duration::from_millis(1));
+        let cluster = self.cluster.as_ref().ok_or("the node has stopped")?;
+        let is_other = |node: &NodeView| node.node.into_inner() == other && is_so(node);
+        let view = cluster.wait_until(PATIENCE, |view| view.nodes.iter().any(is_other));
+        match view.map_err(|error| error.to_string())? {
+            Some(_) => Ok(json!({ "at_ns": now_ns() })),
+            None => Err(format!("the node sees {:?}", cluster.view())),
         }
     }
 

@@ -146,13 +146,18 @@ impl Pair {
 
 /// Messages of 64 pairs at a fixed rate: the time from when each was due until it was handled.
 pub fn messages(run: &Run<'_>) -> Result<Figures, String> {
-    let mut pair = Pair::start(run, false)?;
-    pair.add_agents(PAIRS, 1, 1, "volatile")?;
-    pair.sender.call(&pace("pace", MESSAGES_PER_SECOND, run.time))?;
-    pair.settle(false)?;
-    let latencies = pair.receiver.call("latencies")?;
+    paced(run, MESSAGES_PER_SECOND, false)
+}
+
+fn paced(run: &Run<'_>, per_second: u32, is_durable: bool) -> Result<Figures, String> {
+    let mut pair = Pair::start(run, is_durable)?;
+    pair.add_agents(PAIRS, 1, 1, if is_durable { "durable" } else { "volatile" })?;
+    pair.sender.call(&pace("pace", per_second, run.time))?;
+    pair.settle(is_durable)?;
+    let measured = if is_durable { &mut pair.sender } else { &mut pair.receiver };
+    let latencies = measured.call("latencies")?;
     pair.stop()?;
-    quantiles(&latencies, MESSAGES_PER_SECOND, run.time)
+    quantiles(&latencies, per_second, run.time)
 }
 
 /// Requests at a modest rate: the time from when each was due until its reply came.
@@ -216,13 +221,7 @@ pub fn durable(run: &Run<'_>) -> Result<Figures, String> {
 
 /// Durable messages at a fixed rate: the time from when each was due until its sender had the receipt.
 pub fn durable_paced(run: &Run<'_>) -> Result<Figures, String> {
-    let mut pair = Pair::start(run, true)?;
-    pair.add_agents(PAIRS, 1, 1, "durable")?;
-    pair.sender.call(&pace("pace", DURABLE_PER_SECOND, run.time))?;
-    pair.settle(true)?;
-    let latencies = pair.sender.call("latencies")?;
-    pair.stop()?;
-    quantiles(&latencies, DURABLE_PER_SECOND, run.time)
+    paced(run, DURABLE_PER_SECOND, true)
 }
 
 /// The time from when a node is killed until another node knows that it is dead.

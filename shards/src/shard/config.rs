@@ -67,7 +67,7 @@ pub struct ShardConfig {
     /// Minimum size of the deduplication window, in durable messages.
     pub duplicates_window: usize,
     /// Whether an agent that is not registered here is looked for on other nodes: see
-    /// [`Output::Wanted`](crate::api::Output::Wanted). If not, a message for such an agent becomes a dead letter
+    /// [`Output::Wanted`](crate::api::Output::Wanted). If not, a message for such an agent is dead-lettered
     /// immediately.
     pub looks_for_absent: bool,
     /// Which messages are watched from the beginning.

@@ -139,8 +139,7 @@ pub enum Input {
     Unwanted {
         /// The agent.
         agent: AgentId,
-        /// Why the messages are given up. The text stands in their dead letters and in the failure reports to their
-        /// senders.
+        /// Why the messages are dead-lettered, in words. Their senders are told so too.
         why: Box<str>,
     },
     /// Starts to look on other nodes for agents that are not registered and that messages of an earlier run wait for.

@@ -6,7 +6,7 @@ use crate::base::index::AgentIndex;
 use crate::message::AgentId;
 
 /// Maximum number of agents that a shard looks for at the same time. Beyond it, a message for an agent that is not
-/// registered becomes a dead letter.
+/// registered is dead-lettered.
 pub const WANTED_MAX: usize = 4_096;
 
 /// What waits for an agent that is looked for.

@@ -117,7 +117,7 @@ impl Fixture {
         self.world.run();
     }
 
-    /// Returns how many messages became dead letters because no node has their receiver.
+    /// Returns how many messages were dead-lettered because no node has their receiver.
     fn unknown_receivers(&self) -> u64 {
         self.world.dead(DeadLetterReason::UnknownReceiver)
     }

@@ -78,6 +78,13 @@ async fn settle_in(node: &Shared, router: &Router, agent: AgentId, located: Loca
     let why = match located {
         Located::At(at, name) => match proxies::ensure(node, &name, at).await {
             Ok(proxy) => return proxy.room.notify_one(),
+            // This run ends, and the next one looks for the agent again.
+            Err(error) if error.is_end() => return,
+            Err(error) if error.is_temporary() => {
+                let mut node = node.borrow_mut();
+                node.lookups.begin(agent);
+                return node.changed.notify_one();
+            }
             Err(error) => error.to_string(),
         },
         Located::Nowhere => "no node of the cluster has it".to_owned(),

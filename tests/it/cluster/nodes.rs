@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use caxton_router::AgentId;
 use caxton_router::agent::AgentKind;
-use caxton_router::cluster::{Cluster, ClusterError, Health};
+use caxton_router::cluster::{Cluster, ClusterError, ClusterView, Health};
 use caxton_router::dead_letter::DeadLetterReason;
 use caxton_router::error::{AskError, DeliveryError, FailureReason};
 use tempfile::TempDir;
 
 use super::broker::{Broker, Faults};
 use super::fixture::{Node, Pair, assert_nothing_further, durable_inform, inform, receive_text, send, start_router};
-use crate::common::{bounded, shutdown, start};
+use crate::common::{PATIENCE, bounded, shutdown, start};
 use crate::edge::wait_until;
 
 /// Asks an agent that no node has, and returns why the question was not delivered.
@@ -88,18 +88,22 @@ fn a_node_shows_the_others_and_says_goodbye() {
         let Pair { broker: _broker, one, two } = Pair::start();
         two.register("clerk");
         one.ask("clerk", "hello");
-        wait_until("the other node is shown", || {
-            let view = one.view();
+        let is_complete = |view: &ClusterView| {
             let [other] = view.nodes.as_slice() else { return false };
             let sent = other.link.is_some_and(|link| link.messages_sent > 0 && link.messages_received > 0);
             sent && other.health == Health::Alive && other.load.is_some() && view.remote_agents > 0
-        });
-        let shown = one.view();
+        };
+        let wait = |condition: &dyn Fn(&ClusterView) -> bool, time_limit| {
+            one.cluster().wait_until(time_limit, condition).expect("this is no shard's thread")
+        };
+        let shown = wait(&is_complete, PATIENCE).expect("the other node is shown");
         assert!(shown.is_connected);
         assert_eq!((shown.name.as_str(), shown.node.into_inner(), shown.nodes[0].node.into_inner()), ("t", 1, 2));
         assert_eq!(shown.nodes[0].shards, 2);
+        let is_dead = |view: &ClusterView| view.nodes[0].health == Health::Dead;
+        assert_eq!(wait(&is_dead, Duration::from_millis(1)), None, "it is alive");
         two.stop();
-        wait_until("the other node is dead", || one.view().nodes[0].health == Health::Dead);
+        wait(&is_dead, PATIENCE).expect("it has left");
         one.stop();
     });
 }

@@ -98,7 +98,7 @@ impl Shard {
         self.empty_with(index, reason, "");
     }
 
-    /// Like [`Shard::empty`], with a detail for the dead letters.
+    /// Like [`Shard::empty`], and each dead-lettered message keeps this detail.
     pub(in crate::shard) fn empty_with(&mut self, index: AgentIndex, reason: DeadLetterReason, detail: &str) {
         let Some(slot) = self.agents.get_mut(index) else { return };
         // An agent that is not called when the router stops is never called again.

@@ -18,7 +18,7 @@ use crate::shard::{Shard, ShardPhase};
 
 impl Shard {
     /// Keeps a message for an agent that is not registered, and starts to look for the agent. If it cannot be looked
-    /// for, the message becomes a dead letter.
+    /// for, the message is dead-lettered.
     #[cold]
     pub(in crate::shard) fn want(&mut self, envelope: Envelope, target: AgentId) {
         if self.phase != ShardPhase::Running || target == router_id() {
@@ -93,13 +93,13 @@ impl Shard {
         self.agents.get(index).is_some_and(|slot| slot.is_proxy() || self.operations.wanted.has(slot.id))
     }
 
-    /// Returns why a new message for this agent, which does not exist here, becomes a dead letter.
+    /// Returns why a new message for this agent, which does not exist here, is dead-lettered.
     pub(in crate::shard) fn reason_of_unknown(&self, target: AgentId) -> DeadLetterReason {
         let former = self.agents.find_former(target);
         former.map_or(DeadLetterReason::UnknownReceiver, |former| former.why.for_what_comes_late())
     }
 
-    /// Returns why a message becomes a dead letter if its receiver was removed while the message was delayed or being
+    /// Returns why a message is dead-lettered whose receiver was removed while the message was delayed or being
     /// journalled.
     #[cold]
     pub(in crate::shard) fn reason_of_absence(&self, target: Option<AgentId>) -> DeadLetterReason {
